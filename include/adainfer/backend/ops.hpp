@@ -1,0 +1,167 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include "adainfer/core/types.hpp"
+#include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+// The operations of a decoder layer beside the matrix product. Each calls the backend's member of the same name and
+// signature (without the leading backend) where there is one; the body here is the fallback.
+
+namespace adainfer::inline v0 {
+
+/// Causal self-attention of the new tokens over the K/V rows of one layer.
+struct AttentionArgs {
+    MatrixView<const float> q;    ///< [tokens, heads * head_dim], already rotated
+    const float* k = nullptr;     ///< [kv_heads, capacity, head_dim]
+    const float* v = nullptr;     ///< [kv_heads, capacity, head_dim]
+    std::size_t capacity = 0;     ///< rows between two K/V heads
+    std::size_t first = 0;        ///< position of token 0; token t sees the rows 0 ... first + t
+    std::size_t heads = 0;        ///< query heads, a multiple of kv_heads
+    std::size_t kv_heads = 0;
+    std::size_t head_dim = 0;
+    float scale = 1;              ///< factor on q.k before the softmax
+    std::size_t window = 0;       ///< 0: none; else a token sees the last `window` rows only, its own included
+    MatrixView<float> out;        ///< [tokens, heads * head_dim]
+};
+
+/// Elementwise functions of a feed-forward network.
+enum class Activation { Silu, Gelu, GeluTanh, Relu };
+
+namespace ops {
+
+/// f(begin, end) over disjoint ranges that cover [0, n), at once where the backend has threads.
+template <class B, class F>
+void parallel_for(const B& backend, std::size_t n, std::size_t grain, F&& f) {
+    if constexpr (requires { backend.parallel_for(n, grain, f); }) {
+        backend.parallel_for(n, grain, f);
+    } else if (n > 0) {
+        f(std::size_t{0}, n);
+    }
+}
+
+/// out = x / sqrt(mean(x^2) + eps) * gain, a row at a time (Zhang and Sennrich, arXiv 1910.07467). x may be out.
+template <class B>
+void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+    if constexpr (requires { backend.rms_norm(x, gain, eps, out); }) {
+        backend.rms_norm(x, gain, eps, out);
+    } else {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            const float* row = x.row(t).data();
+            float* result = out.row(t).data();
+            const std::size_t n = x.cols();
+            const float scale = 1.0F / std::sqrt(dot(row, row, n) / static_cast<float>(n) + eps);
+            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] * scale * gain[i];
+        }
+    }
+}
+
+/// Rotates pairs of each head by the angles whose cosines and sines stand in `cos`, `sin` [tokens, pairs] (Su et al.,
+/// arXiv 2104.09864). Interleaved: pair i is (x[2i], x[2i+1]); else (x[i], x[i + pairs]). Elements past the pairs stay.
+template <class B>
+void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+          MatrixView<const float> sin) {
+    if constexpr (requires { backend.rope(x, head_dim, interleaved, cos, sin); }) {
+        backend.rope(x, head_dim, interleaved, cos, sin);
+    } else {
+        const std::size_t pairs = cos.cols();
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            const float* c = cos.row(t).data();
+            const float* s = sin.row(t).data();
+            for (std::size_t head = 0; head < x.cols() / head_dim; ++head) {
+                float* h = x.row(t).data() + head * head_dim;
+                for (std::size_t i = 0; i < pairs; ++i) {
+                    float& a = interleaved ? h[2 * i] : h[i];
+                    float& b = interleaved ? h[2 * i + 1] : h[i + pairs];
+                    const float rotated = a * c[i] - b * s[i];
+                    b = a * s[i] + b * c[i];
+                    a = rotated;
+                }
+            }
+        }
+    }
+}
+
+/// One query row against its K/V head: the softmax-weighted mean of the V rows it sees.
+inline void attend(const AttentionArgs& args, std::size_t token, std::size_t head, float* scores) {
+    const std::size_t d = args.head_dim, last = args.first + token;
+    const std::size_t begin = args.window != 0 && last + 1 > args.window ? last + 1 - args.window : 0;
+    const std::size_t kv = head / (args.heads / args.kv_heads) * args.capacity * d;
+    const float* q = args.q.row(token).data() + head * d;
+    const std::size_t n = last + 1 - begin;
+    for (std::size_t i = 0; i < n; ++i) scores[i] = args.scale * dot(q, args.k + kv + (begin + i) * d, d);
+    softmax(scores, n);
+    float* out = args.out.row(token).data() + head * d;
+    std::fill_n(out, d, 0.0F);
+    for (std::size_t i = 0; i < n; ++i) axpy(scores[i], args.v + kv + (begin + i) * d, out, d);
+}
+
+struct AttentionScratch;
+
+/// args.out = softmax(scale q k^T) v, head by head, causal (Vaswani et al., arXiv 1706.03762, section 3.2.1), with
+/// grouped K/V heads (Ainslie et al., arXiv 2305.13245).
+template <class B>
+void attention(const B& backend, const AttentionArgs& args) {
+    if constexpr (requires { backend.attention(args); }) {
+        backend.attention(args);
+    } else {
+        parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
+            const std::span<float> scores = thread_scratch<AttentionScratch>(args.first + args.q.rows());
+            for (std::size_t i = begin; i < end; ++i) attend(args, i % args.q.rows(), i / args.q.rows(), scores.data());
+        });
+    }
+}
+
+template <class Map>
+void map_rows(MatrixView<float> x, Map map) {
+    for (std::size_t t = 0; t < x.rows(); ++t) {
+        float* row = x.row(t).data();
+        for (std::size_t i = 0; i < x.cols(); ++i) row[i] = map(row[i]);
+    }
+}
+
+/// x = f(x), elementwise.
+template <class B>
+void activate(const B& backend, Activation activation, MatrixView<float> x) {
+    if constexpr (requires { backend.activate(activation, x); }) {
+        backend.activate(activation, x);
+    } else {
+        switch (activation) {
+            case Activation::Silu: return map_rows(x, [](float v) { return v / (1.0F + exp_approx(-v)); });
+            case Activation::Gelu: return map_rows(x, [](float v) { return 0.5F * v * (1.0F + std::erf(v * 0.70710678F)); });
+            case Activation::GeluTanh:
+                return map_rows(x, [](float v) {
+                    const float u = 1.5957691F * (v + 0.044715F * v * v * v);  // 2 sqrt(2 / pi) (...)
+                    return v / (1.0F + exp_approx(-u));
+                });
+            case Activation::Relu: return map_rows(x, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
+        }
+    }
+}
+
+/// out[i] = row rows[i] of the weight, times x [in]. The head of a few candidate tokens.
+template <class B>
+void matmul_rows(const B& backend, const typename B::Weight& prepared, WeightView weight, std::span<const TokenId> rows,
+                 std::span<const float> x, std::span<float> out) {
+    if constexpr (requires { backend.matmul_rows(prepared, rows, x, out); }) {
+        backend.matmul_rows(prepared, rows, x, out);
+    } else {
+        struct Slot;
+        const std::span<float> scratch = thread_scratch<Slot>(weight.cols);
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            dequantize_row(weight.dtype, weight.row(static_cast<std::size_t>(rows[i])), weight.cols, scratch.data());
+            out[i] = dot(scratch.data(), x.data(), weight.cols);
+        }
+    }
+}
+
+}  // namespace ops
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "adainfer/core/types.hpp"
+#include "adainfer/early_exit/schedule.hpp"
+#include "adainfer/model/exit_policy.hpp"
+#include "adainfer/model/reading.hpp"
+
+// Policies made of policies.
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+/// Lens and head of a composite policy for an exit whose check computed no logits: those of its last part.
+template <class Part>
+class ReadsLike {
+  public:
+    explicit ReadsLike(Part part) : part_(std::move(part)) {}
+    [[nodiscard]] decltype(auto) lens() const { return lens_of(part_); }
+    [[nodiscard]] decltype(auto) head() const { return head_of(part_); }
+
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        if constexpr (requires { part_.check_model(weights); }) part_.check_model(weights);
+    }
+
+  protected:
+    Part part_;
+};
+}  // namespace detail
+
+/// Asks a policy only after the layers of a schedule.
+template <class Policy>
+class Scheduled : public detail::ReadsLike<Policy> {
+  public:
+    using State = typename Policy::State;
+
+    Scheduled(Schedule schedule, Policy policy) : detail::ReadsLike<Policy>(std::move(policy)), schedule_(std::move(schedule)) {}
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return schedule_.contains(layer) && this->part_.wants(layer); }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
+        return ask(this->part_, state);
+    }
+
+    /// Passes a policy's own hindsight on.
+    [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t layers) const
+        requires requires(const Policy& p) { p.hindsight(state, final_token, layers); }
+    {
+        return this->part_.hindsight(state, final_token, layers);
+    }
+
+  private:
+    Schedule schedule_;
+};
+
+namespace detail {
+template <class First, class Second>
+class Pair : public ReadsLike<Second> {
+  public:
+    struct State {
+        typename First::State first{};
+        typename Second::State second{};
+    };
+
+    Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
+
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        if constexpr (requires { first_.check_model(weights); }) first_.check_model(weights);
+        ReadsLike<Second>::check_model(weights);
+    }
+
+  protected:
+    template <class Part, class Ask, class PartState>
+    static ExitDecision ask_if_wanted(const Part& part, std::size_t layer, Ask& ask, PartState& state) {
+        return part.wants(layer) ? ask(part, state) : ExitDecision::Continue;
+    }
+
+    First first_;
+};
+}  // namespace detail
+
+/// Exits where either policy does; the second is asked only where the first goes on.
+template <class First, class Second>
+class AnyOf : public detail::Pair<First, Second> {
+  public:
+    using State = typename detail::Pair<First, Second>::State;
+    using detail::Pair<First, Second>::Pair;
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return this->first_.wants(layer) || this->part_.wants(layer); }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t layer, Ask&& ask, State& state) const {
+        if (this->ask_if_wanted(this->first_, layer, ask, state.first) == ExitDecision::Exit) return ExitDecision::Exit;
+        return this->ask_if_wanted(this->part_, layer, ask, state.second);
+    }
+};
+
+/// Exits where both policies do at the same check; both are asked at every one, so that both keep their state.
+template <class First, class Second>
+class AllOf : public detail::Pair<First, Second> {
+  public:
+    using State = typename detail::Pair<First, Second>::State;
+    using detail::Pair<First, Second>::Pair;
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return this->first_.wants(layer) || this->part_.wants(layer); }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t layer, Ask&& ask, State& state) const {
+        const ExitDecision first = this->ask_if_wanted(this->first_, layer, ask, state.first);
+        const ExitDecision second = this->ask_if_wanted(this->part_, layer, ask, state.second);
+        return first == ExitDecision::Exit ? second : ExitDecision::Continue;
+    }
+};
+
+/// Asks a cheap policy first and the other only where that says Exit, so that logits are computed only where an exit is
+/// likely. The cheap one must read no logits.
+template <class Cheap, class Policy>
+class Gated : public detail::Pair<Cheap, Policy> {
+    static_assert(Cheap::Features::needs < Needs::Logits, "adainfer: the first policy of Gated must read no logits");
+
+  public:
+    using State = typename detail::Pair<Cheap, Policy>::State;
+    using detail::Pair<Cheap, Policy>::Pair;
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return this->first_.wants(layer) && this->part_.wants(layer); }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
+        return ask(this->first_, state.first) == ExitDecision::Exit ? ask(this->part_, state.second) : ExitDecision::Continue;
+    }
+};
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/kernels/vector_math.hpp"
+
+namespace adainfer::inline v0 {
+
+/// What a linear lens reads: out [hidden] = x / (rms(x) + 1e-6), the hidden state without its length.
+inline void lens_input(std::span<const float> hidden, std::span<float> out) noexcept {
+    const float n = static_cast<float>(hidden.size());
+    const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), hidden.size()) / n) + 1e-6F);
+    for (std::size_t i = 0; i < hidden.size(); ++i) out[i] = hidden[i] * scale;
+}
+
+/// An affine map a layer from the normalised hidden state to the state that the head reads: what the model would have
+/// made of it in its remaining layers, as far as a linear map can say. Cheap to copy: the maps are shared.
+class LinearLens {
+  public:
+    static constexpr std::string_view name = "linear";
+
+    /// The map after `layer` layers.
+    struct Map {
+        std::size_t layer = 0;
+        std::vector<float> matrix;  ///< [in + 1, out] row-major; the last row is the bias
+    };
+
+    LinearLens() = default;
+
+    /// Throws InvalidArgument for a map of the wrong size, a layer that stands twice, or numbers that are not finite.
+    LinearLens(std::string model_identity, std::size_t hidden, std::vector<Map> maps) {
+        auto data = std::make_shared<Data>();
+        data->model_identity = std::move(model_identity);
+        data->hidden = hidden;
+        for (Map& map : maps) {
+            if (map.matrix.size() != (hidden + 1) * hidden) {
+                fail(ErrorCode::InvalidArgument, "linear lens: the map of layer ", map.layer, " has ", map.matrix.size(),
+                     " numbers, expected ", (hidden + 1) * hidden);
+            }
+            if (!all_finite(map.matrix.data(), map.matrix.size())) {
+                fail(ErrorCode::NotFinite, "linear lens: the map of layer ", map.layer, " holds NaN or infinity");
+            }
+            if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
+            if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
+            data->slot[map.layer] = data->maps.size();
+            data->maps.push_back(std::move(map));
+        }
+        data_ = std::move(data);
+    }
+
+    [[nodiscard]] bool reads(std::size_t layer) const noexcept {
+        return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
+    }
+
+    template <class Decoder>
+    void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
+        const std::size_t n = hidden.size();
+        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
+        const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), n) / static_cast<float>(n)) + 1e-6F);
+        std::copy_n(matrix + n * n, n, out.begin());
+        float* y = out.data();
+        std::size_t i = 0;
+        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
+            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
+            const float* m = matrix + i * n;
+            for (std::size_t j = 0; j < n; ++j) y[j] += a * m[j] + b * m[n + j] + c * m[2 * n + j] + d * m[3 * n + j];
+        }
+        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
+    }
+
+    /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        if (!data_) fail(ErrorCode::IdentityMismatch, "the linear lens is empty: load or fit one first");
+        if (data_->model_identity != weights.identity || data_->hidden != weights.config.hidden) {
+            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ", weights.identity);
+        }
+    }
+
+    [[nodiscard]] const std::string& model_identity() const { return data().model_identity; }
+    [[nodiscard]] std::size_t hidden() const { return data().hidden; }
+    [[nodiscard]] const std::vector<Map>& maps() const { return data().maps; }
+
+  private:
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+    struct Data {
+        std::string model_identity;
+        std::size_t hidden = 0;
+        std::vector<Map> maps;
+        std::vector<std::size_t> slot;  // layer -> index into maps
+    };
+
+    [[nodiscard]] const Data& data() const {
+        if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");
+        return *data_;
+    }
+
+    std::shared_ptr<const Data> data_;
+};
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/kernels/vector_math.hpp"
+
+namespace adainfer::inline v0 {
+
+/// What a check reads from a row of logits.
+struct TopTwo {
+    std::size_t top = 0;           ///< index of the largest logit, the first one on a tie
+    float top_probability = 0;     ///< softmax at `top`
+    float second_probability = 0;  ///< the second largest softmax value (0 for a single logit)
+    float entropy = 0;             ///< nats; only where it was asked for
+};
+
+/// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block),
+/// without a softmax of the whole row. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
+[[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false) {
+    if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_two: no logits");
+    constexpr std::size_t block = 1024, lanes = 32;
+    TopTwo result;
+    float first = -HUGE_VALF, second = -HUGE_VALF, weighted = 0.0F, sum = 0.0F;
+    for (std::size_t start = 0; start < logits.size(); start += block) {
+        const float* x = logits.data() + start;
+        const std::size_t n = (std::min)(block, logits.size() - start);
+        const float largest = max_value(x, n);
+        if (largest > first) {  // everything summed so far was relative to the old maximum
+            const float rescale = first == -HUGE_VALF ? 0.0F : std::exp(first - largest);
+            if (with_entropy) weighted = first == -HUGE_VALF ? 0.0F : rescale * (weighted + (first - largest) * sum);
+            sum *= rescale;
+        }
+        if (largest > second) {
+            for (std::size_t i = 0; i < n; ++i) {
+                if (x[i] > first) {
+                    second = first;
+                    first = x[i];
+                    result.top = start + i;
+                } else if (x[i] > second) {
+                    second = x[i];
+                }
+            }
+        }
+        float partial[lanes] = {}, partial_weighted[lanes] = {};
+        std::size_t i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            for (std::size_t j = 0; j < lanes; ++j) partial[j] += exp_approx(x[i + j] - first);
+        }
+        for (; i < n; ++i) partial[i % lanes] += exp_approx(x[i] - first);
+        if (with_entropy) {
+            for (i = 0; i < n; ++i) {
+                const float shifted = x[i] - first;
+                partial_weighted[i % lanes] += shifted > -80.0F ? shifted * exp_approx(shifted) : 0.0F;
+            }
+        }
+        for (std::size_t j = 0; j < lanes; ++j) {
+            sum += partial[j];
+            weighted += partial_weighted[j];
+        }
+    }
+    if (!std::isfinite(sum) || !std::isfinite(first)) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+    result.top_probability = 1.0F / sum;
+    result.second_probability = logits.size() > 1 ? std::exp(second - first) / sum : 0.0F;
+    result.entropy = with_entropy ? std::log(sum) - weighted / sum : 0.0F;
+    return result;
+}
+
+/// Natural logarithm of the sum of e^logit, stable. Throws NotFinite as top_two does.
+[[nodiscard]] inline float log_sum_exp(std::span<const float> logits) {
+    const TopTwo top = top_two(logits);
+    return logits[top.top] - std::log(top.top_probability);
+}
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+// Loops over plain arrays, written so that a compiler vectorises them without -ffast-math: reductions keep a fixed
+// number of independent partial sums, and exp is a polynomial without branches.
+
+namespace adainfer::inline v0 {
+
+/// Sum of a[i] * b[i]. The order of the additions depends on n only.
+[[nodiscard]] inline float dot(const float* a, const float* b, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += a[i + j] * b[i + j];
+    }
+    float tail = 0.0F;
+    for (; i < n; ++i) tail += a[i] * b[i];
+    for (std::size_t width = lanes / 2; width > 0; width /= 2) {
+        for (std::size_t j = 0; j < width; ++j) partial[j] += partial[j + width];
+    }
+    return partial[0] + tail;
+}
+
+/// y[i] += scale * x[i].
+inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i) y[i] += scale * x[i];
+}
+
+/// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
+/// |r| <= ln(2)/2 and a Taylor polynomial of degree 7 there.
+[[nodiscard]] inline float exp_approx(float x) noexcept {
+    constexpr float log2_e = 1.44269504F, ln2_high = 0.693359375F, ln2_low = -2.12194440e-4F;
+    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
+    const float low = x < -87.33654F ? -87.33654F : x;
+    const float clamped = low > 88.72283F ? 88.72283F : low;
+    const float shifted = clamped * log2_e + to_integer;
+    const float n = shifted - to_integer;
+    const float r = (clamped - n * ln2_high) - n * ln2_low;
+    float p = 1.0F / 5040.0F;
+    p = p * r + 1.0F / 720.0F;
+    p = p * r + 1.0F / 120.0F;
+    p = p * r + 1.0F / 24.0F;
+    p = p * r + 1.0F / 6.0F;
+    p = p * r + 0.5F;
+    p = p * r + 1.0F;
+    p = p * r + 1.0F;
+    // Two factors, because 2^128 alone has no float.
+    const auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) & 0x1FFU);
+    const std::int32_t signed_exponent = exponent >= 0x100 ? exponent - 0x200 : exponent;
+    const std::int32_t half = signed_exponent >> 1;
+    const float scale1 = std::bit_cast<float>(static_cast<std::uint32_t>(half + 127) << 23U);
+    const float scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(signed_exponent - half + 127) << 23U);
+    const float value = p * scale1 * scale2;
+    const float upper = x > 88.72283F ? HUGE_VALF : value;
+    return x < -87.33654F ? 0.0F : upper;
+}
+
+/// Largest of n values. NaN passes by unseen: callers look at their sums.
+[[nodiscard]] inline float max_value(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float best[lanes];
+    for (float& value : best) value = -HUGE_VALF;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
+    }
+    float result = -HUGE_VALF;
+    for (; i < n; ++i) result = x[i] > result ? x[i] : result;
+    for (const float value : best) result = value > result ? value : result;
+    return result;
+}
+
+/// Replaces x by softmax(x); returns the largest input. n > 0.
+inline float softmax(float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    const float largest = max_value(x, n);
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) {
+            x[i + j] = exp_approx(x[i + j] - largest);
+            partial[j] += x[i + j];
+        }
+    }
+    float sum = 0.0F;
+    for (; i < n; ++i) {
+        x[i] = exp_approx(x[i] - largest);
+        sum += x[i];
+    }
+    for (const float value : partial) sum += value;
+    const float inverse = 1.0F / sum;
+    for (i = 0; i < n; ++i) x[i] *= inverse;
+    return largest;
+}
+
+/// False if any value is NaN or infinite.
+[[nodiscard]] inline bool all_finite(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j] * 0.0F;  // 0, or NaN for inf and NaN
+    }
+    float sum = 0.0F;
+    for (; i < n; ++i) sum += x[i] * 0.0F;
+    for (const float value : partial) sum += value;
+    return sum == 0.0F;
+}
+
+/// Cosine of the angle between a and b, 0 where either is zero.
+[[nodiscard]] inline float cosine(const float* a, const float* b, std::size_t n) noexcept {
+    const float norms = std::sqrt(dot(a, a, n)) * std::sqrt(dot(b, b, n));
+    return norms > 0.0F ? dot(a, b, n) / norms : 0.0F;
+}
+
+}  // namespace adainfer::inline v0

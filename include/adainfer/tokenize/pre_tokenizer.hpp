@@ -1,0 +1,161 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/tokenize/split_stages.hpp"
+#include "adainfer/tokenize/split_words.hpp"
+
+namespace adainfer::inline v0 {
+
+/// How text is cut into the pieces inside which merges happen. Named after the best-known user.
+enum class PreTokenizer { Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder };
+
+namespace detail::pre_tokenizer {
+
+struct Name {
+    std::string_view name;  ///< as the key tokenizer.ggml.pre of a GGUF file spells it
+    PreTokenizer kind;
+    bool whole_words = false;  ///< a piece that is itself a token is taken whole, whatever the merges say
+    bool adds_bos = false;     ///< where the file does not say
+};
+
+inline constexpr std::array names = {
+    Name{"default", PreTokenizer::Default},
+    Name{"gpt-2", PreTokenizer::Gpt2},
+    Name{"phi-2", PreTokenizer::Gpt2},
+    Name{"mpt", PreTokenizer::Gpt2},
+    Name{"olmo", PreTokenizer::Gpt2},
+    Name{"jais", PreTokenizer::Gpt2},
+    Name{"trillion", PreTokenizer::Gpt2},
+    Name{"granite-docling", PreTokenizer::Gpt2},
+    Name{"jina-es", PreTokenizer::Gpt2},
+    Name{"jina-de", PreTokenizer::Gpt2},
+    Name{"jina-v2-es", PreTokenizer::Gpt2},
+    Name{"jina-v2-de", PreTokenizer::Gpt2},
+    Name{"gigachat", PreTokenizer::Gpt2},
+    Name{"a.x-4.0", PreTokenizer::Gpt2},
+    Name{"mellum", PreTokenizer::Gpt2},
+    Name{"modern-bert", PreTokenizer::Gpt2},
+    Name{"exaone4", PreTokenizer::Gpt2},
+    Name{"smollm", PreTokenizer::Starcoder},
+    Name{"starcoder", PreTokenizer::Starcoder},
+    Name{"refact", PreTokenizer::Starcoder},
+    Name{"command-r", PreTokenizer::Starcoder},
+    Name{"codeshell", PreTokenizer::Starcoder},
+    Name{"exaone", PreTokenizer::Starcoder},
+    Name{"minerva-7b", PreTokenizer::Starcoder},
+    Name{"mellum2", PreTokenizer::Starcoder},
+    Name{"llama-bpe", PreTokenizer::LlamaBpe, true, true},
+    Name{"llama3", PreTokenizer::LlamaBpe, true, true},
+    Name{"llama-v3", PreTokenizer::LlamaBpe, true, true},
+    Name{"falcon3", PreTokenizer::LlamaBpe, true, true},
+    Name{"falcon-h1", PreTokenizer::LlamaBpe, true, true},
+    Name{"pixtral", PreTokenizer::LlamaBpe, true, true},
+    Name{"midm-2.0", PreTokenizer::LlamaBpe, true, true},
+    Name{"lfm2", PreTokenizer::LlamaBpe, true, true},
+    Name{"jina-v5-nano", PreTokenizer::LlamaBpe, true, true},
+    Name{"dbrx", PreTokenizer::LlamaBpe},
+    Name{"smaug-bpe", PreTokenizer::LlamaBpe},
+    Name{"qwen2", PreTokenizer::Qwen2},
+    Name{"deepseek-r1-qwen", PreTokenizer::Qwen2},
+    Name{"kormo", PreTokenizer::Qwen2},
+    Name{"f2llmv2", PreTokenizer::Qwen2},
+    Name{"megrez", PreTokenizer::Qwen2},
+    Name{"stablelm2", PreTokenizer::Qwen2},
+    Name{"hunyuan", PreTokenizer::Qwen2},
+    Name{"solar-open", PreTokenizer::Qwen2},
+    Name{"grok-2", PreTokenizer::Qwen2},
+    Name{"qwen35", PreTokenizer::Qwen35},
+    Name{"falcon", PreTokenizer::Falcon},
+    Name{"deepseek-llm", PreTokenizer::DeepseekLlm},
+    Name{"deepseek-coder", PreTokenizer::DeepseekCoder},
+};
+
+/// Throws Error(Unsupported), with the names that are known.
+[[nodiscard]] inline const Name& find(std::string_view name) {
+    if (name.empty()) name = "default";
+    std::string known;
+    for (const Name& n : names) {
+        if (n.name == name) return n;
+        known += known.empty() ? "" : ", ";
+        known += n.name;
+    }
+    fail(ErrorCode::Unsupported, "pre-tokenizer \"", name, "\"; supported: ", known);
+}
+
+/// Stages one after the other: each gets every piece of the one before.
+template <class Sink>
+void split_starcoder(const char* p, const char* end, Sink& sink) {
+    split::cut(p, end, split::Run{unicode::number, 1}, [&](const char* a, const char* b) { split::gpt2(a, b, sink); });
+}
+
+template <class Sink>
+void split_falcon(const char* p, const char* end, Sink& sink) {
+    const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
+    const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, digits); };
+    split::cut(p, end, split::FalconMarks{true}, words);
+}
+
+template <class Sink>
+void split_default(const char* p, const char* end, Sink& sink) {
+    const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
+    const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, digits); };
+    const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, numbers); };
+    split::cut(p, end, split::FalconMarks{false}, words);
+}
+
+template <class Sink>
+void split_deepseek_llm(const char* p, const char* end, Sink& sink) {
+    using Letters = split::SpacedRun<split::DeepseekLetter>;
+    using Marks = split::SpacedRun<split::DeepseekMark>;
+    const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, sink); };
+    const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekUncased{}, numbers); };
+    const auto trailing = [&](const char* a, const char* b) { split::cut_trailing_spaces(a, b, uncased); };
+    const auto marks = [&](const char* a, const char* b) { split::cut(a, b, Marks{}, trailing); };
+    const auto letters = [&](const char* a, const char* b) { split::cut(a, b, Letters{}, marks); };
+    split::cut(p, end, split::LineEnd{}, letters);
+}
+
+template <class Sink>
+void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
+    using Spaced = split::SpacedRun<split::HasFlag>;
+    const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number, 1}, sink); };
+    const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekUncased{}, numbers); };
+    const auto marks = [&](const char* a, const char* b) { split::cut(a, b, Spaced{{unicode::punctuation}}, uncased); };
+    const auto letters = [&](const char* a, const char* b) { split::cut(a, b, Spaced{{unicode::letter}}, marks); };
+    split::cut(p, end, split::LineEnd{}, letters);
+}
+
+/// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
+template <class Sink>
+void run(PreTokenizer kind, std::string_view text, Sink&& sink) {
+    const char* const p = text.data();
+    const char* const end = p + text.size();
+    switch (kind) {
+        case PreTokenizer::Default: split_default(p, end, sink); return;
+        case PreTokenizer::Gpt2: split::gpt2(p, end, sink); return;
+        case PreTokenizer::Starcoder: split_starcoder(p, end, sink); return;
+        case PreTokenizer::LlamaBpe: split::gpt4(p, end, split::Gpt4Rules{}, sink); return;
+        case PreTokenizer::Qwen2: split::gpt4(p, end, split::Gpt4Rules{1}, sink); return;
+        case PreTokenizer::Qwen35:
+            split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark}, sink);
+            return;
+        case PreTokenizer::Falcon: split_falcon(p, end, sink); return;
+        case PreTokenizer::DeepseekLlm: split_deepseek_llm(p, end, sink); return;
+        case PreTokenizer::DeepseekCoder: split_deepseek_coder(p, end, sink); return;
+    }
+}
+
+}  // namespace detail::pre_tokenizer
+
+/// Whether models with this pre-tokenizer want bos first when their file does not say. Throws
+/// Error(Unsupported) for an unknown name.
+[[nodiscard]] inline bool pre_tokenizer_adds_bos(std::string_view name) {
+    return detail::pre_tokenizer::find(name).adds_bos;
+}
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "adainfer/tokenize/unicode.hpp"
+
+namespace adainfer::inline v0 {
+
+/// The two word splitters that most byte-level vocabularies were trained with. Each calls sink(first, last) for
+/// consecutive pieces that cover the text.
+namespace detail::split {
+
+using unicode::Flags;
+using unicode::Glyph;
+
+/// Bytes of an English contraction ('s 't 'm 'd 're 've 'll) at p, or 0.
+[[nodiscard]] constexpr std::size_t contraction_at(const char* p, const char* end, bool any_case) noexcept {
+    if (*p != '\'') return 0;
+    const auto lower = [any_case](char c) noexcept {
+        return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    };
+    if (end - p < 2) return 0;
+    const char a = lower(p[1]);
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if (end - p < 3) return 0;
+    const char b = lower(p[2]);
+    return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
+}
+
+/// White space before a word leaves its last character to that word.
+[[nodiscard]] constexpr const char* end_of_spaces(const unicode::Spaces& s, const char* end) noexcept {
+    return s.count > 1 && s.end != end ? s.last : s.end;
+}
+
+/// GPT-2: contractions; letters, numbers or other characters, each with at most one space before; white space.
+template <class Sink>
+constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
+    constexpr Flags worded = unicode::letter | unicode::number | unicode::space;
+    while (p < end) {
+        const char* const first = p;
+        if (const std::size_t n = contraction_at(p, end, false)) {
+            p += n;
+            sink(first, p);
+            continue;
+        }
+        if (*p == ' ') ++p;
+        const Glyph g = unicode::glyph_at(p, end);
+        if (g.is(unicode::letter)) {
+            p = unicode::skip_any(p + g.length, end, unicode::letter);
+        } else if (g.is(unicode::number)) {
+            p = unicode::skip_any(p + g.length, end, unicode::number);
+        } else if (g.length != 0 && !g.is(unicode::space)) {
+            p = unicode::skip_none(p + g.length, end, worded);
+        } else {
+            p = end_of_spaces(unicode::spaces_at(first, end), end);
+        }
+        sink(first, p);
+    }
+}
+
+/// What differs between the vocabularies that use the splitter of GPT-4.
+struct Gpt4Rules {
+    std::size_t digits = 3;         ///< most numbers in a piece
+    Flags word = unicode::letter;   ///< what words are made of
+};
+
+/// GPT-4: contractions in any case; words with at most one other character before; groups of numbers; other
+/// characters with line ends after; white space up to its last line end; other white space.
+template <class Sink>
+constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink) {
+    const Flags worded = static_cast<Flags>(rules.word | unicode::number | unicode::space);
+    const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
+    while (p < end) {
+        const char* const first = p;
+        if (const std::size_t n = contraction_at(p, end, true)) {
+            p += n;
+            sink(first, p);
+            continue;
+        }
+        const Glyph g = unicode::glyph_at(p, end);
+        if (g.is(unicode::number)) {
+            p += g.length;
+            for (std::size_t n = 1; n < rules.digits; ++n) {
+                const Glyph next = unicode::glyph_at(p, end);
+                if (!next.is(unicode::number)) break;
+                p += next.length;
+            }
+            sink(first, p);
+            continue;
+        }
+        if (!is_line_end(g.code) && (g.is(rules.word) || unicode::glyph_at(p + g.length, end).is(rules.word))) {
+            p = unicode::skip_any(p + g.length, end, rules.word);
+            sink(first, p);
+            continue;
+        }
+        const char* const body = *p == ' ' ? p + 1 : p;
+        const Glyph other = unicode::glyph_at(body, end);
+        if (other.length != 0 && !other.is(worded)) {
+            p = unicode::skip_none(body + other.length, end, worded);
+            while (p < end && (*p == '\r' || *p == '\n')) ++p;
+            sink(first, p);
+            continue;
+        }
+        const unicode::Spaces spaces = unicode::spaces_at(p, end);
+        const char* line_end = spaces.end;
+        while (line_end > p && line_end[-1] != '\r' && line_end[-1] != '\n') --line_end;
+        p = line_end > p ? line_end : end_of_spaces(spaces, end);
+        sink(first, p);
+    }
+}
+
+}  // namespace detail::split
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "adainfer/tokenize/unicode_tables.hpp"
+#include "adainfer/tokenize/utf8.hpp"
+
+namespace adainfer::inline v0 {
+
+namespace detail::unicode {
+
+using Flags = std::uint8_t;
+
+inline constexpr Flags letter = 0x01;
+inline constexpr Flags number = 0x02;
+inline constexpr Flags mark = 0x04;
+inline constexpr Flags punctuation = 0x08;
+inline constexpr Flags symbol = 0x10;
+inline constexpr Flags space = 0x80;
+
+/// Flags of a code point by binary search.
+[[nodiscard]] constexpr Flags search_flags(std::uint32_t code) noexcept {
+    const auto after = std::upper_bound(runs.begin(), runs.end(), (code << 8U) | 0xFFU);
+    return static_cast<Flags>(*(after - 1) & 0xFFU);
+}
+
+[[nodiscard]] constexpr std::array<Flags, 128> make_ascii() noexcept {
+    std::array<Flags, 128> table{};
+    for (std::uint32_t code = 0; code < 128; ++code) table[code] = search_flags(code);
+    return table;
+}
+
+inline constexpr std::array<Flags, 128> ascii = make_ascii();
+
+/// Requires code <= U+10FFFF.
+[[nodiscard]] constexpr Flags flags_of(std::uint32_t code) noexcept {
+    return code < 128 ? ascii[code] : search_flags(code);
+}
+
+/// A code point of the text with what the splitters ask about it. Past the end: length 0 and no flags.
+struct Glyph {
+    std::uint32_t code = 0xFFFFFFFF;
+    std::uint32_t length = 0;
+    Flags flags = 0;
+
+    [[nodiscard]] constexpr bool is(Flags any) const noexcept { return (flags & any) != 0; }
+};
+
+[[nodiscard]] constexpr Glyph glyph_at(const char* p, const char* end) noexcept {
+    if (p >= end) return {};
+    const std::uint32_t byte = utf8::byte_at(p);
+    if (byte < 128) return {byte, 1, ascii[byte]};
+    const utf8::Decoded d = utf8::decode(p, end);
+    return {d.code, d.length, search_flags(d.code)};
+}
+
+/// End of the run of code points, from p on, that have one of the flags.
+[[nodiscard]] constexpr const char* skip_any(const char* p, const char* end, Flags any) noexcept {
+    while (p < end) {
+        const Glyph g = glyph_at(p, end);
+        if (!g.is(any)) break;
+        p += g.length;
+    }
+    return p;
+}
+
+/// End of the run of code points, from p on, that have none of the flags.
+[[nodiscard]] constexpr const char* skip_none(const char* p, const char* end, Flags none) noexcept {
+    while (p < end) {
+        const Glyph g = glyph_at(p, end);
+        if (g.is(none)) break;
+        p += g.length;
+    }
+    return p;
+}
+
+/// A run of white space and where its last character begins.
+struct Spaces {
+    const char* last;
+    const char* end;
+    std::size_t count;
+};
+
+[[nodiscard]] constexpr Spaces spaces_at(const char* p, const char* end) noexcept {
+    Spaces s{p, p, 0};
+    while (s.end < end) {
+        const Glyph g = glyph_at(s.end, end);
+        if (!g.is(space)) break;
+        s.last = s.end;
+        s.end += g.length;
+        ++s.count;
+    }
+    return s;
+}
+
+}  // namespace detail::unicode
+
+}  // namespace adainfer::inline v0
