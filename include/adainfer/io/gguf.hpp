@@ -160,7 +160,7 @@ class GgufFile {
     [[nodiscard]] const GgufTensor& tensor(std::string_view tensor_name) const {
         const GgufTensor* const found = find_tensor(tensor_name);
         if (found == nullptr)
-            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(tensor_name), "");
+            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(tensor_name));
         return *found;
     }
 
@@ -267,7 +267,7 @@ class GgufFile {
 
     template <class T>
     T present(std::optional<T> value, std::string_view key) const {
-        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::gguf::quoted(key), "");
+        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::gguf::quoted(key));
         return *std::move(value);
     }
 

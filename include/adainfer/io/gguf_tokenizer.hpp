@@ -41,7 +41,7 @@ namespace adainfer::inline v0 {
     data.eot = id("eot_token_id");
     data.unknown = id("unknown_token_id");
     data.padding = id("padding_token_id");
-    data.add_bos = file.find_bool(key("add_bos_token")).value_or(detail::bpe::pre_tokenizer_adds_bos(data.pre));
+    data.add_bos = file.find_bool(key("add_bos_token")).value_or(pre_tokenizer_adds_bos(data.pre));
     data.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(false);
     data.chat_template = file.find_string("tokenizer.chat_template").value_or("");
     return data;
