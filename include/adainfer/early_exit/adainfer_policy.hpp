@@ -37,7 +37,7 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
     using State = typename Classifier::State;
 
     /// Throws InvalidArgument where the classifier was trained on another number of features.
-    explicit AdaInferPolicy(Classifier classifier, Schedule schedule = {}, Lens lens = {}, Head head = {})
+    explicit AdaInferPolicy(Classifier classifier, Schedule schedule = {}, Lens lens = Lens{}, Head head = Head{})
         : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), classifier_(std::move(classifier)), schedule_(std::move(schedule)) {
         if (classifier_.feature_count() != Features::size) {
             fail(ErrorCode::InvalidArgument, "the classifier reads ", classifier_.feature_count(), " features, the policy has ", Features::size);

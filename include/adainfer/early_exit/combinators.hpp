@@ -135,4 +135,11 @@ class Gated : public detail::Pair<Cheap, Policy> {
     }
 };
 
+template <class First, class Second>
+AnyOf(First, Second) -> AnyOf<First, Second>;
+template <class First, class Second>
+AllOf(First, Second) -> AllOf<First, Second>;
+template <class Cheap, class Policy>
+Gated(Cheap, Policy) -> Gated<Cheap, Policy>;
+
 }  // namespace adainfer::inline v0

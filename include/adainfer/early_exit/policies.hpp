@@ -15,7 +15,7 @@ namespace adainfer::inline v0 {
 template <class Lens, class Head>
 class ReadsWith {
   public:
-    explicit ReadsWith(Lens lens = {}, Head head = {}) : lens_(std::move(lens)), head_(std::move(head)) {}
+    explicit ReadsWith(Lens lens = Lens{}, Head head = Head{}) : lens_(std::move(lens)), head_(std::move(head)) {}
 
     [[nodiscard]] const Lens& lens() const noexcept { return lens_; }
     [[nodiscard]] const Head& head() const noexcept { return head_; }
@@ -43,7 +43,7 @@ class ExitAtLayer : public ReadsWith<Lens, Head> {
         struct Values {};
     };
 
-    explicit ExitAtLayer(std::size_t layer, Lens lens = {}, Head head = {})
+    explicit ExitAtLayer(std::size_t layer, Lens lens = Lens{}, Head head = Head{})
         : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), layer_(layer) {}
 
     [[nodiscard]] bool wants(std::size_t layer) const noexcept { return layer == layer_; }
@@ -62,7 +62,7 @@ class FeatureThreshold : public ReadsWith<Lens, Head> {
     using Features = FeatureList<Feature>;
     struct State {};
 
-    explicit FeatureThreshold(float threshold, Lens lens = {}, Head head = {})
+    explicit FeatureThreshold(float threshold, Lens lens = Lens{}, Head head = Head{})
         : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), threshold_(threshold) {}
 
     [[nodiscard]] float threshold() const noexcept { return threshold_; }
@@ -102,7 +102,7 @@ class Patience : public ReadsWith<Lens, Head> {
         std::size_t repeats = 0;
     };
 
-    explicit Patience(std::size_t patience, Lens lens = {}, Head head = {})
+    explicit Patience(std::size_t patience, Lens lens = Lens{}, Head head = Head{})
         : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), patience_(patience) {}
 
     [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values& values, State& state) const noexcept {
@@ -124,7 +124,7 @@ class Oracle : public ReadsWith<Lens, Head> {
         std::vector<std::pair<std::size_t, TokenId>> tops;
     };
 
-    explicit Oracle(Lens lens = {}, Head head = {}) : ReadsWith<Lens, Head>(std::move(lens), std::move(head)) {}
+    explicit Oracle(Lens lens = Lens{}, Head head = Head{}) : ReadsWith<Lens, Head>(std::move(lens), std::move(head)) {}
 
     [[nodiscard]] ExitDecision decide(std::size_t layer, const typename Features::Values& values, State& state) const {
         state.tops.emplace_back(layer, static_cast<TokenId>(values.template get<TopToken>()));

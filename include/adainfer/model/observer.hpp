@@ -21,6 +21,7 @@ class Observer {
     Observer(const Decoder<Backend>& decoder, Session& session, std::span<const TokenId> candidates)
         : decoder_(decoder), session_(session), candidates_(candidates) {
         reading_.layers = decoder.config().layers;
+        session.work.shortlist.clear();
     }
 
     /// Keeps what HiddenCosine compares with; called before the layer that a check follows.

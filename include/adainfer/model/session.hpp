@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "adainfer/core/error.hpp"
+#include "adainfer/core/types.hpp"
 #include "adainfer/model/kv_cache.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 
@@ -42,6 +44,7 @@ struct Workspace {
     Buffer previous_lens;   ///< [1, hidden]: the same at the check before
     Buffer previous_hidden; ///< [1, hidden]: last position before the layer just run
     Buffer logits;          ///< [1, vocabulary or candidates]
+    std::vector<TokenId> shortlist;  ///< of one inference: the tokens a ShortlistHead looks at after its first check
 };
 
 /// One sequence: its KV cache and the scratch of its forward passes. Made by Model::new_session, used by one thread at a
