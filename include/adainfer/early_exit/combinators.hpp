@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/early_exit/schedule.hpp"
 #include "adainfer/model/exit_policy.hpp"
@@ -13,6 +15,38 @@
 namespace adainfer::inline v0 {
 
 namespace detail {
+/// The lens and head that a policy reads its features through; void where it reads none.
+template <class Policy>
+struct ReadsThrough {
+    using Lens = void;
+    using Head = void;
+};
+template <class Policy>
+    requires requires { Policy::Features::needs; }
+struct ReadsThrough<Policy> {
+    template <bool needed, class T>
+    using If = std::conditional_t<needed, T, void>;
+    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(lens_of(std::declval<const Policy&>()))>>;
+    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(head_of(std::declval<const Policy&>()))>>;
+};
+template <class Policy>
+    requires requires { typename Policy::Readout; }
+struct ReadsThrough<Policy> : Policy::Readout {};
+
+template <class A, class B>
+inline constexpr bool alike = std::is_void_v<A> || std::is_void_v<B> || std::is_same_v<A, B>;
+
+/// What is read once a check serves all parts of a composite, so they must read alike.
+template <class First, class Second>
+struct CommonReadout {
+    using A = ReadsThrough<First>;
+    using B = ReadsThrough<Second>;
+    static_assert(alike<typename A::Lens, typename B::Lens> && alike<typename A::Head, typename B::Head>,
+                  "adainfer: policies that are combined must read their features through the same lens and head");
+    using Lens = std::conditional_t<std::is_void_v<typename A::Lens>, typename B::Lens, typename A::Lens>;
+    using Head = std::conditional_t<std::is_void_v<typename A::Head>, typename B::Head, typename A::Head>;
+};
+
 /// Lens and head of a composite policy for an exit whose check computed no logits: those of its last part.
 template <class Part>
 class ReadsLike {
@@ -36,6 +70,7 @@ template <class Policy>
 class Scheduled : public detail::ReadsLike<Policy> {
   public:
     using State = typename Policy::State;
+    using Readout = detail::ReadsThrough<Policy>;
 
     Scheduled(Schedule schedule, Policy policy) : detail::ReadsLike<Policy>(std::move(policy)), schedule_(std::move(schedule)) {}
 
@@ -65,11 +100,20 @@ class Pair : public ReadsLike<Second> {
         typename First::State first{};
         typename Second::State second{};
     };
+    using Readout = CommonReadout<First, Second>;
 
     Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
 
+    /// Throws what the parts throw, and InvalidArgument where they read through different lenses of the same type.
     template <class Weights>
     void check_model(const Weights& weights) const {
+        if constexpr (!std::is_void_v<typename ReadsThrough<First>::Lens> && !std::is_void_v<typename ReadsThrough<Second>::Lens>) {
+            if constexpr (requires { lens_of(first_) == lens_of(this->part_); }) {
+                if (!(lens_of(first_) == lens_of(this->part_))) {
+                    fail(ErrorCode::InvalidArgument, "policies that are combined must read their features through the same lens");
+                }
+            }
+        }
         if constexpr (requires { first_.check_model(weights); }) first_.check_model(weights);
         ReadsLike<Second>::check_model(weights);
     }
@@ -91,7 +135,10 @@ class AnyOf : public detail::Pair<First, Second> {
     using State = typename detail::Pair<First, Second>::State;
     using detail::Pair<First, Second>::Pair;
 
-    [[nodiscard]] bool wants(std::size_t layer) const { return this->first_.wants(layer) || this->part_.wants(layer); }
+    /// False also where the second policy's lens, which reads the answer if no check has, has no map.
+    [[nodiscard]] bool wants(std::size_t layer) const {
+        return (this->first_.wants(layer) || this->part_.wants(layer)) && lens_of(this->part_).reads(layer);
+    }
 
     template <class Ask>
     ExitDecision consult(std::size_t layer, Ask&& ask, State& state) const {

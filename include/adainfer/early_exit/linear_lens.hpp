@@ -57,6 +57,9 @@ class LinearLens {
         data_ = std::move(data);
     }
 
+    /// Equal where the maps are the same ones, shared.
+    [[nodiscard]] friend bool operator==(const LinearLens& a, const LinearLens& b) noexcept { return a.data_ == b.data_; }
+
     [[nodiscard]] bool reads(std::size_t layer) const noexcept {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/early_exit/features.hpp"
 #include "adainfer/model/exit_policy.hpp"
@@ -34,7 +35,8 @@ class ReadsWith {
     [[no_unique_address]] Head head_;
 };
 
-/// Exits after a fixed number of layers, whatever the state; the answer is read through the lens.
+/// Exits after a fixed number of layers, whatever the state; the answer is read through the lens. As many layers as the model
+/// has is the dense model.
 template <class Lens = LogitLens, class Head = CandidateHead>
 class ExitAtLayer : public ReadsWith<Lens, Head> {
   public:
@@ -45,6 +47,19 @@ class ExitAtLayer : public ReadsWith<Lens, Head> {
 
     explicit ExitAtLayer(std::size_t layer, Lens lens = Lens{}, Head head = Head{})
         : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), layer_(layer) {}
+
+    /// Throws InvalidArgument where the model has no such layer or the lens no map for it, else as the lens does.
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        ReadsWith<Lens, Head>::check_model(weights);
+        const std::size_t layers = weights.config.layers;
+        if (layer_ == 0 || layer_ > layers) {
+            fail(ErrorCode::InvalidArgument, "cannot exit after layer ", layer_, " of a model of ", layers, " layers");
+        }
+        if (layer_ < layers && !this->lens().reads(layer_)) {
+            fail(ErrorCode::InvalidArgument, "cannot exit after layer ", layer_, ": the lens cannot read it");
+        }
+    }
 
     [[nodiscard]] bool wants(std::size_t layer) const noexcept { return layer == layer_; }
     [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values&, State&) const noexcept { return ExitDecision::Exit; }

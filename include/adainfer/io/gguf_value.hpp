@@ -155,17 +155,8 @@ class GgufValue {
     }
 
     static bool is_integer(GgufValueType type) noexcept {
-        switch (type) {
-            case GgufValueType::UInt8:
-            case GgufValueType::Int8:
-            case GgufValueType::UInt16:
-            case GgufValueType::Int16:
-            case GgufValueType::UInt32:
-            case GgufValueType::Int32:
-            case GgufValueType::UInt64:
-            case GgufValueType::Int64: return true;
-            default: return false;
-        }
+        return type != GgufValueType::Float32 && type != GgufValueType::Float64 && type != GgufValueType::Bool &&
+               type != GgufValueType::String && type != GgufValueType::Array;
     }
 
     static std::optional<std::int64_t> int_at(GgufValueType type, const std::byte* at) noexcept {
@@ -182,8 +173,13 @@ class GgufValue {
                 if (number > std::uint64_t{(std::numeric_limits<std::int64_t>::max)()}) return std::nullopt;
                 return static_cast<std::int64_t>(number);
             }
-            default: return std::nullopt;
+            case GgufValueType::Float32:
+            case GgufValueType::Float64:
+            case GgufValueType::Bool:
+            case GgufValueType::String:
+            case GgufValueType::Array: break;
         }
+        return std::nullopt;
     }
 
     static std::string_view string_at(const std::byte* at) noexcept {

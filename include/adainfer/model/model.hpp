@@ -109,10 +109,10 @@ class Model {
     [[nodiscard]] Prediction decode(Session& session, TokenId token, const RunOptions& options = {}) const {
         static_assert(Completion::keeps_session, "adainfer: decode() and generate() need a KvCompletion that keeps the session; "
                                                  "Discard is for predict() and classify() only");
-        const Prediction prediction = run_until_exit(session, {&token, 1}, {}, options.stop);
-        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, prediction.exit_layer);
+        const Pass pass = run_until_exit(session, {&token, 1}, {}, options.stop);
+        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, pass.layers_run);
         session.cache.set_length(session.length() + 1);
-        return prediction;
+        return pass.prediction;
     }
 
     /// What comes after the session's positions and these tokens: among the candidates, or in the whole vocabulary where
@@ -124,7 +124,7 @@ class Model {
                 fail(ErrorCode::UnknownToken, "candidate token ", candidate, " is outside the vocabulary of ", config().vocabulary);
             }
         }
-        return run_until_exit(session, tokens, candidates, options.stop);
+        return run_until_exit(session, tokens, candidates, options.stop).prediction;
     }
 
     /// Full-depth pass over the tokens that keeps no K/V beyond the session's and calls visit(t, logits [vocabulary]) for
@@ -151,6 +151,11 @@ class Model {
 
   private:
     static constexpr std::size_t prefill_chunk = 256;  // tokens a pass: bounds the scratch
+
+    struct Pass {
+        Prediction prediction;
+        std::size_t layers_run;  // hindsight may report a smaller exit layer
+    };
 
     /// Restores the session's length unless the work was committed.
     class Transaction {
@@ -191,14 +196,14 @@ class Model {
     }
 
     /// AdaInfer's loop (arXiv 2403.02181, section 3.3): run a layer, read the features, ask the classifier.
-    Prediction run_until_exit(Session& session, std::span<const TokenId> tokens, std::span<const TokenId> candidates,
-                              const std::stop_token& stop) const {
+    Pass run_until_exit(Session& session, std::span<const TokenId> tokens, std::span<const TokenId> candidates,
+                        const std::stop_token& stop) const {
         check(session, tokens);
         Observer<Backend> observer(*decoder_, session, candidates);
-        std::size_t exit_layer = config().layers;
+        std::size_t layers_run = config().layers, exit_layer = layers_run;
         if constexpr (requires { Policy::never_exits; }) {
             run_all_layers(session, tokens, stop);
-            observer.answer(policy_, exit_layer);
+            observer.answer(policy_, layers_run);
         } else {
             typename Policy::State state{};
             decoder_->begin(session, tokens);
@@ -209,16 +214,16 @@ class Model {
                 if (!wanted) continue;
                 observer.after_layer(layer);
                 if (ask(policy_, layer, observer, state) == ExitDecision::Exit) {
-                    exit_layer = layer;
+                    layers_run = exit_layer = layer;
                     break;
                 }
             }
-            observer.answer(policy_, exit_layer);
+            observer.answer(policy_, layers_run);
             if constexpr (requires { policy_.hindsight(state, TokenId{}, exit_layer); }) {
                 exit_layer = policy_.hindsight(state, observer.best(), exit_layer);
             }
         }
-        return conclude(observer, exit_layer);
+        return {conclude(observer, exit_layer), layers_run};
     }
 
     template <class Asked>

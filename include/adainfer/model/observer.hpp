@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -82,6 +83,9 @@ class Observer {
     [[nodiscard]] TokenId best() const {
         if (!candidates_.empty() && columns_.empty()) {
             const std::span<const float> row = logits();
+            for (const TokenId token : candidates_) {
+                if (!std::isfinite(row[static_cast<std::size_t>(token)])) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+            }
             return *std::max_element(candidates_.begin(), candidates_.end(), [&](TokenId a, TokenId b) {
                 return row[static_cast<std::size_t>(a)] < row[static_cast<std::size_t>(b)];
             });

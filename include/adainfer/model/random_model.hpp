@@ -16,7 +16,7 @@
 
 namespace adainfer::inline v0 {
 
-/// Shape of a random model. The defaults make one of 40,000 parameters.
+/// Shape of a random model. The defaults make one of 42,000 parameters.
 struct RandomModelOptions {
     std::size_t layers = 4;
     std::size_t hidden = 32;
@@ -26,7 +26,7 @@ struct RandomModelOptions {
     std::size_t feed_forward = 64;
     std::size_t vocabulary = 96;
     std::size_t context = 64;
-    bool tied = true;          ///< the head is the token embedding
+    bool tied = false;         ///< the head is the token embedding; random models then tend to repeat their input
     bool biases = false;       ///< on every projection
     bool interleaved = true;   ///< layout of the rotated pairs, see RopeConfig
     std::uint64_t seed = 1;
@@ -75,9 +75,9 @@ struct RandomModelOptions {
         fill(values, size, spread, 0.0F);
         return WeightView{DType::F32, rows, cols, reinterpret_cast<const std::byte*>(values)};
     };
-    const auto linear = [&](std::size_t out, std::size_t in) {
+    const auto linear = [&](std::size_t out, std::size_t in, float gain = 1.0F) {
         // Variance 1 / in keeps the size of what passes through; a uniform number's variance is spread^2 / 3.
-        LinearWeights result{matrix(out, in, std::sqrt(3.0F / static_cast<float>(in))), {}};
+        LinearWeights result{matrix(out, in, gain * std::sqrt(3.0F / static_cast<float>(in))), {}};
         if (options.biases) result.bias = vector(out, 0.3F, 0.0F);
         return result;
     };
@@ -97,8 +97,10 @@ struct RandomModelOptions {
         model.layers.push_back(std::move(layer));
     }
     model.final_norm = vector(config.hidden, 0.3F, 1.0F);
-    model.head = options.tied ? LinearWeights{model.token_embedding, {}} : linear(config.vocabulary, config.hidden);
-    model.identity = "random-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" + std::to_string(options.seed);
+    // A gain on the head, because real models are sure of some tokens: without it every distribution is nearly flat.
+    model.head = options.tied ? LinearWeights{model.token_embedding, {}} : linear(config.vocabulary, config.hidden, 4.0F);
+    model.identity = "random-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +
+                     std::to_string(options.seed);
     model.storage = std::move(storage);
     return model;
 }

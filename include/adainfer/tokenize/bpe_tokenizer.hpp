@@ -225,7 +225,7 @@ class Tokenizer {
             const auto id_of = [&](std::string_view text) {
                 const TokenId id = table.find(text);
                 if (id == no_token) {
-                    fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" names \"", text, "\", which is no token");
+                    fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" names \"", text, "\", not a token");
                 }
                 return id;
             };

@@ -48,7 +48,8 @@ class MergeTable {
     };
 
     [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
-        const std::uint64_t key = (std::uint64_t{static_cast<std::uint32_t>(left)} << 32U) | static_cast<std::uint32_t>(right);
+        const std::uint64_t high = static_cast<std::uint32_t>(left);
+        const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
         // Multiplicative hashing: the high bits depend on both halves of the key.
         const std::size_t mask = slots_.size() - 1;
         auto slot = static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);

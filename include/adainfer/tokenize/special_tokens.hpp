@@ -27,34 +27,50 @@ class SpecialTokens {
 
     /// Takes the tokens `ids` of `texts`, which are not empty and all different. Where two overlap in a text the
     /// longer one wins, then the one with the lower id.
-    SpecialTokens(const std::vector<std::string>& texts, std::vector<TokenId> ids) : tokens_(std::move(ids)) {
+    SpecialTokens(const std::vector<std::string>& texts, std::vector<TokenId> ids) {
         const auto text = [&](TokenId id) -> const std::string& { return texts[static_cast<std::size_t>(id)]; };
-        std::sort(tokens_.begin(), tokens_.end(), [&](TokenId a, TokenId b) {
+        std::sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) {
             return text(a).size() != text(b).size() ? text(a).size() > text(b).size() : a < b;
         });
-        for (std::size_t i = 0; i < tokens_.size(); ++i) add(text(tokens_[i]), static_cast<std::uint32_t>(i));
+        entries_.reserve(ids.size());
+        for (const TokenId id : ids) {
+            add(text(id), static_cast<std::uint32_t>(entries_.size()));
+            entries_.push_back({id, text(id).size()});
+        }
+        for (Entry& entry : entries_) entry.shorter = longest_at(text(entry.token), 0, entry.length);
     }
 
-    [[nodiscard]] bool empty() const noexcept { return tokens_.empty(); }
+    [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
 
     /// Non-overlapping finds from left to right. The longest token is placed first wherever it occurs, then the
-    /// next longest in what is left, and so on. Time is linear in the text for a given set of tokens.
+    /// next longest in what is left, and so on. Time and memory are linear in the text for a given set of tokens.
     [[nodiscard]] std::vector<Found> find_in(std::string_view text) const {
-        std::vector<Occurrence> all;
-        for (std::size_t i = 0; i < text.size(); ++i) {
-            if (starts_[utf8::byte_at(&text[i])] != none) collect(text, i, all);
+        // For each rank the places where the token could still go. Only the longest token at a place waits there;
+        // shorter ones get their turn when it does not fit.
+        std::vector<std::vector<std::size_t>> waiting;
+        for (std::size_t at = 0; at < text.size(); ++at) {
+            if (starts_[utf8::byte_at(&text[at])] == none) continue;
+            const std::uint32_t rank = longest_at(text, at);
+            if (rank == none) continue;
+            if (waiting.empty()) waiting.resize(entries_.size());
+            waiting[rank].push_back(at);
         }
         std::vector<Found> found;
-        if (all.empty()) return found;
-        std::sort(all.begin(), all.end(), [](const Occurrence& a, const Occurrence& b) {
-            return a.rank != b.rank ? a.rank < b.rank : a.first < b.first;
-        });
-        // What is placed already is at least as long, so an overlap shows at one of the two ends.
+        if (waiting.empty()) return found;
         std::vector<bool> taken(text.size());
-        for (const Occurrence& o : all) {
-            if (taken[o.first] || taken[o.first + o.length - 1]) continue;
-            std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(o.first), o.length, true);
-            found.push_back({o.first, o.length, tokens_[o.rank]});
+        for (std::size_t rank = 0; rank < waiting.size(); ++rank) {
+            const Entry& entry = entries_[rank];
+            std::sort(waiting[rank].begin(), waiting[rank].end());
+            for (const std::size_t at : waiting[rank]) {
+                // What is placed already is at least as long, so an overlap shows at one of the two ends.
+                if (taken[at]) continue;
+                if (taken[at + entry.length - 1]) {
+                    if (entry.shorter != none) waiting[entry.shorter].push_back(at);
+                    continue;
+                }
+                std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(at), entry.length, true);
+                found.push_back({at, entry.length, entry.token});
+            }
         }
         std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.first < b.first; });
         return found;
@@ -63,9 +79,11 @@ class SpecialTokens {
   private:
     static constexpr std::uint32_t none = 0xFFFFFFFF;
 
-    struct Occurrence {
-        std::size_t first, length;
-        std::uint32_t rank;
+    /// A token; its index is its rank.
+    struct Entry {
+        TokenId token;
+        std::size_t length;
+        std::uint32_t shorter = none;  ///< rank of the longest other token that this one starts with
     };
 
     struct Node {
@@ -92,18 +110,19 @@ class SpecialTokens {
         nodes_[node].rank = rank;
     }
 
-    void collect(std::string_view text, std::size_t first, std::vector<Occurrence>& all) const {
-        std::uint32_t node = starts_[utf8::byte_at(&text[first])];
-        for (std::size_t at = first;;) {
-            const std::uint32_t rank = nodes_[node].rank;
-            ++at;
-            if (rank != none) all.push_back({first, at - first, rank});
-            if (at == text.size()) return;
-            const std::uint32_t byte = utf8::byte_at(&text[at]);
+    /// Rank of the longest token that starts at `at` and is shorter than `limit`, or none.
+    [[nodiscard]] std::uint32_t longest_at(std::string_view text, std::size_t at,
+                                           std::size_t limit = std::string_view::npos) const noexcept {
+        std::uint32_t longest = none;
+        std::uint32_t node = starts_[utf8::byte_at(&text[at])];
+        for (std::size_t length = 1; node != none && length < limit; ++length) {
+            if (nodes_[node].rank != none) longest = nodes_[node].rank;
+            if (at + length == text.size()) break;
+            const std::uint32_t byte = utf8::byte_at(&text[at + length]);
             node = nodes_[node].child;
             while (node != none && nodes_[node].byte != byte) node = nodes_[node].sibling;
-            if (node == none) return;
         }
+        return longest;
     }
 
     [[nodiscard]] static std::array<std::uint32_t, 256> no_starts() noexcept {
@@ -114,7 +133,7 @@ class SpecialTokens {
 
     std::array<std::uint32_t, 256> starts_ = no_starts();
     std::vector<Node> nodes_;
-    std::vector<TokenId> tokens_;
+    std::vector<Entry> entries_;
 };
 
 }  // namespace detail::bpe

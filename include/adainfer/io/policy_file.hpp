@@ -1,0 +1,395 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/adainfer_policy.hpp"
+#include "adainfer/early_exit/linear_chain_crf.hpp"
+#include "adainfer/early_exit/linear_lens.hpp"
+#include "adainfer/early_exit/linear_svm.hpp"
+#include "adainfer/early_exit/schedule.hpp"
+#include "adainfer/io/atomic_file.hpp"
+#include "adainfer/io/gguf_cursor.hpp"
+#include "adainfer/io/json_reader.hpp"
+#include "adainfer/io/lens_file.hpp"
+
+namespace adainfer::inline v0 {
+
+/// Everything that the file of a trained policy records.
+struct PolicyFile {
+    std::string kind;                                  ///< kind of the classifier: "svm" or "crf"
+    std::variant<LinearSvm, LinearChainCrf> classifier;  ///< its own threshold counts for nothing: the file has those below
+    std::vector<std::string> features;                 ///< FeatureList::names()
+    std::string lens = "logit";                        ///< name of the lens type
+    std::string lens_hash;                             ///< of a linear lens, lens_hash(); else empty
+    std::string lens_file;                             ///< of a linear lens, relative to the folder of the policy file; else empty
+    std::string head = "full";                         ///< name of the head type
+    std::vector<std::size_t> layers;                   ///< the schedule: asked when so many layers have run; ascending, from 1
+    float threshold = 0;                               ///< shared by all tasks; infinity: never stop
+    std::map<std::string, float> task_thresholds;      ///< by task, where calibrated so
+    std::string label_rule = "agrees";                 ///< "agrees" (with the last layer) or "gold"
+    double agreement = 0;                              ///< share that it was calibrated to, 0 to 1
+    std::string model_identity;                        ///< ModelWeights::identity
+    std::string model_name;                            ///< for people
+    std::map<std::string, std::string> training;       ///< how it was trained, free text by key
+
+    /// The threshold of a task, or the shared one where the task has none.
+    [[nodiscard]] float threshold_for(const std::string& task) const {
+        const auto found = task_thresholds.find(task);
+        return found == task_thresholds.end() ? threshold : found->second;
+    }
+};
+
+namespace detail::policy {
+
+inline constexpr std::string_view format = "adainfer-policy-1";
+inline constexpr std::string_view format_family = "adainfer-policy-";
+inline constexpr std::size_t max_bytes = std::size_t{16} << 20U;
+inline constexpr std::size_t max_layer = 100'000;
+
+/// Throws what is wrong with a policy; `where` starts the message.
+inline void check(const PolicyFile& policy, const std::string& where, ErrorCode code) {
+    const auto refuse = [&](const auto&... parts) { fail(code, where, parts...); };
+    const std::string_view kind = std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
+    if (policy.kind != kind) refuse("kind is ", gguf::quoted(policy.kind), ", the classifier is of kind ", kind);
+    if (policy.features.empty()) refuse("features: none");
+    std::set<std::string> features;
+    for (const std::string& feature : policy.features) {
+        if (feature.empty()) refuse("features: a name is empty");
+        if (!features.insert(feature).second) refuse("features: ", gguf::quoted(feature), " stands twice");
+    }
+    try {
+        std::visit([&](const auto& c) { c.validate(policy.features.size()); }, policy.classifier);
+    } catch (const Error& error) {
+        fail(error.code(), where, json::message_of(error));
+    }
+    if (policy.lens.empty()) refuse("lens: no name");
+    if (policy.head.empty()) refuse("head: no name");
+    if (policy.lens == LinearLens::name) {
+        const auto hexadecimal = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+        if (policy.lens_hash.size() != 16 || !std::all_of(policy.lens_hash.begin(), policy.lens_hash.end(), hexadecimal)) {
+            refuse("lens hash: expected 16 hexadecimal digits, found ", gguf::quoted(policy.lens_hash));
+        }
+        if (policy.lens_file.empty() || std::filesystem::path(policy.lens_file).is_absolute()) {
+            refuse("lens file: expected a path relative to the policy file, found ", gguf::quoted(policy.lens_file));
+        }
+    } else if (!policy.lens_hash.empty() || !policy.lens_file.empty()) {
+        refuse("lens: only a linear lens has a file and a hash, this one is ", gguf::quoted(policy.lens));
+    }
+    if (policy.layers.empty()) refuse("layers: none");
+    for (std::size_t i = 0; i < policy.layers.size(); ++i) {
+        if (policy.layers[i] <= (i == 0 ? 0 : policy.layers[i - 1]) || policy.layers[i] > max_layer) {
+            refuse("layers[", i, "] is ", policy.layers[i], "; they must ascend from 1 or more to at most ", max_layer);
+        }
+    }
+    if (std::isnan(policy.threshold)) fail(ErrorCode::NotFinite, where, "threshold is not a number");
+    for (const auto& [task, threshold] : policy.task_thresholds) {
+        if (task.empty()) refuse("task_thresholds: a task has no name");
+        if (std::isnan(threshold)) fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+    }
+    if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
+        refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
+    }
+    if (!(policy.agreement >= 0 && policy.agreement <= 1)) refuse("agreement must lie in 0 to 1, found ", policy.agreement);
+    if (policy.model_identity.empty()) refuse("model identity: empty");
+}
+
+/// The double that prints as briefly as the float does and reads back as it.
+[[nodiscard]] inline double brief(float value) {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+    double wide = 0;
+    std::from_chars(text, end, wide);
+    return static_cast<float>(wide) == value ? wide : static_cast<double>(value);
+}
+
+template <class Floats>
+[[nodiscard]] nlohmann::ordered_json to_json(const Floats& values) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const float value : values) list.push_back(brief(value));
+    return list;
+}
+
+inline constexpr std::string_view never = "never", always = "always";
+
+[[nodiscard]] inline nlohmann::ordered_json threshold_to_json(float threshold) {
+    if (std::isinf(threshold)) return threshold > 0 ? never : always;
+    return brief(threshold);
+}
+
+[[nodiscard]] inline nlohmann::ordered_json to_json(const PolicyFile& policy) {
+    nlohmann::ordered_json classifier;
+    std::visit(
+        [&](const auto& c) {
+            classifier["mean"] = to_json(c.mean);
+            classifier["scale"] = to_json(c.scale);
+            classifier["weights"] = to_json(c.weights);
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(c)>, LinearSvm>) {
+                classifier["bias"] = brief(c.bias);
+            } else {
+                classifier["bias"] = to_json(c.bias);
+                classifier["transitions"] = to_json(c.transitions);
+            }
+        },
+        policy.classifier);
+    nlohmann::ordered_json thresholds = nlohmann::ordered_json::object(), training = thresholds, json;
+    for (const auto& [task, threshold] : policy.task_thresholds) thresholds[task] = threshold_to_json(threshold);
+    for (const auto& [key, value] : policy.training) training[key] = value;
+    json["format"] = format;
+    json["model"] = {{"name", policy.model_name}, {"identity", policy.model_identity}};
+    json["lens"] = {{"kind", policy.lens}};
+    if (policy.lens == LinearLens::name) json["lens"].update({{"file", policy.lens_file}, {"hash", policy.lens_hash}});
+    json["head"] = policy.head;
+    json["layers"] = policy.layers;
+    json["features"] = policy.features;
+    json["kind"] = policy.kind;
+    json["classifier"] = std::move(classifier);
+    json["label_rule"] = policy.label_rule;
+    json["agreement"] = policy.agreement;
+    json["threshold"] = threshold_to_json(policy.threshold);
+    json["task_thresholds"] = std::move(thresholds);
+    json["training"] = std::move(training);
+    return json;
+}
+
+[[nodiscard]] inline std::vector<float> read_floats(const json::Field& field) {
+    std::vector<float> values;
+    for (const json::Field& element : field.elements()) values.push_back(element.real());
+    return values;
+}
+
+template <std::size_t N>
+void read_floats(const json::Field& field, std::array<float, N>& values) {
+    const std::vector<float> found = read_floats(field);
+    if (found.size() != N) field.wrong("an array of " + std::to_string(N) + " numbers");
+    std::copy(found.begin(), found.end(), values.begin());
+}
+
+[[nodiscard]] inline float read_threshold(const json::Field& field) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    if (!field.is_string()) return field.real();
+    if (field.text() == never) return infinity;
+    if (field.text() == always) return -infinity;
+    field.wrong("a number, \"never\" or \"always\"");
+}
+
+[[nodiscard]] inline PolicyFile read(const json::Value& document, const std::string& file) {
+    const json::Field root(document, file);
+    const auto format_field = root.find("format");
+    if (!format_field || !format_field->is_string() || !format_field->text().starts_with(format_family)) {
+        fail(ErrorCode::CorruptFile, "'", file, "': not a policy file: it does not say \"format\": \"", format, "\"");
+    }
+    if (format_field->text() != format) {
+        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ", format);
+    }
+    root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement", "threshold",
+               "task_thresholds", "training"});
+    PolicyFile policy;
+    const json::Field model = root.at("model"), lens = root.at("lens"), classifier = root.at("classifier");
+    model.only({"name", "identity"});
+    policy.model_name = model.at("name").text();
+    policy.model_identity = model.at("identity").text();
+    policy.lens = lens.at("kind").text();
+    if (policy.lens == LinearLens::name) {
+        lens.only({"kind", "file", "hash"});
+        policy.lens_file = lens.at("file").text();
+        policy.lens_hash = lens.at("hash").text();
+    } else {
+        lens.only({"kind"});
+    }
+    policy.head = root.at("head").text();
+    for (const json::Field& layer : root.at("layers").elements()) policy.layers.push_back(layer.count(max_layer));
+    for (const json::Field& feature : root.at("features").elements()) policy.features.push_back(feature.text());
+    policy.kind = root.at("kind").text();
+    const auto read_common = [&](auto& c) {
+        c.mean = read_floats(classifier.at("mean"));
+        c.scale = read_floats(classifier.at("scale"));
+        c.weights = read_floats(classifier.at("weights"));
+    };
+    policy.threshold = read_threshold(root.at("threshold"));
+    if (policy.kind == LinearSvm::kind) {
+        classifier.only({"mean", "scale", "weights", "bias"});
+        LinearSvm svm;
+        read_common(svm);
+        svm.bias = classifier.at("bias").real();
+        svm.threshold = policy.threshold;
+        policy.classifier = std::move(svm);
+    } else if (policy.kind == LinearChainCrf::kind) {
+        classifier.only({"mean", "scale", "weights", "bias", "transitions"});
+        LinearChainCrf crf;
+        read_common(crf);
+        read_floats(classifier.at("bias"), crf.bias);
+        read_floats(classifier.at("transitions"), crf.transitions);
+        crf.threshold = policy.threshold;
+        policy.classifier = std::move(crf);
+    } else {
+        fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(policy.kind), "; known: svm, crf");
+    }
+    for (const auto& [task, threshold] : root.at("task_thresholds").members()) policy.task_thresholds.emplace(task, read_threshold(threshold));
+    policy.label_rule = root.at("label_rule").text();
+    policy.agreement = root.at("agreement").number();
+    for (const auto& [key, value] : root.at("training").members()) policy.training.emplace(key, value.text());
+    check(policy, "'" + file + "': ", ErrorCode::CorruptFile);
+    return policy;
+}
+
+/// The parts of a policy type that a file can be loaded into.
+template <class Policy>
+struct Parts;
+
+template <class C, class F, class L, class H>
+struct Parts<AdaInferPolicy<C, F, L, H>> {
+    using Classifier = C;
+    using Features = F;
+    using Lens = L;
+    using Head = H;
+};
+
+[[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+    return list;
+}
+
+/// Throws IdentityMismatch where the file was trained for another policy type or model.
+template <class Policy, class Weights>
+void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
+    using P = Parts<Policy>;
+    const auto compare = [&](std::string_view what, std::string_view found, std::string_view expected) {
+        if (found == expected) return;
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained with ", what, ' ', gguf::quoted(found), ", it is loaded into one with ",
+             what, ' ', gguf::quoted(expected));
+    };
+    compare("classifier", policy.kind, P::Classifier::kind);
+    compare("features", joined(policy.features), joined(P::Features::names()));
+    compare("lens", policy.lens, P::Lens::name);
+    compare("head", policy.head, P::Head::name);
+    if (policy.model_identity != weights.identity) {
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity), " (",
+             policy.model_name, "), the model at hand is ", gguf::quoted(weights.identity));
+    }
+    if (policy.layers.back() >= weights.config.layers) {
+        fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ", weights.config.layers);
+    }
+}
+
+}  // namespace detail::policy
+
+/// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
+template <class Policy>
+[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
+    using P = detail::policy::Parts<Policy>;
+    PolicyFile policy;
+    policy.kind = P::Classifier::kind;
+    policy.threshold = classifier.threshold;
+    policy.classifier = std::move(classifier);
+    policy.features = P::Features::names();
+    policy.lens = P::Lens::name;
+    policy.head = P::Head::name;
+    return policy;
+}
+
+/// Writes a policy, whole or not at all; equal policies give equal bytes. Throws Error: InvalidArgument (a field that
+/// load_policy_file() would refuse, a text that is not UTF-8), ShapeMismatch and NotFinite (classifier), Io.
+inline void save_policy(const std::filesystem::path& path, const PolicyFile& policy) {
+    detail::policy::check(policy, "policy: ", ErrorCode::InvalidArgument);
+    std::string text;
+    try {
+        text = detail::policy::to_json(policy).dump(2) + '\n';
+    } catch (const nlohmann::json::exception& error) {  // the one thing that cannot be written
+        fail(ErrorCode::InvalidArgument, "policy: a text is not UTF-8: ", detail::json::reason(error));
+    }
+    write_file_atomically(path, text);
+}
+
+/// Reads a policy from text; `name` is for messages. Throws as load_policy_file().
+[[nodiscard]] inline PolicyFile parse_policy_file(std::string_view text, const std::string& name) {
+    return detail::policy::read(detail::json::parse(text, name), name);
+}
+
+/// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing, unknown, of
+/// the wrong type or inconsistent), Unsupported (format version, kind, size), ShapeMismatch, NotFinite, InvalidArgument (classifier).
+[[nodiscard]] inline PolicyFile load_policy_file(const std::filesystem::path& path) {
+    return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes), path.string());
+}
+
+/// How a policy file names a lens file: relative to its own folder, with forward slashes. Both paths may be relative to the
+/// current folder; neither needs to exist.
+[[nodiscard]] inline std::string lens_reference(const std::filesystem::path& policy_path, const std::filesystem::path& lens_path) {
+    return std::filesystem::relative(lens_path, std::filesystem::absolute(policy_path).parent_path()).generic_string();
+}
+
+/// Where the lens of a policy file lies.
+[[nodiscard]] inline std::filesystem::path lens_path(const std::filesystem::path& policy_path, const PolicyFile& policy) {
+    return policy_path.parent_path() / std::filesystem::path(policy.lens_file);
+}
+
+/// The policy that a file describes, as type Policy, an AdaInferPolicy<...>: with the threshold of `task` where the file has
+/// one, else the shared one. `weights` are a ModelWeights. Throws Error (IdentityMismatch, naming both sides) where
+/// the file was trained for another classifier, feature list, lens type, head or model, or the lens was fitted on another model. Which
+/// linear lens it is only the caller can know: load_policy() checks its hash too.
+template <class Policy, class Weights>
+[[nodiscard]] Policy make_policy(const PolicyFile& file, const Weights& weights, typename detail::policy::Parts<Policy>::Lens lens = {},
+                                 const std::string& task = {}, const std::string& name = "policy") {
+    using P = detail::policy::Parts<Policy>;
+    detail::policy::check(file, name + ": ", ErrorCode::InvalidArgument);
+    detail::policy::check_fits<Policy>(file, weights, name + ": ");
+    if constexpr (requires { lens.check_model(weights); }) lens.check_model(weights);
+    for (const std::size_t layer : file.layers) {
+        if (!lens.reads(layer)) fail(ErrorCode::IdentityMismatch, name, ": the policy is asked after layer ", layer, ", the lens has no map for it");
+    }
+    auto classifier = std::get<typename P::Classifier>(file.classifier);
+    classifier.threshold = file.threshold_for(task);
+    return Policy(std::move(classifier), Schedule::only(file.layers), std::move(lens));
+}
+
+namespace detail::policy {
+template <class Policy, class Weights>
+[[nodiscard]] Policy make_through(const PolicyFile& file, const Weights& weights, const LensFile& lens, const std::string& task,
+                                  const std::string& name) {
+    check_fits<Policy>(file, weights, name + ": ");
+    if (file.lens_hash != lens.hash) {
+        fail(ErrorCode::IdentityMismatch, name, ": the policy was trained through the lens '", file.lens_file, "' with hash ", file.lens_hash,
+             ", the lens at hand has hash ", lens.hash);
+    }
+    return make_policy<Policy>(file, weights, lens.lens, task, name);
+}
+}  // namespace detail::policy
+
+/// The same from a file and a linear lens that is loaded already, so that many policies can share one.
+template <class Policy, class Weights>
+[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const LensFile& lens, const std::string& task = {}) {
+    return detail::policy::make_through<Policy>(load_policy_file(path), weights, lens, task, "'" + path.string() + "'");
+}
+
+/// The same from a file alone; a linear lens is loaded from where the policy file says. Throws what load_policy_file(),
+/// load_lens_file() and make_policy() throw.
+template <class Policy, class Weights>
+[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const std::string& task = {}) {
+    const PolicyFile file = load_policy_file(path);
+    const std::string name = "'" + path.string() + "'";
+    if constexpr (std::is_same_v<typename detail::policy::Parts<Policy>::Lens, LinearLens>) {
+        detail::policy::check_fits<Policy>(file, weights, name + ": ");  // before a lens is read that belongs to nothing here
+        return detail::policy::make_through<Policy>(file, weights, load_lens_file(lens_path(path, file)), task, name);
+    } else {
+        return make_policy<Policy>(file, weights, {}, task, name);
+    }
+}
+
+}  // namespace adainfer::inline v0

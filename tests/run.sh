@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs what is missing (Debian), builds into build/, fetches the real model, runs every test.
+#
+#     bash tests/run.sh [arguments of ctest, e.g. -L unit]
+#
+# ADAINFER_SMOLLM2=FILE   use this model file in place of fetching it; empty: leave the real-model tests out
+# ADAINFER_SHARED=FOLDER  more test material; found by itself in ../shared/data
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=$(nproc)
+
+install_missing() {
+    local package missing=()
+    for package in "$@"; do
+        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    echo "Installing ${missing[*]}"
+    local as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+    install_missing g++ cmake make ccache git libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
+        libbenchmark-dev python3 python3-pip
+fi
+
+configure=(-S . -B build -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" -DADAINFER_WARNINGS_AS_ERRORS=ON
+           -DADAINFER_BUILD_TESTS=ON -DADAINFER_BUILD_EXAMPLES=ON -DADAINFER_BUILD_BENCHMARKS=ON)
+if command -v ccache >/dev/null; then configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+cmake "${configure[@]}"
+cmake --build build -j "$jobs"
+
+if [ -z "${ADAINFER_SMOLLM2+set}" ]; then
+    if bash examples/get_model.sh smollm2; then
+        export ADAINFER_SMOLLM2="$PWD/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    else
+        echo "SmolLM2 could not be fetched (see above): the real-model tests skip themselves." >&2
+    fi
+fi
+if [ -z "${ADAINFER_SHARED+set}" ] && [ -d ../shared/data ]; then
+    ADAINFER_SHARED=$(cd ../shared/data && pwd)
+    export ADAINFER_SHARED
+fi
+
+ctest --test-dir build --output-on-failure --no-tests=error -j "$jobs" "$@"
