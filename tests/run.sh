@@ -23,7 +23,7 @@ install_missing() {
 }
 
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
-    install_missing g++ cmake make ccache git libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
+    install_missing g++ cmake make ccache libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
         libbenchmark-dev python3 python3-pip
 fi
 

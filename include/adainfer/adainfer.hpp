@@ -90,6 +90,7 @@
 #include "adainfer/io/identity.hpp"
 #include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/model_file.hpp"
+#include "adainfer/io/safetensors_types.hpp"
 
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)
 #error "adainfer: Eigen 3.4 is not on the include path: add it, or define ADAINFER_NO_EIGEN"
@@ -106,6 +107,7 @@
 #if defined(ADAINFER_WITH_JSON)
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/io/lens_file.hpp"
+#include "adainfer/io/load_policy.hpp"
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "adainfer/io/safetensors_header.hpp"

@@ -1046,7 +1046,7 @@ void attention(const B& backend, const AttentionArgs& args) {
         backend.attention(args);
     } else {
         parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
-            const std::span<float> scores = thread_scratch<AttentionScratch>(args.first + args.q.rows());
+            const std::span<float> scores = thread_scratch<AttentionScratch>(args.capacity);  // at once, not as it grows
             for (std::size_t i = begin; i < end; ++i) attend(args, i % args.q.rows(), i / args.q.rows(), scores.data());
         });
     }
@@ -1990,13 +1990,16 @@ class Observer {
     Observer(const Decoder<Backend>& decoder, Session& session, std::span<const TokenId> candidates)
         : decoder_(decoder), session_(session), candidates_(candidates) {
         reading_.layers = decoder.config().layers;
-        session.work.shortlist.clear();
+        Workspace& work = session.work;
+        work.shortlist.clear();
+        // Sized at once, so that it does not take an exit to stop allocating.
+        for (Buffer* buffer : {&work.lens, &work.previous_lens, &work.previous_hidden}) buffer->resize(1, decoder.config().hidden);
     }
 
     /// Keeps what HiddenCosine compares with; called before the layer that a check follows.
     void before_layer() {
         const std::span<const float> row = last_hidden();
-        std::copy(row.begin(), row.end(), session_.work.previous_hidden.resize(1, row.size()).row(0).begin());
+        std::copy(row.begin(), row.end(), session_.work.previous_hidden.row(0).begin());
     }
 
     /// A check starts after `layer` layers.
@@ -2031,7 +2034,7 @@ class Observer {
     void answer(const Policy& policy, std::size_t layer) {
         if (layer == reading_.layers) {
             Workspace& work = session_.work;
-            decoder_.final_norm(last_hidden(), work.lens.resize(1, decoder_.config().hidden).row(0));
+            decoder_.final_norm(last_hidden(), work.lens.row(0));
             columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), candidates_, work);
         } else if (!top_read_ || reading_.layer != layer) {
             reading_.layer = layer;
@@ -2077,7 +2080,7 @@ class Observer {
         Workspace& work = session_.work;
         std::swap(work.lens, work.previous_lens);
         reading_.previous_lens = lens_seen_ ? std::span<const float>(work.previous_lens.row(0)) : std::span<const float>{};
-        const std::span<float> out = work.lens.resize(1, decoder_.config().hidden).row(0);
+        const std::span<float> out = work.lens.row(0);
         lens.apply(decoder_, reading_.layer, reading_.hidden, out);
         reading_.lens = out;
         lens_read_ = lens_seen_ = true;
@@ -3467,7 +3470,7 @@ class AllOf : public detail::Pair<First, Second> {
 /// likely. The cheap one must read no logits.
 template <class Cheap, class Policy>
 class Gated : public detail::Pair<Cheap, Policy> {
-    static_assert(Cheap::Features::needs < Needs::Logits, "adainfer: the first policy of Gated must read no logits");
+    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>, "adainfer: the first policy of Gated must read no logits");
 
   public:
     using State = typename detail::Pair<Cheap, Policy>::State;
@@ -6151,7 +6154,7 @@ namespace adainfer::inline v0 {
 struct Trace {
     std::size_t n_layers = 0;                ///< decoder layers of the model
     std::size_t n_features = 0;
-    std::vector<std::size_t> layers;         ///< [steps], 0-based, ascending: the check stands after this layer
+    std::vector<std::size_t> layers;         ///< [steps], ascending: layers that have run at the check, 1 to n_layers - 1
     std::vector<float> features;             ///< [steps, n_features], row-major
     std::vector<TokenId> tokens;             ///< [steps], the layer's top-1 token
     std::vector<std::uint8_t> agrees;        ///< [steps], 1 where it is the last layer's top-1 token
@@ -6278,7 +6281,7 @@ namespace adainfer::inline v0 {
 /// score > threshold, and after the last layer where there is none.
 struct ScoredPrompt {
     std::size_t n_layers = 0;         ///< decoder layers of the model
-    std::vector<std::size_t> layers;  ///< [steps], 0-based, ascending: stopping there runs layer + 1 layers
+    std::vector<std::size_t> layers;  ///< [steps], ascending: layers that have run at the check, 1 to n_layers - 1
     std::vector<float> scores;        ///< [steps]
     std::vector<std::uint8_t> good;   ///< [steps], 1 where stopping there gives an acceptable answer
     bool good_at_end = true;          ///< the same for the last layer
@@ -6350,7 +6353,7 @@ using Prompts = std::vector<const ScoredPrompt*>;
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
         for (std::size_t t = 0; t < steps; ++t) {
-            if (prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
+            if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
                      prompt.n_layers, ", found ", prompt.layers[t]);
             if (!std::isfinite(prompt.scores[t]))
@@ -6382,7 +6385,7 @@ inline void check(const CalibrateOptions& options) {
         std::size_t t = 0;
         while (t < prompt->scores.size() && !(prompt->scores[t] > threshold)) ++t;
         const bool stopped = t < prompt->scores.size();
-        const std::size_t depth = stopped ? prompt->layers[t] + 1 : prompt->n_layers;
+        const std::size_t depth = stopped ? prompt->layers[t] : prompt->n_layers;
         good += (stopped ? prompt->good[t] != 0 : prompt->good_at_end) ? 1U : 0U;
         layers += depth;
         full += prompt->n_layers;
@@ -6452,9 +6455,9 @@ struct Event {
             const auto [unused, p, t] = events[e];
             const std::uint8_t now = prompts[p]->good[t] != 0 ? 1 : 0;
             n_good = n_good + now - good[p];
-            layers = layers + (prompts[p]->layers[t] + 1) - depth[p];
+            layers = layers + prompts[p]->layers[t] - depth[p];
             good[p] = now;
-            depth[p] = prompts[p]->layers[t] + 1;
+            depth[p] = prompts[p]->layers[t];
         }
         if (n_good < required) continue;
         // On equal depth (the last layer itself was checked) the higher threshold stays.
@@ -7195,11 +7198,14 @@ namespace adainfer::inline v0 {
 /// something other than a regular file has that name.
 inline void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts) {
     namespace fs = std::filesystem;
-    const auto refuse = [&](const std::string& reason) { fail(ErrorCode::Io, "cannot write '", path.string(), "': ", reason); };
+    const auto refuse = [&](const std::string& reason) {
+        fail(ErrorCode::Io, "cannot write '", path.string(), "': ", reason);
+    };
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (fs::exists(status) && !fs::is_regular_file(status)) refuse("not a regular file");
-    const fs::path target = fs::is_symlink(fs::symlink_status(path, error)) && fs::exists(status) ? fs::canonical(path, error) : path;
+    const fs::path target =
+        fs::is_symlink(fs::symlink_status(path, error)) && fs::exists(status) ? fs::canonical(path, error) : path;
     if (error && fs::exists(status)) refuse(error.message());
 
     std::random_device random;
@@ -8565,6 +8571,74 @@ struct ModelFile {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/io/safetensors_types.hpp -----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// A tensor of a safetensors file. The data belong to somebody else and need no alignment of their own.
+struct SafetensorsTensor {
+    std::string name;
+    std::string_view dtype;            ///< as the file spells it, e.g. "F16"; a literal
+    std::vector<std::uint64_t> shape;  ///< outermost first; none for a scalar
+    std::span<const std::byte> data;
+};
+
+namespace detail::safetensors {
+
+inline constexpr std::size_t max_header_bytes = 100'000'000;  ///< the format's own limit
+inline constexpr std::size_t max_depth = 127;                 ///< of the header's JSON, as the official reader
+inline constexpr std::size_t max_rank = 64;                   ///< ours: bounds what a list of zeros can take
+
+struct DTypeBits {
+    std::string_view name;
+    std::size_t bits;
+};
+
+inline constexpr std::array<DTypeBits, 22> dtypes{{
+    {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
+    {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
+    {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64},
+}};
+
+/// The entry of a type, or null.
+[[nodiscard]] inline const DTypeBits* find_dtype(std::string_view name) noexcept {
+    const auto found = std::find_if(dtypes.begin(), dtypes.end(), [name](const DTypeBits& d) { return d.name == name; });
+    return found == dtypes.end() ? nullptr : &*found;
+}
+
+/// Bits an element. Throws Error (Unsupported), which lists the types there are.
+[[nodiscard]] inline std::size_t dtype_bits(std::string_view name) {
+    if (const DTypeBits* const found = find_dtype(name)) return found->bits;
+    std::string known;
+    for (const DTypeBits& d : dtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
+    fail(ErrorCode::Unsupported, "safetensors: unknown type ", gguf::quoted(name), "; known: ", known);
+}
+
+/// Bytes that a tensor takes; nothing where its bits overflow 64 bits or do not fill whole bytes.
+[[nodiscard]] inline std::optional<std::uint64_t> data_bytes(std::string_view dtype, std::span<const std::uint64_t> shape) {
+    std::optional<std::uint64_t> bits = 1;
+    for (const std::uint64_t extent : shape) {
+        if (bits) bits = checked_mul(*bits, extent);
+    }
+    if (bits) bits = checked_mul(*bits, dtype_bits(dtype));
+    if (!bits || *bits % 8 != 0) return std::nullopt;
+    return *bits / 8;
+}
+
+}  // namespace detail::safetensors
+
+}  // namespace adainfer::inline v0
+
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)
 #error "adainfer: Eigen 3.4 is not on the include path: add it, or define ADAINFER_NO_EIGEN"
 #endif
@@ -8617,7 +8691,8 @@ class EigenBackend {
             for (std::size_t item = begin; item < end; ++item) {
                 const std::size_t head = item % args.heads, t0 = item / args.heads * queries;
                 const std::size_t count = (std::min)(queries, tokens - t0), keys = args.first + t0 + count;
-                float* scores = thread_scratch<Slot>(count * keys).data();
+                // A single query takes what the whole context will need: a decode that grows allocates once.
+                float* scores = thread_scratch<Slot>(count == 1 ? args.capacity : count * keys).data();
                 if (count == 1) {
                     ops::attend(args, t0, head, scores);
                     continue;
@@ -8903,7 +8978,8 @@ using Value = nlohmann::json;
 
 /// Refuses what the parser accepts though it is not JSON: it skips a byte order mark and takes NUL for the end.
 inline void check_text(std::string_view text, std::string_view file) {
-    if (text.starts_with("\xEF\xBB\xBF")) fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: it starts with a byte order mark");
+    if (text.starts_with("\xEF\xBB\xBF"))
+        fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: it starts with a byte order mark");
     if (const std::size_t at = text.find('\0'); at != std::string_view::npos) {
         fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: a NUL byte at byte ", at);
     }
@@ -8919,12 +8995,14 @@ inline void check_text(std::string_view text, std::string_view file) {
         switch (event) {
             case Event::object_start:
             case Event::array_start:
-                if (keys.size() == max_depth) fail(ErrorCode::CorruptFile, "'", file, "': nested deeper than ", max_depth, " levels");
+                if (keys.size() == max_depth)
+                    fail(ErrorCode::CorruptFile, "'", file, "': nested deeper than ", max_depth, " levels");
                 keys.emplace_back();
                 break;
             case Event::key:
                 if (!keys.back().insert(value.get<std::string>()).second) {
-                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()), " stands twice in an object");
+                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()),
+                         " stands twice in an object");
                 }
                 break;
             case Event::object_end:
@@ -8954,7 +9032,8 @@ inline void check_text(std::string_view text, std::string_view file) {
 /// null". Every member throws Error (CorruptFile). Views the document and the name.
 class Field {
   public:
-    Field(const Value& value, std::string_view file, std::string path = {}) : value_(&value), file_(file), path_(std::move(path)) {}
+    Field(const Value& value, std::string_view file, std::string path = {})
+        : value_(&value), file_(file), path_(std::move(path)) {}
 
     /// The member of an object, or nothing. Throws where this is no object.
     [[nodiscard]] std::optional<Field> find(std::string_view key) const {
@@ -8976,7 +9055,8 @@ class Field {
         if (!value_->is_array()) wrong("an array");
         std::vector<Field> fields;
         fields.reserve(value_->size());
-        for (const Value& value : *value_) fields.emplace_back(value, file_, path_ + '[' + std::to_string(fields.size()) + ']');
+        for (const Value& value : *value_)
+            fields.emplace_back(value, file_, path_ + '[' + std::to_string(fields.size()) + ']');
         return fields;
     }
 
@@ -9009,7 +9089,8 @@ class Field {
     [[nodiscard]] std::size_t count(std::size_t most) const {
         if (!value_->is_number_unsigned()) wrong("a whole number, 0 or more");
         const auto number = value_->get<std::uint64_t>();
-        if (number > most) fail(ErrorCode::CorruptFile, "'", file_, "': field '", path_, "' is ", number, ", at most ", most, " is allowed");
+        if (number > most)
+            fail(ErrorCode::CorruptFile, "'", file_, "': field '", path_, "' is ", number, ", at most ", most, " is allowed");
         return static_cast<std::size_t>(number);
     }
 
@@ -9021,7 +9102,8 @@ class Field {
     /// A number in the range of a float.
     [[nodiscard]] float real() const {
         const double wide = number();
-        if (std::abs(wide) > static_cast<double>((std::numeric_limits<float>::max)())) wrong("a number in the range of a float");
+        if (std::abs(wide) > static_cast<double>((std::numeric_limits<float>::max)()))
+            wrong("a number in the range of a float");
         return static_cast<float>(wide);
     }
 
@@ -9089,11 +9171,9 @@ class Field {
 // ---- adainfer/io/safetensors_header.hpp ----------------------------------------------------------------------------------
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9104,55 +9184,7 @@ class Field {
 
 namespace adainfer::inline v0 {
 
-/// A tensor of a safetensors file. The data belong to somebody else and need no alignment of their own.
-struct SafetensorsTensor {
-    std::string name;
-    std::string_view dtype;            ///< as the file spells it, e.g. "F16"; a literal
-    std::vector<std::uint64_t> shape;  ///< outermost first; none for a scalar
-    std::span<const std::byte> data;
-};
-
 namespace detail::safetensors {
-
-inline constexpr std::size_t max_header_bytes = 100'000'000;  ///< the format's own limit
-inline constexpr std::size_t max_depth = 127;                 ///< of the header's JSON, as the official reader
-inline constexpr std::size_t max_rank = 64;                   ///< ours: bounds what a list of zeros can take
-
-struct DTypeBits {
-    std::string_view name;
-    std::size_t bits;
-};
-
-inline constexpr std::array<DTypeBits, 22> dtypes{{
-    {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
-    {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
-    {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64},
-}};
-
-/// The entry of a type, or null.
-[[nodiscard]] inline const DTypeBits* find_dtype(std::string_view name) noexcept {
-    const auto found = std::find_if(dtypes.begin(), dtypes.end(), [name](const DTypeBits& d) { return d.name == name; });
-    return found == dtypes.end() ? nullptr : &*found;
-}
-
-/// Bits an element. Throws Error (Unsupported), which lists the types there are.
-[[nodiscard]] inline std::size_t dtype_bits(std::string_view name) {
-    if (const DTypeBits* const found = find_dtype(name)) return found->bits;
-    std::string known;
-    for (const DTypeBits& d : dtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
-    fail(ErrorCode::Unsupported, "safetensors: unknown type ", gguf::quoted(name), "; known: ", known);
-}
-
-/// Bytes that a tensor takes; nothing where its bits overflow 64 bits or do not fill whole bytes.
-[[nodiscard]] inline std::optional<std::uint64_t> data_bytes(std::string_view dtype, std::span<const std::uint64_t> shape) {
-    std::optional<std::uint64_t> bits = 1;
-    for (const std::uint64_t extent : shape) {
-        if (bits) bits = checked_mul(*bits, extent);
-    }
-    if (bits) bits = checked_mul(*bits, dtype_bits(dtype));
-    if (!bits || *bits % 8 != 0) return std::nullopt;
-    return *bits / 8;
-}
 
 /// What the JSON of a header says of a tensor.
 struct TensorEntry {
@@ -9179,7 +9211,8 @@ class HeaderHandler {
 
     bool number_unsigned(std::uint64_t number) {
         if (at() == At::Shape) {
-            if (tensors.back().shape.size() == max_rank) corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
+            if (tensors.back().shape.size() == max_rank)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
             tensors.back().shape.push_back(number);
         } else if (at() == At::Offsets) {
             if (offsets_ == 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": more than two data_offsets");
@@ -9196,7 +9229,8 @@ class HeaderHandler {
         } else if (at() == At::Tensor && field_ == dtype_field) {
             const DTypeBits* const found = find_dtype(text);
             if (found == nullptr) {
-                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name), " is of unknown type ", gguf::quoted(text));
+                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name),
+                     " is of unknown type ", gguf::quoted(text));
             }
             tensors.back().dtype = found->name;
         } else {
@@ -9207,10 +9241,15 @@ class HeaderHandler {
 
     bool key(std::string& key) {
         key_ = key;
-        if (at() == At::Header && key == metadata_key && std::exchange(has_metadata_, true)) corrupt("the key '__metadata__' stands twice");
+        if (at() == At::Header && key == metadata_key && std::exchange(has_metadata_, true))
+            corrupt("the key '__metadata__' stands twice");
         if (at() == At::Tensor) {
-            field_ = key == "dtype" ? dtype_field : key == "shape" ? shape_field : key == "data_offsets" ? offsets_field : unknown_field;
-            if (field_ != unknown_field && (seen_ & field_) != 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
+            field_ = key == "dtype"          ? dtype_field
+                     : key == "shape"        ? shape_field
+                     : key == "data_offsets" ? offsets_field
+                                             : unknown_field;
+            if (field_ != unknown_field && (seen_ & field_) != 0)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
             seen_ |= field_;
         }
         return true;
@@ -9236,10 +9275,12 @@ class HeaderHandler {
 
     bool end_object() {
         if (at() == At::Tensor) {
-            for (const auto& [bit, name] : {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
+            for (const auto& [bit, name] :
+                 {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
                 if ((seen_ & bit) == 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", name, " is missing");
             }
-            if (offsets_ != 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
+            if (offsets_ != 2)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
         }
         open_.pop_back();
         return true;
@@ -9308,12 +9349,14 @@ struct Header {
     for (TensorEntry& entry : entries) {
         const std::string name = gguf::quoted(entry.name);
         if (entry.begin != previous_end || entry.end < entry.begin) {
-            handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ", previous_end);
+            handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ",
+                            previous_end);
         }
         const auto bytes = data_bytes(entry.dtype, entry.shape);
         if (!bytes) handler.corrupt("tensor ", name, ": its shape overflows 64 bits or fills no whole number of bytes");
         if (*bytes != entry.end - entry.begin) {
-            handler.corrupt("tensor ", name, ": shape and type take ", *bytes, " bytes, data_offsets span ", entry.end - entry.begin);
+            handler.corrupt("tensor ", name, ": shape and type take ", *bytes, " bytes, data_offsets span ",
+                            entry.end - entry.begin);
         }
         if (entry.end > data.size()) {
             handler.corrupt("tensor ", name, ": ends at byte ", entry.end, " of the data, which has ", data.size());
@@ -9333,7 +9376,8 @@ struct Header {
     HeaderHandler handler(file);
     gguf::Cursor cursor(bytes, file);
     const auto length = cursor.number<std::uint64_t>("the length of the header");
-    if (length > max_header_bytes) handler.corrupt("a header of ", length, " bytes, at most ", max_header_bytes, " are allowed");
+    if (length > max_header_bytes)
+        handler.corrupt("a header of ", length, " bytes, at most ", max_header_bytes, " are allowed");
     const std::byte* const start = cursor.take(length, "the header");
     const std::string_view text(reinterpret_cast<const char*>(start), static_cast<std::size_t>(length));
     if (!gguf::is_utf8(text)) handler.corrupt("the header is not UTF-8");
@@ -9345,7 +9389,8 @@ struct Header {
     header.metadata = std::move(handler.metadata);
     for (std::size_t i = 0; i < header.tensors.size(); ++i) header.by_name.push_back(i);
     const auto name_of = [&](std::size_t i) -> const std::string& { return header.tensors[i].name; };
-    std::sort(header.by_name.begin(), header.by_name.end(), [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
+    std::sort(header.by_name.begin(), header.by_name.end(),
+              [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
     const auto twice = std::adjacent_find(header.by_name.begin(), header.by_name.end(),
                                           [&](std::size_t a, std::size_t b) { return name_of(a) == name_of(b); });
     if (twice != header.by_name.end()) handler.corrupt("the tensor ", gguf::quoted(name_of(*twice)), " stands twice");
@@ -9397,8 +9442,9 @@ class SafetensorsFile {
 
     /// A tensor, or null.
     [[nodiscard]] const SafetensorsTensor* find(std::string_view name) const noexcept {
-        const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                                         [this](std::size_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
+        const auto at =
+            std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                             [this](std::size_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
         return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
     }
 
@@ -9415,7 +9461,8 @@ class SafetensorsFile {
     /// One of them. Throws Error (CorruptFile) where it is absent.
     [[nodiscard]] const std::string& get_metadata(const std::string& key) const {
         const auto found = metadata_.find(key);
-        if (found == metadata_.end()) fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
+        if (found == metadata_.end())
+            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
         return found->second;
     }
 
@@ -9434,8 +9481,8 @@ class SafetensorsFile {
             values.resize(tensor.data.size() / 2);
             for (std::size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_f32(half(i));
         } else {
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ", tensor.dtype,
-                 "; only F32, F16 and BF16 are read as floats");
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+                 tensor.dtype, "; only F32, F16 and BF16 are read as floats");
         }
         return values;
     }
@@ -9460,7 +9507,8 @@ struct Layout {
 /// The bytes of a safetensors file up to the data, and the order in which the data of the tensors follow: large elements
 /// first, then by name, so that every tensor is aligned to its elements and equal tensors give equal files.
 /// Throws Error (InvalidArgument; Unsupported for the type).
-[[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors, const std::map<std::string, std::string>& metadata) {
+[[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors,
+                                    const std::map<std::string, std::string>& metadata) {
     const auto text = [](const std::string& s) {
         if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", gguf::quoted(s), " is not UTF-8");
         return nlohmann::json(s).dump();
@@ -9481,13 +9529,15 @@ struct Layout {
     std::vector<std::string_view> names;
     for (const std::size_t i : layout.order) {
         const SafetensorsTensor& tensor = tensors[i];
-        if (tensor.name == "__metadata__") fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
+        if (tensor.name == "__metadata__")
+            fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
         const auto bytes = data_bytes(tensor.dtype, tensor.shape);
         if (!bytes || *bytes != tensor.data.size()) {
             fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
-        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) + "\",\"shape\":[";
+        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) +
+                "\",\"shape\":[";
         for (std::size_t d = 0; d < tensor.shape.size(); ++d) json += (d == 0 ? "" : ",") + std::to_string(tensor.shape[d]);
         json += "],\"data_offsets\":[" + std::to_string(end) + ',' + std::to_string(end + *bytes) + "]}";
         end += *bytes;
@@ -9495,11 +9545,13 @@ struct Layout {
     }
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
+    if (twice != names.end())
+        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
     json += '}';
     json.resize((json.size() + 7) / 8 * 8, ' ');
     if (json.size() > max_header_bytes) {
-        fail(ErrorCode::InvalidArgument, "safetensors: the header would take ", json.size(), " bytes, at most ", max_header_bytes, " are allowed");
+        fail(ErrorCode::InvalidArgument, "safetensors: the header would take ", json.size(), " bytes, at most ",
+             max_header_bytes, " are allowed");
     }
     const std::uint64_t size = json.size();
     std::array<char, sizeof size> length{};
@@ -9516,7 +9568,8 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
                               const std::map<std::string, std::string>& metadata = {}) {
     const detail::safetensors::Layout layout = detail::safetensors::lay_out(tensors, metadata);
     std::vector<std::string_view> parts{layout.header};
-    for (const std::size_t i : layout.order) parts.emplace_back(reinterpret_cast<const char*>(tensors[i].data.data()), tensors[i].data.size());
+    for (const std::size_t i : layout.order)
+        parts.emplace_back(reinterpret_cast<const char*>(tensors[i].data.data()), tensors[i].data.size());
     write_file_atomically(path, parts);
 }
 
@@ -9549,7 +9602,9 @@ struct LensFile {
 [[nodiscard]] inline std::string lens_hash(std::span<const std::byte> bytes) { return Fingerprint().add(bytes).text(); }
 
 /// The same for a file. Throws Error (Io).
-[[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) { return lens_hash(MappedFile::open(path).bytes()); }
+[[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) {
+    return lens_hash(MappedFile::open(path).bytes());
+}
 
 namespace detail::lens {
 
@@ -9567,7 +9622,8 @@ using Halves = std::vector<std::uint16_t>;
     for (const float value : values) {
         halves.push_back(f32_to_f16(value));
         if (!std::isfinite(f16_to_f32(halves.back()))) {
-            fail(ErrorCode::NotFinite, "linear lens: the map of layer ", layer, " holds ", value, ", which F16 cannot express (at most 65504)");
+            fail(ErrorCode::NotFinite, "linear lens: the map of layer ", layer, " holds ", value,
+                 ", which F16 cannot express (at most 65504)");
         }
     }
     return halves;
@@ -9612,7 +9668,8 @@ struct Quantized {
 }
 
 /// The tensor as floats. Throws CorruptFile where it has another shape.
-[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name, std::vector<std::uint64_t> shape) {
+[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name,
+                                             std::vector<std::uint64_t> shape) {
     const SafetensorsTensor& tensor = file.get(name);
     if (tensor.shape != shape) {
         const auto text = [](std::span<const std::uint64_t> extents) {
@@ -9620,7 +9677,8 @@ struct Quantized {
             for (const std::uint64_t extent : extents) list += (list.empty() ? "" : ", ") + std::to_string(extent);
             return '[' + list + ']';
         };
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ", text(shape));
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ",
+             text(shape));
     }
     if (tensor.dtype != "I8") return file.to_f32(tensor);
     std::vector<float> values;
@@ -9650,7 +9708,8 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': not a lens file: its metadata do not say format ", format);
     }
     if (file.get_metadata("format") != format) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")), ", this version reads ", format);
+        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")),
+             ", this version reads ", format);
     }
     const std::string& identity = file.get_metadata("model_identity");
     const std::string& width = file.get_metadata("hidden");
@@ -9658,7 +9717,8 @@ struct Quantized {
     const auto parsed = std::from_chars(width.data(), width.data() + width.size(), hidden);
     // A map has to fit the file, so a width beyond 2^24 cannot be true; below it, (hidden + 1) * hidden cannot overflow.
     if (parsed.ec != std::errc{} || parsed.ptr != width.data() + width.size() || hidden == 0 || hidden > (1U << 24U)) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ", gguf::quoted(width));
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ",
+             gguf::quoted(width));
     }
     std::set<std::size_t> layers;
     for (const SafetensorsTensor& tensor : file.tensors()) {
@@ -9697,14 +9757,18 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
     halves.reserve(2 * lens.maps().size());  // the tensors point into both: they must not move
     quantized.reserve(lens.maps().size());
     std::vector<SafetensorsTensor> tensors;
-    const auto add = [&](std::size_t layer, const char* part, std::string_view dtype, std::vector<std::uint64_t> shape, const auto& values) {
-        tensors.push_back({"lens." + std::to_string(layer) + part, dtype, std::move(shape), std::as_bytes(std::span(values))});
+    const auto add = [&](std::size_t layer, const char* part, std::string_view dtype, std::vector<std::uint64_t> shape,
+                         const auto& values) {
+        tensors.push_back(
+            {"lens." + std::to_string(layer) + part, dtype, std::move(shape), std::as_bytes(std::span(values))});
     };
     for (const LinearLens::Map& map : lens.maps()) {
-        if (map.layer > detail::lens::max_layer) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
+        if (map.layer > detail::lens::max_layer)
+            fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
         const std::span<const float> all(map.matrix);
         if (precision == LensPrecision::F16) {
-            add(map.layer, ".matrix", "F16", {n, n}, halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
+            add(map.layer, ".matrix", "F16", {n, n},
+                halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
         } else {
             const auto& q = quantized.emplace_back(detail::lens::quantize(all.first(n * n), n, map.layer));
             add(map.layer, ".matrix", "I8", {n, n}, q.values);
@@ -9721,7 +9785,9 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 /// Reads a lens with what the file says of it. That it fits a model is checked where it is used (LinearLens::check_model).
 /// Throws Error: Io, CorruptFile (no lens file, metadata or tensors missing, wrong shapes), Unsupported (format version, type),
 /// NotFinite.
-[[nodiscard]] inline LensFile load_lens_file(const std::filesystem::path& path) { return detail::lens::read_file(SafetensorsFile::open(path)); }
+[[nodiscard]] inline LensFile load_lens_file(const std::filesystem::path& path) {
+    return detail::lens::read_file(SafetensorsFile::open(path));
+}
 
 /// The same from bytes; `name` is for messages.
 [[nodiscard]] inline LensFile parse_lens_file(std::span<const std::byte> bytes, std::string name) {
@@ -9732,6 +9798,18 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 [[nodiscard]] inline LinearLens load_lens(const std::filesystem::path& path) { return load_lens_file(path).lens; }
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/io/load_policy.hpp -----------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
 
 // ---- adainfer/io/policy_file.hpp -----------------------------------------------------------------------------------------
 
@@ -9757,21 +9835,21 @@ namespace adainfer::inline v0 {
 
 /// Everything that the file of a trained policy records.
 struct PolicyFile {
-    std::string kind;                                  ///< kind of the classifier: "svm" or "crf"
+    std::string kind;  ///< of the classifier: "svm" or "crf"
     std::variant<LinearSvm, LinearChainCrf> classifier;  ///< its own threshold counts for nothing: the file has those below
-    std::vector<std::string> features;                 ///< FeatureList::names()
-    std::string lens = "logit";                        ///< name of the lens type
-    std::string lens_hash;                             ///< of a linear lens, lens_hash(); else empty
-    std::string lens_file;                             ///< of a linear lens, relative to the folder of the policy file; else empty
-    std::string head = "full";                         ///< name of the head type
-    std::vector<std::size_t> layers;                   ///< the schedule: asked when so many layers have run; ascending, from 1
-    float threshold = 0;                               ///< shared by all tasks; infinity: never stop
-    std::map<std::string, float> task_thresholds;      ///< by task, where calibrated so
-    std::string label_rule = "agrees";                 ///< "agrees" (with the last layer) or "gold"
-    double agreement = 0;                              ///< share that it was calibrated to, 0 to 1
-    std::string model_identity;                        ///< ModelWeights::identity
-    std::string model_name;                            ///< for people
-    std::map<std::string, std::string> training;       ///< how it was trained, free text by key
+    std::vector<std::string> features;             ///< FeatureList::names()
+    std::string lens = "logit";                    ///< name of the lens type
+    std::string lens_hash;                         ///< of a linear lens: lens_hash(); else empty
+    std::string lens_file;                         ///< of a linear lens: relative to the policy file's folder; else empty
+    std::string head = "full";                     ///< name of the head type
+    std::vector<std::size_t> layers;               ///< asked when so many layers have run; ascending, from 1
+    float threshold = 0;                           ///< shared by all tasks; infinity: never stop
+    std::map<std::string, float> task_thresholds;  ///< by task, where calibrated so
+    std::string label_rule = "agrees";             ///< "agrees" (with the last layer) or "gold"
+    double agreement = 0;                          ///< share that it was calibrated to, 0 to 1
+    std::string model_identity;                    ///< ModelWeights::identity
+    std::string model_name;                        ///< for people
+    std::map<std::string, std::string> training;   ///< how it was trained, free text by key
 
     /// The threshold of a task, or the shared one where the task has none.
     [[nodiscard]] float threshold_for(const std::string& task) const {
@@ -9790,7 +9868,8 @@ inline constexpr std::size_t max_layer = 100'000;
 /// Throws what is wrong with a policy; `where` starts the message.
 inline void check(const PolicyFile& policy, const std::string& where, ErrorCode code) {
     const auto refuse = [&](const auto&... parts) { fail(code, where, parts...); };
-    const std::string_view kind = std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
+    const std::string_view kind =
+        std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
     if (policy.kind != kind) refuse("kind is ", gguf::quoted(policy.kind), ", the classifier is of kind ", kind);
     if (policy.features.empty()) refuse("features: none");
     std::set<std::string> features;
@@ -9825,7 +9904,8 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (std::isnan(policy.threshold)) fail(ErrorCode::NotFinite, where, "threshold is not a number");
     for (const auto& [task, threshold] : policy.task_thresholds) {
         if (task.empty()) refuse("task_thresholds: a task has no name");
-        if (std::isnan(threshold)) fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+        if (std::isnan(threshold))
+            fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
     }
     if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
         refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
@@ -9840,7 +9920,9 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     const auto end = std::to_chars(text, text + sizeof text, value).ptr;
     double wide = 0;
     std::from_chars(text, end, wide);
-    return static_cast<float>(wide) == value ? wide : static_cast<double>(value);
+    // The shortest text of the largest float spells a little more than that float.
+    const bool in_range = std::abs(wide) <= static_cast<double>((std::numeric_limits<float>::max)());
+    return in_range && static_cast<float>(wide) == value ? wide : static_cast<double>(value);
 }
 
 template <class Floats>
@@ -9920,10 +10002,11 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
         fail(ErrorCode::CorruptFile, "'", file, "': not a policy file: it does not say \"format\": \"", format, "\"");
     }
     if (format_field->text() != format) {
-        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ", format);
+        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ",
+             format);
     }
-    root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement", "threshold",
-               "task_thresholds", "training"});
+    root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement",
+               "threshold", "task_thresholds", "training"});
     PolicyFile policy;
     const json::Field model = root.at("model"), lens = root.at("lens"), classifier = root.at("classifier");
     model.only({"name", "identity"});
@@ -9965,7 +10048,8 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     } else {
         fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(policy.kind), "; known: svm, crf");
     }
-    for (const auto& [task, threshold] : root.at("task_thresholds").members()) policy.task_thresholds.emplace(task, read_threshold(threshold));
+    for (const auto& [task, threshold] : root.at("task_thresholds").members())
+        policy.task_thresholds.emplace(task, read_threshold(threshold));
     policy.label_rule = root.at("label_rule").text();
     policy.agreement = root.at("agreement").number();
     for (const auto& [key, value] : root.at("training").members()) policy.training.emplace(key, value.text());
@@ -9973,61 +10057,7 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     return policy;
 }
 
-/// The parts of a policy type that a file can be loaded into.
-template <class Policy>
-struct Parts;
-
-template <class C, class F, class L, class H>
-struct Parts<AdaInferPolicy<C, F, L, H>> {
-    using Classifier = C;
-    using Features = F;
-    using Lens = L;
-    using Head = H;
-};
-
-[[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
-    std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-    return list;
-}
-
-/// Throws IdentityMismatch where the file was trained for another policy type or model.
-template <class Policy, class Weights>
-void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
-    using P = Parts<Policy>;
-    const auto compare = [&](std::string_view what, std::string_view found, std::string_view expected) {
-        if (found == expected) return;
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained with ", what, ' ', gguf::quoted(found), ", it is loaded into one with ",
-             what, ' ', gguf::quoted(expected));
-    };
-    compare("classifier", policy.kind, P::Classifier::kind);
-    compare("features", joined(policy.features), joined(P::Features::names()));
-    compare("lens", policy.lens, P::Lens::name);
-    compare("head", policy.head, P::Head::name);
-    if (policy.model_identity != weights.identity) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity), " (",
-             policy.model_name, "), the model at hand is ", gguf::quoted(weights.identity));
-    }
-    if (policy.layers.back() >= weights.config.layers) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ", weights.config.layers);
-    }
-}
-
 }  // namespace detail::policy
-
-/// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
-template <class Policy>
-[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
-    using P = detail::policy::Parts<Policy>;
-    PolicyFile policy;
-    policy.kind = P::Classifier::kind;
-    policy.threshold = classifier.threshold;
-    policy.classifier = std::move(classifier);
-    policy.features = P::Features::names();
-    policy.lens = P::Lens::name;
-    policy.head = P::Head::name;
-    return policy;
-}
 
 /// Writes a policy, whole or not at all; equal policies give equal bytes. Throws Error: InvalidArgument (a field that
 /// load_policy_file() would refuse, a text that is not UTF-8), ShapeMismatch and NotFinite (classifier), Io.
@@ -10047,15 +10077,17 @@ inline void save_policy(const std::filesystem::path& path, const PolicyFile& pol
     return detail::policy::read(detail::json::parse(text, name), name);
 }
 
-/// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing, unknown, of
-/// the wrong type or inconsistent), Unsupported (format version, kind, size), ShapeMismatch, NotFinite, InvalidArgument (classifier).
+/// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing,
+/// unknown, of the wrong type or inconsistent), Unsupported (format version, kind, size), and ShapeMismatch, NotFinite,
+/// InvalidArgument for the classifier.
 [[nodiscard]] inline PolicyFile load_policy_file(const std::filesystem::path& path) {
     return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes), path.string());
 }
 
 /// How a policy file names a lens file: relative to its own folder, with forward slashes. Both paths may be relative to the
 /// current folder; neither needs to exist.
-[[nodiscard]] inline std::string lens_reference(const std::filesystem::path& policy_path, const std::filesystem::path& lens_path) {
+[[nodiscard]] inline std::string lens_reference(const std::filesystem::path& policy_path,
+                                                const std::filesystem::path& lens_path) {
     return std::filesystem::relative(lens_path, std::filesystem::absolute(policy_path).parent_path()).generic_string();
 }
 
@@ -10064,19 +10096,88 @@ inline void save_policy(const std::filesystem::path& path, const PolicyFile& pol
     return policy_path.parent_path() / std::filesystem::path(policy.lens_file);
 }
 
-/// The policy that a file describes, as type Policy, an AdaInferPolicy<...>: with the threshold of `task` where the file has
-/// one, else the shared one. `weights` are a ModelWeights. Throws Error (IdentityMismatch, naming both sides) where
-/// the file was trained for another classifier, feature list, lens type, head or model, or the lens was fitted on another model. Which
-/// linear lens it is only the caller can know: load_policy() checks its hash too.
+}  // namespace adainfer::inline v0
+
+// From a policy file to a typed AdaInferPolicy, and back.
+
+namespace adainfer::inline v0 {
+
+namespace detail::policy {
+
+/// The parts of a policy type that a file can be loaded into.
+template <class Policy>
+struct Parts;
+
+template <class C, class F, class L, class H>
+struct Parts<AdaInferPolicy<C, F, L, H>> {
+    using Classifier = C;
+    using Features = F;
+    using Lens = L;
+    using Head = H;
+};
+
+[[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + gguf::quoted(name);
+    return list;
+}
+
+/// Throws IdentityMismatch where the file was trained for another policy type or model.
 template <class Policy, class Weights>
-[[nodiscard]] Policy make_policy(const PolicyFile& file, const Weights& weights, typename detail::policy::Parts<Policy>::Lens lens = {},
-                                 const std::string& task = {}, const std::string& name = "policy") {
+void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
+    using P = Parts<Policy>;
+    const auto compare = [&](std::string_view what, const std::vector<std::string>& found,
+                             const std::vector<std::string>& expected) {
+        if (found == expected) return;
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained with ", what, ' ', joined(found),
+             ", it is loaded into one with ", what, ' ', joined(expected));
+    };
+    compare("classifier", {policy.kind}, {std::string(P::Classifier::kind)});
+    compare("features", policy.features, P::Features::names());
+    compare("lens", {policy.lens}, {std::string(P::Lens::name)});
+    compare("head", {policy.head}, {std::string(P::Head::name)});
+    if (policy.model_identity != weights.identity) {
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity),
+             " (", gguf::quoted(policy.model_name), "), the model at hand is ", gguf::quoted(weights.identity));
+    }
+    if (policy.layers.back() >= weights.config.layers) {
+        fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ",
+             weights.config.layers);
+    }
+}
+
+}  // namespace detail::policy
+
+/// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
+template <class Policy>
+[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
+    using P = detail::policy::Parts<Policy>;
+    PolicyFile policy;
+    policy.kind = P::Classifier::kind;
+    policy.threshold = classifier.threshold;
+    policy.classifier = std::move(classifier);
+    policy.features = P::Features::names();
+    policy.lens = P::Lens::name;
+    policy.head = P::Head::name;
+    return policy;
+}
+
+/// The policy that a file describes, as type Policy, an AdaInferPolicy<...>: with the threshold of `task` where the file has
+/// one, else the shared one. `weights` are a ModelWeights. Throws Error (IdentityMismatch, naming both sides) where the
+/// file was trained for another classifier, feature list, lens type, head or model, or the lens was fitted on another model.
+/// Whether it is the right linear lens of that model only its file tells: load_policy() checks the hash too.
+template <class Policy, class Weights>
+[[nodiscard]] Policy make_policy(const PolicyFile& file, const Weights& weights,
+                                 typename detail::policy::Parts<Policy>::Lens lens = {}, const std::string& task = {},
+                                 const std::string& name = "policy") {
     using P = detail::policy::Parts<Policy>;
     detail::policy::check(file, name + ": ", ErrorCode::InvalidArgument);
     detail::policy::check_fits<Policy>(file, weights, name + ": ");
     if constexpr (requires { lens.check_model(weights); }) lens.check_model(weights);
     for (const std::size_t layer : file.layers) {
-        if (!lens.reads(layer)) fail(ErrorCode::IdentityMismatch, name, ": the policy is asked after layer ", layer, ", the lens has no map for it");
+        if (!lens.reads(layer))
+            fail(ErrorCode::IdentityMismatch, name, ": the policy is asked after layer ", layer,
+                 ", the lens has no map for it");
     }
     auto classifier = std::get<typename P::Classifier>(file.classifier);
     classifier.threshold = file.threshold_for(task);
@@ -10085,12 +10186,12 @@ template <class Policy, class Weights>
 
 namespace detail::policy {
 template <class Policy, class Weights>
-[[nodiscard]] Policy make_through(const PolicyFile& file, const Weights& weights, const LensFile& lens, const std::string& task,
-                                  const std::string& name) {
+[[nodiscard]] Policy make_through(const PolicyFile& file, const Weights& weights, const LensFile& lens,
+                                  const std::string& task, const std::string& name) {
     check_fits<Policy>(file, weights, name + ": ");
     if (file.lens_hash != lens.hash) {
-        fail(ErrorCode::IdentityMismatch, name, ": the policy was trained through the lens '", file.lens_file, "' with hash ", file.lens_hash,
-             ", the lens at hand has hash ", lens.hash);
+        fail(ErrorCode::IdentityMismatch, name, ": the policy was trained through the lens '", file.lens_file, "' with hash ",
+             file.lens_hash, ", the lens at hand has hash ", lens.hash);
     }
     return make_policy<Policy>(file, weights, lens.lens, task, name);
 }
@@ -10098,7 +10199,8 @@ template <class Policy, class Weights>
 
 /// The same from a file and a linear lens that is loaded already, so that many policies can share one.
 template <class Policy, class Weights>
-[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const LensFile& lens, const std::string& task = {}) {
+[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const LensFile& lens,
+                                 const std::string& task = {}) {
     return detail::policy::make_through<Policy>(load_policy_file(path), weights, lens, task, "'" + path.string() + "'");
 }
 
@@ -10174,13 +10276,16 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
     const auto position = [&](std::string_view slot) {
         const std::size_t first = task.template_text.find(slot);
         if (first == std::string::npos) refuse("field 'template' has no ", slot);
-        if (task.template_text.find(slot, first + 1) != std::string::npos) refuse("field 'template' has ", slot, " more than once");
+        if (task.template_text.find(slot, first + 1) != std::string::npos)
+            refuse("field 'template' has ", slot, " more than once");
         return first;
     };
     if (position(output_slot) < position(input_slot)) refuse("field 'template' has {output} before {input}");
-    if (task.shots > task.train.size()) refuse("field 'shots' is ", task.shots, ", there are ", task.train.size(), " train examples");
+    if (task.shots > task.train.size())
+        refuse("field 'shots' is ", task.shots, ", there are ", task.train.size(), " train examples");
     const std::set<std::string_view> labels(task.labels.begin(), task.labels.end());
-    if (task.labels.size() == 1) refuse("field 'labels' has one label; there must be two or more, or no such field for open answers");
+    if (task.labels.size() == 1)
+        refuse("field 'labels' has one label; there must be two or more, or no such field for open answers");
     for (std::size_t i = 0; i < task.labels.size(); ++i) {
         if (task.labels[i].empty()) refuse("field 'labels[", i, "]' is empty");
         if (std::find(task.labels.begin(), task.labels.begin() + static_cast<std::ptrdiff_t>(i), task.labels[i]) !=
@@ -10204,7 +10309,8 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 
 [[nodiscard]] inline std::vector<Example> read_examples(const json::Field& field) {
     std::vector<Example> examples;
-    for (const json::Field& example : field.elements()) examples.push_back({example.at("input").text(), example.at("output").text()});
+    for (const json::Field& example : field.elements())
+        examples.push_back({example.at("input").text(), example.at("output").text()});
     return examples;
 }
 
@@ -10230,10 +10336,14 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 }  // namespace detail::task
 
 /// Throws InvalidArgument where a task that was put together by hand does not hold together: what a task file may not say either.
-inline void validate(const Task& task) { detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument); }
+inline void validate(const Task& task) {
+    detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
+}
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).
-[[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) { return detail::task::read(detail::json::parse(text, name), name); }
+[[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) {
+    return detail::task::read(detail::json::parse(text, name), name);
+}
 
 /// Reads a task file:
 ///
@@ -10241,9 +10351,10 @@ inline void validate(const Task& task) { detail::task::check(task, "task " + det
 ///      "labels": ["negative", "positive"],                 (left out: open answers)
 ///      "train": [{"input": "...", "output": "..."}, ...], "test": [...]}
 ///
-/// Throws Error: Io, Unsupported (size), and CorruptFile with file, field and index where it is no JSON in UTF-8, nests too deep, has a
-/// key twice, fields that are missing, unknown or of the wrong type, a template without {input} and then {output} once each, more
-/// shots than train examples, an empty or repeated label, an answer that is empty or none of the labels, or no test.
+/// Throws Error: Io, Unsupported (size), and CorruptFile with file, field and index where it is no JSON in UTF-8, nests too
+/// deep, has a key twice, fields that are missing, unknown or of the wrong type, a template without {input} and then
+/// {output} once each, more shots than train examples, an empty or repeated label, an answer that is empty or none of the
+/// labels, or no test.
 [[nodiscard]] inline Task load_task(const std::filesystem::path& path) {
     return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes), path.string());
 }
@@ -10273,7 +10384,8 @@ struct Template {
     const std::string_view text = task.template_text;
     const std::size_t input = text.find(input_slot), output = text.find(output_slot);
     if (input == std::string_view::npos || output == std::string_view::npos || output < input) {
-        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name), ": the template needs {input} and after it {output}");
+        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name),
+             ": the template needs {input} and after it {output}");
     }
     const std::size_t begin = input + input_slot.size();
     const std::string_view between = text.substr(begin, output - begin);
@@ -10300,7 +10412,8 @@ struct Template {
     std::string text;
     for (const std::size_t shot : shots) {
         if (shot >= task.train.size()) {
-            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ", task.train.size(), " train examples");
+            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ",
+                 task.train.size(), " train examples");
         }
         const Example& example = task.train[shot];
         text.append(question(task, example.input)).append(answer(task, example.output)).append(after);
@@ -10317,14 +10430,15 @@ struct Template {
 
 /// Other shots, for training on prompts of many kinds: task.shots different train examples in random order, never `without`
 /// (the question itself). The same seed gives the same shots everywhere. Throws InvalidArgument where there are too few.
-[[nodiscard]] inline std::vector<std::size_t> pick_shots(const Task& task, std::uint64_t seed, std::optional<std::size_t> without = std::nullopt) {
+[[nodiscard]] inline std::vector<std::size_t> pick_shots(const Task& task, std::uint64_t seed,
+                                                         std::optional<std::size_t> without = std::nullopt) {
     std::vector<std::size_t> pool;
     for (std::size_t i = 0; i < task.train.size(); ++i) {
         if (i != without) pool.push_back(i);
     }
     if (pool.size() < task.shots) {
-        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ", pool.size(),
-             " train examples to pick from");
+        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ",
+             pool.size(), " train examples to pick from");
     }
     std::mt19937_64 random(seed);
     for (std::size_t i = 0; i < task.shots; ++i) {
@@ -10354,7 +10468,8 @@ struct EncodedPrompts {
         if (ids.empty()) fail(ErrorCode::InvalidArgument, "a prompt has no tokens");
         const std::size_t most = (std::min)(common, ids.size() - 1);
         common = static_cast<std::size_t>(
-            std::mismatch(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), sequences.front().begin()).first - ids.begin());
+            std::mismatch(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), sequences.front().begin()).first -
+            ids.begin());
     }
     const auto cut = static_cast<std::ptrdiff_t>(common);
     EncodedPrompts result{{sequences.front().begin(), sequences.front().begin() + cut}, std::move(sequences)};
@@ -10365,7 +10480,8 @@ struct EncodedPrompts {
 /// The tokens of prefix + question for each question, exactly as if each prompt had been tokenized as a whole; with bos in
 /// front where the model expects it. Text that spells a special token is plain text here. Throws InvalidArgument where there are
 /// no questions or a prompt has no tokens.
-[[nodiscard]] inline EncodedPrompts encode_prompts(const Tokenizer& tokenizer, std::string_view prefix, std::span<const std::string> questions) {
+[[nodiscard]] inline EncodedPrompts encode_prompts(const Tokenizer& tokenizer, std::string_view prefix,
+                                                   std::span<const std::string> questions) {
     EncodeOptions options;
     options.parse_special = false;
     options.add_bos = tokenizer.adds_bos();

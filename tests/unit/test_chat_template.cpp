@@ -48,7 +48,8 @@ TEST_CASE("a system message of the caller's stands in its place") {
     for (const std::string& source : {smollm2, plain}) {
         CHECK(render_chat(source, std::vector<ChatMessage>{{"system", "Be brief."}, {"user", "Hi"}}) ==
               "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-        CHECK(render_chat(source, std::vector<ChatMessage>{{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Ok."}}, false) ==
+        const std::vector<ChatMessage> answered{{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Ok."}};
+        CHECK(render_chat(source, answered, false) ==
               "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nOk.<|im_end|>\n");
         CHECK(render_chat(source, std::vector<ChatMessage>{{"system", ""}, {"user", "ä 'quoted' {{ x }}"}}) ==
               "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nä 'quoted' {{ x }}<|im_end|>\n<|im_start|>assistant\n");
@@ -60,11 +61,13 @@ TEST_CASE("spellings of the same template") {
     {{- "<|im_start|>" + message.role + "\n" + message.content + "<|im_end|>\n" -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- "<|im_start|>assistant\n" -}}{%- endif -%})";
-    CHECK(render_chat(other, std::vector<ChatMessage>{{"user", "Hi"}}) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    CHECK(render_chat(other, std::vector<ChatMessage>{{"user", "Hi"}}) ==
+          "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 
     // The first system header is joined with a message, only the second holds a preset text.
     const std::string preset =
-        R"({% if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{% else %})"
+        R"({% if messages[0]['role'] == 'system' %})"
+        R"({{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{% else %})"
         R"({{ '<|im_start|>system\nLine one.\nLine two.<|im_end|>\n' }}{% endif %})" +
         plain;
     CHECK(render_chat(preset, std::vector<ChatMessage>{{"user", "Hi"}}) ==
@@ -74,7 +77,7 @@ TEST_CASE("spellings of the same template") {
 TEST_CASE("what is not known is refused") {
     const std::vector<ChatMessage> hello{{"user", "Hi"}};
     const auto code = [&](const std::string& source) {
-        return tiny::code_of([&] { static_cast<void>(render_chat(source, hello)); });
+        return tiny::code_of([&] { return render_chat(source, hello); });
     };
     CHECK(code("") == ErrorCode::Unsupported);
     CHECK(code("{{ messages }}") == ErrorCode::Unsupported);
@@ -84,13 +87,13 @@ TEST_CASE("what is not known is refused") {
     std::string no_line_break = plain;
     no_line_break.replace(no_line_break.find(R"( + '\n'}})"), 7, "");
     CHECK(code(no_line_break) == ErrorCode::Unsupported);
-    const std::string message = tiny::message_of([&] { static_cast<void>(render_chat(std::string("[INST]"), hello)); });
+    const std::string message = tiny::message_of([&] { return render_chat(std::string("[INST]"), hello); });
     CHECK(tiny::contains(message, "known: ChatML"));
     CHECK(tiny::contains(message, "[INST]"));
 
     CHECK(knows_chat_template(smollm2));
     CHECK_FALSE(knows_chat_template("{{ messages }}"));
-    CHECK(tiny::code_of([&] { static_cast<void>(render_chat(plain, {})); }) == ErrorCode::InvalidArgument);
+    CHECK(tiny::code_of([&] { return render_chat(plain, {}); }) == ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("the template of a tokenizer") {

@@ -60,7 +60,8 @@ struct Script {
     bool wants(std::size_t layer) const { return holds(wanted, layer); }
     adainfer::ExitDecision decide(std::size_t layer, const Features::Values&, State& state) const {
         log->push_back(layer);
-        return ++state.asked >= least_asked && holds(exits, layer) ? adainfer::ExitDecision::Exit : adainfer::ExitDecision::Continue;
+        const bool exit = ++state.asked >= least_asked && holds(exits, layer);
+        return exit ? adainfer::ExitDecision::Exit : adainfer::ExitDecision::Continue;
     }
 };
 
@@ -236,14 +237,17 @@ std::vector<double> read_by_hand(const LinearLens& lens, std::size_t layer, cons
     std::vector<double> out(n);
     for (std::size_t j = 0; j < n; ++j) {
         out[j] = static_cast<double>(map->matrix[n * n + j]);
-        for (std::size_t i = 0; i < n; ++i) out[j] += scale * static_cast<double>(hidden[i]) * static_cast<double>(map->matrix[i * n + j]);
+        for (std::size_t i = 0; i < n; ++i) {
+            out[j] += scale * static_cast<double>(hidden[i]) * static_cast<double>(map->matrix[i * n + j]);
+        }
     }
     return out;
 }
 
 using AllFeatures = FeatureList<Gap, TopProb, Entropy, SameTopAsPrevious, LayerFraction, HiddenCosine, LensNorm, LensShift>;
 
-void check_features(const std::array<float, 8>& found, const Expected& now, const Expected* before, const Case& c, std::size_t layer) {
+void check_features(const std::array<float, 8>& found, const Expected& now, const Expected* before, const Case& c,
+                    std::size_t layer) {
     const auto near = [](double value) { return doctest::Approx(value).epsilon(2e-5); };
     CHECK(static_cast<double>(found[0]) == near(now.gap));
     CHECK(static_cast<double>(found[1]) == near(now.top_prob));
@@ -324,7 +328,7 @@ TEST_CASE("features through a linear lens, at the layers that it reads") {
 TEST_CASE("a policy that the model or its lens cannot follow is refused") {
     const Model<EigenBackend> model(deep_weights());
     const LinearLens lens = random_lens(model.decoder().weights(), {2, 5});
-    const auto code = [&](auto policy) { return tiny::code_of([&] { static_cast<void>(model.with_policy(std::move(policy))); }); };
+    const auto code = [&](auto policy) { return tiny::code_of([&] { return model.with_policy(std::move(policy)); }); };
     CHECK(code(ExitAtLayer<>(0)) == ErrorCode::InvalidArgument);
     CHECK(code(ExitAtLayer<>(layers + 1)) == ErrorCode::InvalidArgument);
     CHECK(code(ExitAtLayer<LinearLens>(3, lens)) == ErrorCode::InvalidArgument);
@@ -376,7 +380,8 @@ TEST_CASE("the oracle reports the first layer that agreed, and runs them all") {
     std::size_t early = 0;
     for (const Case& c : cases(model)) {
         const Prediction p = oracle.predict(session, c.prompt);
-        CHECK(p.exit_layer == first_layer(c, [](const Case& k, std::size_t l) { return k.seen[l].token == k.seen[layers].token; }));
+        const auto agrees = [](const Case& k, std::size_t l) { return k.seen[l].token == k.seen[layers].token; };
+        CHECK(p.exit_layer == first_layer(c, agrees));
         CHECK(p.token == c.seen[layers].token);
         early += p.exit_layer < layers ? 1 : 0;
     }
@@ -472,7 +477,8 @@ TEST_CASE("combinators ask whom they should") {
         CHECK(second == List{2, 3, 5});
         CHECK(run(AllOf(Script{{2}, {2}, &first}, Script{{3}, {3}, &second})).exit_layer == layers);
         // Both keep count, also where the other would not exit.
-        CHECK(run(AllOf(Script{{1, 2, 3, 4}, {1, 2, 3, 4}, &first, 3}, Script{{1, 2, 3, 4}, {1, 2, 3, 4}, &second, 2})).exit_layer == 3);
+        const List all{1, 2, 3, 4};
+        CHECK(run(AllOf(Script{all, all, &first, 3}, Script{all, all, &second, 2})).exit_layer == 3);
     }
     SUBCASE("gated") {
         const Prediction p = run(Gated(Script{{1, 2, 3, 4, 5, 6}, {2, 4, 6}, &first}, Script{{1, 2, 3, 4, 6}, {3, 4}, &second}));
@@ -494,11 +500,11 @@ TEST_CASE("combinators ask whom they should") {
     }
     SUBCASE("nested, with features") {
         const auto all = cases(model);
-        check_exits(model, all, Scheduled(Schedule::every(2, 2), AnyOf(GapThreshold<>(0.7F), Gated(HiddenSaturation<>(0.85F), TopProbThreshold<>(0.5F)))),
-                    [](const Case& c, std::size_t l) {
-                        return l % 2 == 0 && (c.seen[l].gap > 0.7 || (cosine_of(widened(c.states[l]), widened(c.states[l - 1])) > 0.85 &&
-                                                                      c.seen[l].top_prob > 0.5));
-                    });
+        const AnyOf either(GapThreshold<>(0.7F), Gated(HiddenSaturation<>(0.85F), TopProbThreshold<>(0.5F)));
+        check_exits(model, all, Scheduled(Schedule::every(2, 2), either), [](const Case& c, std::size_t l) {
+            const bool settled = cosine_of(widened(c.states[l]), widened(c.states[l - 1])) > 0.85;
+            return l % 2 == 0 && (c.seen[l].gap > 0.7 || (settled && c.seen[l].top_prob > 0.5));
+        });
     }
 }
 
@@ -506,7 +512,8 @@ TEST_CASE("a part without logits exits only where the lens of the answer can rea
     const Model<EigenBackend> model(deep_weights());
     const LinearLens lens = random_lens(model.decoder().weights(), {6});
     std::vector<std::size_t> asked;
-    const auto combined = model.with_policy(AnyOf(elsewhere::Script{{2, 6}, {2, 6}, &asked}, GapThreshold<LinearLens>(2.0F, lens)));
+    const elsewhere::Script script{{2, 6}, {2, 6}, &asked};
+    const auto combined = model.with_policy(AnyOf(script, GapThreshold<LinearLens>(2.0F, lens)));
     Session session = combined.new_session();
     CHECK(combined.predict(session, tiny::tokens(3)).exit_layer == 6);
     CHECK(asked == std::vector<std::size_t>{6});

@@ -66,7 +66,8 @@ struct Parts {
     std::vector<std::uint16_t> matrix = std::vector<std::uint16_t>(4, 0x3C00), bias = std::vector<std::uint16_t>(2, 0x4000),
                                scale = std::vector<std::uint16_t>(2, 0x3800);
     std::vector<std::int8_t> steps{1, -2, 127, -128};
-    std::map<std::string, std::string> metadata{{"format", "adainfer-lens-1"}, {"model_identity", "m"}, {"hidden", "2"}, {"training.tokens", "9"}};
+    std::map<std::string, std::string> metadata{
+        {"format", "adainfer-lens-1"}, {"model_identity", "m"}, {"hidden", "2"}, {"training.tokens", "9"}};
     std::vector<SafetensorsTensor> tensors{{"lens.3.matrix", "F16", {2, 2}, std::as_bytes(std::span(matrix))},
                                            {"lens.3.bias", "F16", {2}, std::as_bytes(std::span(bias))}};
 
@@ -191,19 +192,23 @@ TEST_CASE("lens file: what cannot be saved") {
     for (const LensPrecision precision : {LensPrecision::F16, LensPrecision::I8}) {
         LinearLens::Map map{9, random_map(1)};
         map.matrix.back() = 70000;  // in the bias
-        CHECK(contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "layer 9 holds 70000"));
+        CHECK(contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }),
+                       "layer 9 holds 70000"));
         map.matrix.back() = 0;
         map.matrix.front() = -1e7F;
         if (precision == LensPrecision::F16) {
-            CHECK(contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "-1e+07"));
+            CHECK(
+                contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "-1e+07"));
         } else {
             map.matrix.front() = 1e30F;  // even its scale is too large
-            CHECK(contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "layer 9"));
+            CHECK(
+                contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "layer 9"));
         }
     }
     CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, lens_of({})); }), "no maps"));
     CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, LinearLens()); }), "empty"));
-    CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, lens_of({{100'001, random_map(1)}})); }), "too large"));
+    CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, lens_of({{100'001, random_map(1)}})); }),
+                   "too large"));
     CHECK(std::filesystem::is_empty(files.directory()));
 }
 
@@ -283,8 +288,9 @@ TEST_CASE("lens file: tensors that are missing or wrong") {
         parts.check_refused(ErrorCode::Unsupported, "'lens.3.matrix' is of type I16");
     }
     SUBCASE("names") {
-        for (const char* name : {"lens.3.matrices", "lens.03.matrix", "lens.+3.matrix", "lens.-3.matrix", "lens..matrix", "lens.3", "matrix", "lens.3.matrix.",
-                                 "lens.100001.matrix", "lens.99999999999999999999999.matrix", ""}) {
+        for (const char* name :
+             {"lens.3.matrices", "lens.03.matrix", "lens.+3.matrix", "lens.-3.matrix", "lens..matrix", "lens.3", "matrix",
+              "lens.3.matrix.", "lens.100001.matrix", "lens.99999999999999999999999.matrix", ""}) {
             CAPTURE(name);
             Parts parts;
             parts.tensors[0].name = name;

@@ -174,18 +174,18 @@ TEST_CASE("the context is full exactly at its limit") {
     const Model<EigenBackend> model(tiny::weights());
     CHECK(model.new_session().capacity() == 32);
     CHECK(model.new_session(32).capacity() == 32);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.new_session(33)); }) == ErrorCode::ContextOverflow);
+    CHECK(tiny::code_of([&] { return model.new_session(33); }) == ErrorCode::ContextOverflow);
 
     Session session = model.new_session(8);
     CHECK(tiny::code_of([&] { model.prefill(session, tiny::tokens(9)); }) == ErrorCode::ContextOverflow);
     CHECK(session.length() == 0);
     model.prefill(session, tiny::tokens(7));
-    CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, tiny::tokens(2))); }) == ErrorCode::ContextOverflow);
+    CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(2)); }) == ErrorCode::ContextOverflow);
     CHECK(model.predict(session, tiny::tokens(1)).token >= 0);
     CHECK(model.decode(session, 1).token >= 0);
     CHECK(session.length() == 8);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.decode(session, 1)); }) == ErrorCode::ContextOverflow);
-    CHECK(tiny::code_of([&] { model.for_each_logits(session, tiny::tokens(1), [](auto, auto) {}); }) == ErrorCode::ContextOverflow);
+    CHECK(tiny::code_of([&] { return model.decode(session, 1); }) == ErrorCode::ContextOverflow);
+    CHECK(tiny::code_of([&] { model.for_each_logits(session, {{1}}, [](auto, auto) {}); }) == ErrorCode::ContextOverflow);
     CHECK(session.length() == 8);
     const std::string message = tiny::message_of([&] { model.prefill(session, tiny::tokens(3)); });
     CHECK(tiny::contains(message, "3 tokens after 8 positions"));
@@ -198,12 +198,12 @@ TEST_CASE("bad arguments are errors that name them, and leave the session alone"
     const std::vector<TokenId> none, outside{1, 40}, negative{-1};
 
     CHECK(tiny::code_of([&] { model.prefill(session, none); }) == ErrorCode::InvalidArgument);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, none)); }) == ErrorCode::InvalidArgument);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.prefill_and_predict(session, none)); }) == ErrorCode::InvalidArgument);
+    CHECK(tiny::code_of([&] { return model.predict(session, none); }) == ErrorCode::InvalidArgument);
+    CHECK(tiny::code_of([&] { return model.prefill_and_predict(session, none); }) == ErrorCode::InvalidArgument);
     CHECK(tiny::code_of([&] { model.prefill(session, outside); }) == ErrorCode::UnknownToken);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.decode(session, -1)); }) == ErrorCode::UnknownToken);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, negative)); }) == ErrorCode::UnknownToken);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, tiny::tokens(2), outside)); }) == ErrorCode::UnknownToken);
+    CHECK(tiny::code_of([&] { return model.decode(session, -1); }) == ErrorCode::UnknownToken);
+    CHECK(tiny::code_of([&] { return model.predict(session, negative); }) == ErrorCode::UnknownToken);
+    CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(2), outside); }) == ErrorCode::UnknownToken);
     const std::string message = tiny::message_of([&] { model.prefill(session, outside); });
     CHECK(tiny::contains(message, "token 40 at position 4"));
     CHECK(session.length() == 3);
@@ -217,8 +217,8 @@ TEST_CASE("a session belongs to its weights, not to a policy") {
     const auto prompt = tiny::tokens(3);
     model.prefill(session, prompt);
     CHECK(tiny::code_of([&] { stranger.prefill(session, prompt); }) == ErrorCode::IdentityMismatch);
-    CHECK(tiny::code_of([&] { static_cast<void>(stranger.predict(session, prompt)); }) == ErrorCode::IdentityMismatch);
-    CHECK(tiny::code_of([&] { static_cast<void>(stranger.decode(session, 1)); }) == ErrorCode::IdentityMismatch);
+    CHECK(tiny::code_of([&] { return stranger.predict(session, prompt); }) == ErrorCode::IdentityMismatch);
+    CHECK(tiny::code_of([&] { return stranger.decode(session, 1); }) == ErrorCode::IdentityMismatch);
     CHECK(model.with_policy(ExitAtLayer<>(2)).decode(session, 1).exit_layer == 2);
     CHECK(session.length() == 4);
 }
@@ -233,8 +233,8 @@ TEST_CASE("NaN is an error that names layer and position") {
         CHECK(tiny::contains(message, "not finite"));
         CHECK(tiny::contains(message, "after layer 3 at position 0"));
         CHECK(session.length() == 0);
-        CHECK(tiny::code_of([&] { static_cast<void>(model.decode(session, 1)); }) == ErrorCode::NotFinite);
-        CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, tiny::tokens(4))); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return model.decode(session, 1); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(4)); }) == ErrorCode::NotFinite);
         // Two layers are sound.
         CHECK(model.with_policy(ExitAtLayer<>(2)).predict(session, tiny::tokens(4)).exit_layer == 2);
     }
@@ -254,17 +254,17 @@ TEST_CASE("NaN is an error that names layer and position") {
         weights.head.bias[39] = tiny::nan;
         const Model<EigenBackend> model(std::move(weights));
         Session session = model.new_session();
-        CHECK(tiny::code_of([&] { static_cast<void>(model.prefill_and_predict(session, tiny::tokens(4))); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return model.prefill_and_predict(session, tiny::tokens(4)); }) == ErrorCode::NotFinite);
         CHECK(session.length() == 0);
-        CHECK(tiny::code_of([&] { static_cast<void>(model.decode(session, 1)); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return model.decode(session, 1); }) == ErrorCode::NotFinite);
         CHECK(session.length() == 0);
         const std::vector<TokenId> sound{1, 2}, spoilt{1, 39};
         CHECK(model.predict(session, tiny::tokens(4), sound).token <= 2);
-        CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, tiny::tokens(4), spoilt)); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(4), spoilt); }) == ErrorCode::NotFinite);
         // Candidates of a row of the whole vocabulary are looked at too.
         const auto full = model.with_policy(ExitAtLayer<LogitLens, FullHead>(2));
         CHECK(full.predict(session, tiny::tokens(4), sound).token <= 2);
-        CHECK(tiny::code_of([&] { static_cast<void>(full.predict(session, tiny::tokens(4), spoilt)); }) == ErrorCode::NotFinite);
+        CHECK(tiny::code_of([&] { return full.predict(session, tiny::tokens(4), spoilt); }) == ErrorCode::NotFinite);
     }
 }
 
@@ -304,14 +304,14 @@ TEST_CASE("a requested stop throws Cancelled and leaves the session as it was") 
     before.request_stop();
     const RunOptions stopped{.stop = before.get_token(), .progress = {}};
     CHECK(tiny::code_of([&] { model.prefill(session, prompt, stopped); }) == ErrorCode::Cancelled);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.decode(session, 1, stopped)); }) == ErrorCode::Cancelled);
-    CHECK(tiny::code_of([&] { static_cast<void>(model.predict(session, prompt, {}, stopped)); }) == ErrorCode::Cancelled);
+    CHECK(tiny::code_of([&] { return model.decode(session, 1, stopped); }) == ErrorCode::Cancelled);
+    CHECK(tiny::code_of([&] { return model.predict(session, prompt, {}, stopped); }) == ErrorCode::Cancelled);
     CHECK(tiny::code_of([&] { model.for_each_logits(session, prompt, [](auto, auto) {}, stopped); }) == ErrorCode::Cancelled);
 
     for (std::size_t layer = 1; layer < layers; ++layer) {
         std::stop_source source;
         const auto stopping = model.with_policy(StopsAt{layer, &source});
-        const std::string message = tiny::message_of([&] { static_cast<void>(stopping.decode(session, 1, {source.get_token(), {}})); });
+        const std::string message = tiny::message_of([&] { return stopping.decode(session, 1, {source.get_token(), {}}); });
         CHECK(tiny::contains(message, "stopped before layer " + std::to_string(layer + 1)));
     }
     CHECK(session.length() == 8);
@@ -421,4 +421,22 @@ TEST_CASE("threads share one model, each with its own session") {
         for (std::thread& thread : threads) thread.join();
         CHECK(parallel == serial);
     }
+}
+
+TEST_CASE("random models: equal options, equal weights; impossible ones are refused") {
+    const Model<EigenBackend> one(tiny::weights()), same(tiny::weights());
+    RandomModelOptions options = tiny::options();
+    options.seed = 6;
+    const Model<EigenBackend> other(make_random_model(options));
+    Session a = one.new_session(), b = same.new_session(), c = other.new_session();
+    const auto prompt = tiny::tokens(5);
+    const auto logits = tiny::copy(one.predict(a, prompt).logits);
+    CHECK(tiny::copy(same.predict(b, prompt).logits) == logits);
+    CHECK(tiny::copy(other.predict(c, prompt).logits) != logits);
+    CHECK(one.decoder().weights().identity != other.decoder().weights().identity);
+    CHECK_FALSE(one.decoder().weights().tied());
+    options.tied = true;
+    CHECK(make_random_model(options).tied());
+    options.kv_heads = 3;  // does not divide the four heads
+    CHECK(tiny::code_of([&] { return make_random_model(options); }) == ErrorCode::CorruptFile);
 }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,7 +35,11 @@ std::string file_of(std::string_view header, std::string_view data = {}) {
     return file.append(header).append(data);
 }
 
-SafetensorsFile parse(std::string_view file) { return SafetensorsFile::parse(bytes_of(file), "test.safetensors"); }
+/// The result owns a copy of exactly these bytes.
+SafetensorsFile parse(std::string_view file) {
+    const auto kept = std::make_shared<const std::vector<char>>(file.begin(), file.end());
+    return SafetensorsFile::parse(std::as_bytes(std::span(*kept)), "test.safetensors", kept);
+}
 
 /// The message of the error that parsing ends with; empty where it is accepted.
 std::string error_of(std::string_view file, ErrorCode code = ErrorCode::CorruptFile) {
@@ -66,8 +71,10 @@ std::string with(std::string_view dtype = "\"F32\"", std::string_view shape = "[
 /// Written by safetensors 0.8.0 for Python.
 const std::string official =
     "H\x01\0\0\0\0\0\0{\"__metadata__\":{\"\xC3\xA9\":\"\\\"q\\\"\\n\"},"
-    "\"none\":{\"dtype\":\"F32\",\"shape\":[2,0],\"data_offsets\":[0,0]},\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
-    "\"wide\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[4,20]},\"half\":{\"dtype\":\"F16\",\"shape\":[3],\"data_offsets\":[20,26]},"
+    "\"none\":{\"dtype\":\"F32\",\"shape\":[2,0],\"data_offsets\":[0,0]},\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_"
+    "offsets\":[0,4]},"
+    "\"wide\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[4,20]},\"half\":{\"dtype\":\"F16\",\"shape\":[3],\"data_"
+    "offsets\":[20,26]},"
     "\"bytes\":{\"dtype\":\"I8\",\"shape\":[3],\"data_offsets\":[26,29]}}     "
     "\0\0\xE0@\0\0\x80?\0\0\0\xC0\0\0\0?\0\xE0\x7FG\0<\0A\0\xC2\x80\0\x7F"s;
 
@@ -108,7 +115,8 @@ TEST_CASE("safetensors: what is read is written again, byte for byte as the offi
     const TemporaryFiles files;
     const auto path = files.directory() / "again.safetensors";
     const SafetensorsFile file = parse(official);
-    std::vector<SafetensorsTensor> tensors(file.tensors().rbegin(), file.tensors().rend());  // the order given does not matter
+    std::vector<SafetensorsTensor> tensors(file.tensors().rbegin(),
+                                           file.tensors().rend());  // the order given does not matter
     write_safetensors(path, tensors, file.metadata());
     CHECK(read_all(path) == official);
     const SafetensorsFile again = SafetensorsFile::open(path);
@@ -117,9 +125,10 @@ TEST_CASE("safetensors: what is read is written again, byte for byte as the offi
 }
 
 TEST_CASE("safetensors: bf16 is read, and data need no alignment") {
-    const SafetensorsFile file = parse(file_of(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"BF16","shape":[2],)"
-                                               R"("data_offsets":[1,5]},"c":{"dtype":"F32","shape":[1],"data_offsets":[5,9]}})",
-                                               "\xFF\x80\x3F\x00\xC0\0\0\x80\x3F"s));
+    const SafetensorsFile file =
+        parse(file_of(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"BF16","shape":[2],)"
+                      R"("data_offsets":[1,5]},"c":{"dtype":"F32","shape":[1],"data_offsets":[5,9]}})",
+                      "\xFF\x80\x3F\x00\xC0\0\0\x80\x3F"s));
     CHECK(file.to_f32(file.get("b")) == std::vector<float>{1, -2});
     CHECK(file.to_f32(file.get("c")) == std::vector<float>{1});
 }
@@ -132,12 +141,19 @@ TEST_CASE("safetensors: legal oddities are accepted, as by the official reader")
     CHECK(error_of(with("\"F32\"", "[1]")).empty());
     CHECK(error_of(with("\"F32\"", "[1,1,1,1]")).empty());
     // In any order, also with empty tensors in between, and with names that are odd.
-    CHECK(error_of(file_of(R"({"":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-                           R"("e":{"dtype":"F64","shape":[0,9223372036854775807,4],"data_offsets":[1,1]}})",
-                           "xy"))
-              .empty());
+    CHECK(
+        error_of(
+            file_of(
+                R"({"":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                R"("e":{"dtype":"F64","shape":[0,9223372036854775807,4],"data_offsets":[1,1]}})",
+                "xy"))
+            .empty());
     // Members of a tensor that this version does not know.
-    CHECK(error_of(file_of(R"({"a":{"new":[1,-2,3.5,true,null,"s",{"x":1}],"dtype":"U8","more":-1,"shape":[],"data_offsets":[0,1]}})", "x")).empty());
+    CHECK(error_of(
+              file_of(
+                  R"({"a":{"new":[1,-2,3.5,true,null,"s",{"x":1}],"dtype":"U8","more":-1,"shape":[],"data_offsets":[0,1]}})",
+                  "x"))
+              .empty());
     CHECK(error_of(file_of(R"({"a":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]}})", "abc")).empty());
     // Not a number is none of the format's business.
     const SafetensorsFile file = parse(file_of(R"({"a":{"dtype":"F16","shape":[],"data_offsets":[0,2]}})", "\x00\x7E"s));
@@ -149,9 +165,12 @@ TEST_CASE("safetensors: every type has the size that the official reader gives i
         {"BOOL", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8},
         {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
         {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64}};
-    for (const auto& [name, size] : bits) {
+    for (const auto& entry : bits) {
+        const std::string& name = entry.first;
+        const std::size_t size = entry.second;
         CAPTURE(name);
-        const std::string header = "{\"a\":{\"dtype\":\"" + name + "\",\"shape\":[8],\"data_offsets\":[0," + std::to_string(size) + "]}}";
+        const std::string header =
+            "{\"a\":{\"dtype\":\"" + name + "\",\"shape\":[8],\"data_offsets\":[0," + std::to_string(size) + "]}}";
         CHECK(error_of(file_of(header, std::string(size, 'x'))).empty());
         CHECK_FALSE(error_of(file_of(header, std::string(size + 1, 'x'))).empty());
     }
@@ -192,8 +211,8 @@ TEST_CASE("safetensors: lengths that lie") {
 
 TEST_CASE("safetensors: holes, overlaps and offsets out of range") {
     const auto two = [](std::string_view a, std::string_view b) {
-        return R"({"a":{"dtype":"U8","shape":[1],"data_offsets":)" + std::string(a) + R"(},"b":{"dtype":"U8","shape":[1],"data_offsets":)" +
-               std::string(b) + "}}";
+        return R"({"a":{"dtype":"U8","shape":[1],"data_offsets":)" + std::string(a) +
+               R"(},"b":{"dtype":"U8","shape":[1],"data_offsets":)" + std::string(b) + "}}";
     };
     CHECK(error_of(file_of(two("[0,1]", "[1,2]"), "xy")).empty());
     check_refused(file_of(two("[1,2]", "[2,3]"), "xyz"), "tensor 'a': bytes 1 to 2, expected to start at 0");
@@ -203,8 +222,11 @@ TEST_CASE("safetensors: holes, overlaps and offsets out of range") {
     check_refused(file_of(two("[0,1]", "[1,0]"), "x"), "tensor 'b': bytes 1 to 0");
     check_refused(file_of(two("[0,1]", "[1,2]"), "x"), "ends at byte 2 of the data, which has 1");
     check_refused(file_of(two("[0,1]", "[1,18446744073709551615]"), "x"), "span 18446744073709551614");
-    check_refused(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"z":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}})", "xy"),
-                  "tensor 'z': bytes 1 to 1");
+    check_refused(
+        file_of(
+            R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"z":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}})",
+            "xy"),
+        "tensor 'z': bytes 1 to 1");
     check_refused(file_of(R"({"a":{"dtype":"F4","shape":[1],"data_offsets":[0,1]}})", "x"), "no whole number of bytes");
 }
 
@@ -254,14 +276,16 @@ TEST_CASE("safetensors: keys that stand twice") {
     check_refused(file_of(R"({"__metadata__":{"a":"b","a":"b"}})"), "the metadata key 'a' stands twice");
     check_refused(file_of(R"({"a":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})"), "dtype stands twice");
     check_refused(file_of(R"({"a":{"dtype":"U8","shape":[0],"shape":[0],"data_offsets":[0,0]}})"), "shape stands twice");
-    check_refused(file_of(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})"), "data_offsets stands twice");
+    check_refused(file_of(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})"),
+                  "data_offsets stands twice");
 }
 
 TEST_CASE("safetensors: text that is not quite JSON") {
     check_refused(file_of("\xEF\xBB\xBF{}"), "byte order mark");
     check_refused(file_of("{}\0"s), "a NUL byte at byte 2");
     check_refused(file_of("{}\0garbage"s), "a NUL byte");
-    for (const std::string_view text : {"{}}", "{} {}", "/**/{}", "{,}", "{\"a\"}", "{'a':{}}", "\"", "{\"\\ud800\":{}}", "{\"\x01\":{}}", "nul"}) {
+    for (const std::string_view text :
+         {"{}}", "{} {}", "/**/{}", "{,}", "{\"a\"}", "{'a':{}}", "\"", "{\"\\ud800\":{}}", "{\"\x01\":{}}", "nul"}) {
         CAPTURE(text);
         check_refused(file_of(text), "not valid JSON");
     }
@@ -273,7 +297,8 @@ TEST_CASE("safetensors: text that is not quite JSON") {
 
 TEST_CASE("safetensors: deep nesting ends in an error, at the depth of the official reader") {
     const auto nested = [](std::size_t depth) {
-        return file_of("{\"a\":{\"x\":" + std::string(depth, '[') + std::string(depth, ']') + R"(,"dtype":"U8","shape":[0],"data_offsets":[0,0]}})");
+        return file_of("{\"a\":{\"x\":" + std::string(depth, '[') + std::string(depth, ']') +
+                       R"(,"dtype":"U8","shape":[0],"data_offsets":[0,0]}})");
     };
     CHECK(error_of(nested(125)).empty());
     check_refused(nested(126), "nests deeper than 127 levels");
@@ -284,7 +309,8 @@ TEST_CASE("safetensors: deep nesting ends in an error, at the depth of the offic
 TEST_CASE("safetensors: many tensors cost time and memory in proportion") {
     std::string header = "{";
     for (int i = 0; i < 100'000; ++i) {
-        header += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"F32","shape":[200,200],"data_offsets":[0,160000]})";
+        header +=
+            (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"F32","shape":[200,200],"data_offsets":[0,160000]})";
     }
     const auto start = std::chrono::steady_clock::now();
     check_refused(file_of(header + "}", std::string(160'000, 'x')), "expected to start at 160000");
@@ -302,8 +328,8 @@ TEST_CASE("safetensors: the writer refuses what the reader would") {
     const TemporaryFiles files;
     const auto path = files.directory() / "x.safetensors";
     const std::string four = "\0\0\0\0"s;
-    const auto refused = [&](std::vector<SafetensorsTensor> tensors, std::map<std::string, std::string> metadata, std::string_view reason,
-                             ErrorCode code = ErrorCode::InvalidArgument) {
+    const auto refused = [&](std::vector<SafetensorsTensor> tensors, std::map<std::string, std::string> metadata,
+                             std::string_view reason, ErrorCode code = ErrorCode::InvalidArgument) {
         try {
             write_safetensors(path, tensors, metadata);
             FAIL_CHECK("it was written");

@@ -20,7 +20,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 
 ScoredPrompt prompt(std::vector<float> scores, std::vector<std::uint8_t> good, std::size_t n_layers = 10, int group = 0) {
     ScoredPrompt result{n_layers, {}, scores, good, true, group};
-    for (std::size_t t = 0; t < scores.size(); ++t) result.layers.push_back(2 * t + 1);
+    for (std::size_t t = 0; t < scores.size(); ++t) result.layers.push_back(2 * t + 2);
     return result;
 }
 
@@ -28,11 +28,11 @@ std::vector<ScoredPrompt> random_prompts(std::uint64_t seed, std::size_t n, bool
     std::mt19937_64 random(seed);
     std::vector<ScoredPrompt> prompts;
     for (std::size_t p = 0; p < n; ++p) {
-        ScoredPrompt one = prompt({}, {}, 12, static_cast<int>(p % 3));
+        ScoredPrompt one = prompt({}, {}, 13, static_cast<int>(p % 3));
         one.good_at_end = random() % 10 != 0;
         for (std::size_t t = 0; t < 6; ++t) {
             const auto draw = static_cast<float>(random() % (coarse ? 8 : 100000)) * (coarse ? 1.0F : 1e-4F);
-            one.layers.push_back(2 * t + random() % 2);
+            one.layers.push_back(2 * t + 1 + random() % 2);
             one.scores.push_back(draw + static_cast<float>(t));
             one.good.push_back(random() % (t + 2) != 0 ? 1 : 0);
         }
@@ -108,7 +108,7 @@ TEST_CASE("calibrate equals a search over every score") {
                 std::vector<float> candidates{infinity};
                 for (const auto& one : prompts)
                     for (const float score : one.scores) candidates.insert(candidates.end(), {score, score - 1e-5F});
-                double best = 12.0;
+                double best = 13.0;
                 bool met = false;
                 for (const float threshold : candidates)
                     if (const Calibration c = measure_threshold(prompts, threshold, options); c.met) {
@@ -200,7 +200,7 @@ TEST_CASE("bad input to calibration is named") {
     CHECK(contains(run({}), "no prompts"));
     CHECK(contains(run({prompt({1}, {1}), prompt({1, 2}, {1})}), "prompt 1: 2 layers, 2 scores, 1 good"));
     CHECK(contains(run({prompt({1, std::nanf("")}, {1, 1})}), "prompt 0, step 1: score is nan"));
-    CHECK(contains(run({prompt({1, 2}, {1, 1}, 3)}), "prompt 0, step 1: layers must ascend and stay below 3, found 3"));
+    CHECK(contains(run({prompt({1, 2}, {1, 1}, 3)}), "prompt 0, step 1: layers must ascend and stay below 3, found 4"));
     CHECK(contains(run({prompt({}, {}, 0)}), "n_layers must be >= 1"));
     ScoredPrompt unordered = prompt({1, 2}, {1, 1});
     unordered.layers = {3, 3};

@@ -63,7 +63,7 @@ inline double difference(std::span<const float> a, std::span<const float> b) {
 template <class Call>
 std::optional<adainfer::ErrorCode> code_of(Call&& call) {
     try {
-        call();
+        static_cast<void>(call());
     } catch (const adainfer::Error& error) {
         return error.code();
     }
@@ -74,7 +74,7 @@ std::optional<adainfer::ErrorCode> code_of(Call&& call) {
 template <class Call>
 std::string message_of(Call&& call) {
     try {
-        call();
+        static_cast<void>(call());
     } catch (const adainfer::Error& error) {
         return error.what();
     }

@@ -51,7 +51,8 @@ class EigenBackend {
             for (std::size_t item = begin; item < end; ++item) {
                 const std::size_t head = item % args.heads, t0 = item / args.heads * queries;
                 const std::size_t count = (std::min)(queries, tokens - t0), keys = args.first + t0 + count;
-                float* scores = thread_scratch<Slot>(count * keys).data();
+                // A single query takes what the whole context will need: a decode that grows allocates once.
+                float* scores = thread_scratch<Slot>(count == 1 ? args.capacity : count * keys).data();
                 if (count == 1) {
                     ops::attend(args, t0, head, scores);
                     continue;

@@ -168,7 +168,7 @@ class AllOf : public detail::Pair<First, Second> {
 /// likely. The cheap one must read no logits.
 template <class Cheap, class Policy>
 class Gated : public detail::Pair<Cheap, Policy> {
-    static_assert(Cheap::Features::needs < Needs::Logits, "adainfer: the first policy of Gated must read no logits");
+    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>, "adainfer: the first policy of Gated must read no logits");
 
   public:
     using State = typename detail::Pair<Cheap, Policy>::State;

@@ -134,6 +134,7 @@ class Patience : public ReadsWith<Lens, Head> {
 template <class Lens = LogitLens, class Head = CandidateHead>
 class Oracle : public ReadsWith<Lens, Head> {
   public:
+    static constexpr bool needs_dense_answer = true;
     using Features = FeatureList<TopToken>;
     struct State {
         std::vector<std::pair<std::size_t, TokenId>> tops;

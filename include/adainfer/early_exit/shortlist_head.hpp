@@ -13,8 +13,9 @@
 namespace adainfer::inline v0 {
 
 /// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
-/// checks cost size/vocabulary of a head. Probabilities are then relative to the shortlist. A call's candidates, where there
-/// are some, are the shortlist from the start.
+/// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
+/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
+/// candidates, where there are some, are the shortlist from the start.
 class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";

@@ -41,7 +41,8 @@ struct Template {
     const std::string_view text = task.template_text;
     const std::size_t input = text.find(input_slot), output = text.find(output_slot);
     if (input == std::string_view::npos || output == std::string_view::npos || output < input) {
-        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name), ": the template needs {input} and after it {output}");
+        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name),
+             ": the template needs {input} and after it {output}");
     }
     const std::size_t begin = input + input_slot.size();
     const std::string_view between = text.substr(begin, output - begin);
@@ -68,7 +69,8 @@ struct Template {
     std::string text;
     for (const std::size_t shot : shots) {
         if (shot >= task.train.size()) {
-            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ", task.train.size(), " train examples");
+            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ",
+                 task.train.size(), " train examples");
         }
         const Example& example = task.train[shot];
         text.append(question(task, example.input)).append(answer(task, example.output)).append(after);
@@ -85,14 +87,15 @@ struct Template {
 
 /// Other shots, for training on prompts of many kinds: task.shots different train examples in random order, never `without`
 /// (the question itself). The same seed gives the same shots everywhere. Throws InvalidArgument where there are too few.
-[[nodiscard]] inline std::vector<std::size_t> pick_shots(const Task& task, std::uint64_t seed, std::optional<std::size_t> without = std::nullopt) {
+[[nodiscard]] inline std::vector<std::size_t> pick_shots(const Task& task, std::uint64_t seed,
+                                                         std::optional<std::size_t> without = std::nullopt) {
     std::vector<std::size_t> pool;
     for (std::size_t i = 0; i < task.train.size(); ++i) {
         if (i != without) pool.push_back(i);
     }
     if (pool.size() < task.shots) {
-        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ", pool.size(),
-             " train examples to pick from");
+        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ",
+             pool.size(), " train examples to pick from");
     }
     std::mt19937_64 random(seed);
     for (std::size_t i = 0; i < task.shots; ++i) {
@@ -122,7 +125,8 @@ struct EncodedPrompts {
         if (ids.empty()) fail(ErrorCode::InvalidArgument, "a prompt has no tokens");
         const std::size_t most = (std::min)(common, ids.size() - 1);
         common = static_cast<std::size_t>(
-            std::mismatch(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), sequences.front().begin()).first - ids.begin());
+            std::mismatch(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), sequences.front().begin()).first -
+            ids.begin());
     }
     const auto cut = static_cast<std::ptrdiff_t>(common);
     EncodedPrompts result{{sequences.front().begin(), sequences.front().begin() + cut}, std::move(sequences)};
@@ -133,7 +137,8 @@ struct EncodedPrompts {
 /// The tokens of prefix + question for each question, exactly as if each prompt had been tokenized as a whole; with bos in
 /// front where the model expects it. Text that spells a special token is plain text here. Throws InvalidArgument where there are
 /// no questions or a prompt has no tokens.
-[[nodiscard]] inline EncodedPrompts encode_prompts(const Tokenizer& tokenizer, std::string_view prefix, std::span<const std::string> questions) {
+[[nodiscard]] inline EncodedPrompts encode_prompts(const Tokenizer& tokenizer, std::string_view prefix,
+                                                   std::span<const std::string> questions) {
     EncodeOptions options;
     options.parse_special = false;
     options.add_bos = tokenizer.adds_bos();

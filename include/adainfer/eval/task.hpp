@@ -42,13 +42,16 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
     const auto position = [&](std::string_view slot) {
         const std::size_t first = task.template_text.find(slot);
         if (first == std::string::npos) refuse("field 'template' has no ", slot);
-        if (task.template_text.find(slot, first + 1) != std::string::npos) refuse("field 'template' has ", slot, " more than once");
+        if (task.template_text.find(slot, first + 1) != std::string::npos)
+            refuse("field 'template' has ", slot, " more than once");
         return first;
     };
     if (position(output_slot) < position(input_slot)) refuse("field 'template' has {output} before {input}");
-    if (task.shots > task.train.size()) refuse("field 'shots' is ", task.shots, ", there are ", task.train.size(), " train examples");
+    if (task.shots > task.train.size())
+        refuse("field 'shots' is ", task.shots, ", there are ", task.train.size(), " train examples");
     const std::set<std::string_view> labels(task.labels.begin(), task.labels.end());
-    if (task.labels.size() == 1) refuse("field 'labels' has one label; there must be two or more, or no such field for open answers");
+    if (task.labels.size() == 1)
+        refuse("field 'labels' has one label; there must be two or more, or no such field for open answers");
     for (std::size_t i = 0; i < task.labels.size(); ++i) {
         if (task.labels[i].empty()) refuse("field 'labels[", i, "]' is empty");
         if (std::find(task.labels.begin(), task.labels.begin() + static_cast<std::ptrdiff_t>(i), task.labels[i]) !=
@@ -72,7 +75,8 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 
 [[nodiscard]] inline std::vector<Example> read_examples(const json::Field& field) {
     std::vector<Example> examples;
-    for (const json::Field& example : field.elements()) examples.push_back({example.at("input").text(), example.at("output").text()});
+    for (const json::Field& example : field.elements())
+        examples.push_back({example.at("input").text(), example.at("output").text()});
     return examples;
 }
 
@@ -98,10 +102,14 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 }  // namespace detail::task
 
 /// Throws InvalidArgument where a task that was put together by hand does not hold together: what a task file may not say either.
-inline void validate(const Task& task) { detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument); }
+inline void validate(const Task& task) {
+    detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
+}
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).
-[[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) { return detail::task::read(detail::json::parse(text, name), name); }
+[[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) {
+    return detail::task::read(detail::json::parse(text, name), name);
+}
 
 /// Reads a task file:
 ///
@@ -109,9 +117,10 @@ inline void validate(const Task& task) { detail::task::check(task, "task " + det
 ///      "labels": ["negative", "positive"],                 (left out: open answers)
 ///      "train": [{"input": "...", "output": "..."}, ...], "test": [...]}
 ///
-/// Throws Error: Io, Unsupported (size), and CorruptFile with file, field and index where it is no JSON in UTF-8, nests too deep, has a
-/// key twice, fields that are missing, unknown or of the wrong type, a template without {input} and then {output} once each, more
-/// shots than train examples, an empty or repeated label, an answer that is empty or none of the labels, or no test.
+/// Throws Error: Io, Unsupported (size), and CorruptFile with file, field and index where it is no JSON in UTF-8, nests too
+/// deep, has a key twice, fields that are missing, unknown or of the wrong type, a template without {input} and then
+/// {output} once each, more shots than train examples, an empty or repeated label, an answer that is empty or none of the
+/// labels, or no test.
 [[nodiscard]] inline Task load_task(const std::filesystem::path& path) {
     return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes), path.string());
 }

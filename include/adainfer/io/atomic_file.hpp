@@ -18,11 +18,14 @@ namespace adainfer::inline v0 {
 /// something other than a regular file has that name.
 inline void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts) {
     namespace fs = std::filesystem;
-    const auto refuse = [&](const std::string& reason) { fail(ErrorCode::Io, "cannot write '", path.string(), "': ", reason); };
+    const auto refuse = [&](const std::string& reason) {
+        fail(ErrorCode::Io, "cannot write '", path.string(), "': ", reason);
+    };
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (fs::exists(status) && !fs::is_regular_file(status)) refuse("not a regular file");
-    const fs::path target = fs::is_symlink(fs::symlink_status(path, error)) && fs::exists(status) ? fs::canonical(path, error) : path;
+    const fs::path target =
+        fs::is_symlink(fs::symlink_status(path, error)) && fs::exists(status) ? fs::canonical(path, error) : path;
     if (error && fs::exists(status)) refuse(error.message());
 
     std::random_device random;

@@ -45,7 +45,8 @@ using Value = nlohmann::json;
 
 /// Refuses what the parser accepts though it is not JSON: it skips a byte order mark and takes NUL for the end.
 inline void check_text(std::string_view text, std::string_view file) {
-    if (text.starts_with("\xEF\xBB\xBF")) fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: it starts with a byte order mark");
+    if (text.starts_with("\xEF\xBB\xBF"))
+        fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: it starts with a byte order mark");
     if (const std::size_t at = text.find('\0'); at != std::string_view::npos) {
         fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: a NUL byte at byte ", at);
     }
@@ -61,12 +62,14 @@ inline void check_text(std::string_view text, std::string_view file) {
         switch (event) {
             case Event::object_start:
             case Event::array_start:
-                if (keys.size() == max_depth) fail(ErrorCode::CorruptFile, "'", file, "': nested deeper than ", max_depth, " levels");
+                if (keys.size() == max_depth)
+                    fail(ErrorCode::CorruptFile, "'", file, "': nested deeper than ", max_depth, " levels");
                 keys.emplace_back();
                 break;
             case Event::key:
                 if (!keys.back().insert(value.get<std::string>()).second) {
-                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()), " stands twice in an object");
+                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()),
+                         " stands twice in an object");
                 }
                 break;
             case Event::object_end:
@@ -96,7 +99,8 @@ inline void check_text(std::string_view text, std::string_view file) {
 /// null". Every member throws Error (CorruptFile). Views the document and the name.
 class Field {
   public:
-    Field(const Value& value, std::string_view file, std::string path = {}) : value_(&value), file_(file), path_(std::move(path)) {}
+    Field(const Value& value, std::string_view file, std::string path = {})
+        : value_(&value), file_(file), path_(std::move(path)) {}
 
     /// The member of an object, or nothing. Throws where this is no object.
     [[nodiscard]] std::optional<Field> find(std::string_view key) const {
@@ -118,7 +122,8 @@ class Field {
         if (!value_->is_array()) wrong("an array");
         std::vector<Field> fields;
         fields.reserve(value_->size());
-        for (const Value& value : *value_) fields.emplace_back(value, file_, path_ + '[' + std::to_string(fields.size()) + ']');
+        for (const Value& value : *value_)
+            fields.emplace_back(value, file_, path_ + '[' + std::to_string(fields.size()) + ']');
         return fields;
     }
 
@@ -151,7 +156,8 @@ class Field {
     [[nodiscard]] std::size_t count(std::size_t most) const {
         if (!value_->is_number_unsigned()) wrong("a whole number, 0 or more");
         const auto number = value_->get<std::uint64_t>();
-        if (number > most) fail(ErrorCode::CorruptFile, "'", file_, "': field '", path_, "' is ", number, ", at most ", most, " is allowed");
+        if (number > most)
+            fail(ErrorCode::CorruptFile, "'", file_, "': field '", path_, "' is ", number, ", at most ", most, " is allowed");
         return static_cast<std::size_t>(number);
     }
 
@@ -163,7 +169,8 @@ class Field {
     /// A number in the range of a float.
     [[nodiscard]] float real() const {
         const double wide = number();
-        if (std::abs(wide) > static_cast<double>((std::numeric_limits<float>::max)())) wrong("a number in the range of a float");
+        if (std::abs(wide) > static_cast<double>((std::numeric_limits<float>::max)()))
+            wrong("a number in the range of a float");
         return static_cast<float>(wide);
     }
 

@@ -52,7 +52,9 @@ struct LensFile {
 [[nodiscard]] inline std::string lens_hash(std::span<const std::byte> bytes) { return Fingerprint().add(bytes).text(); }
 
 /// The same for a file. Throws Error (Io).
-[[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) { return lens_hash(MappedFile::open(path).bytes()); }
+[[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) {
+    return lens_hash(MappedFile::open(path).bytes());
+}
 
 namespace detail::lens {
 
@@ -70,7 +72,8 @@ using Halves = std::vector<std::uint16_t>;
     for (const float value : values) {
         halves.push_back(f32_to_f16(value));
         if (!std::isfinite(f16_to_f32(halves.back()))) {
-            fail(ErrorCode::NotFinite, "linear lens: the map of layer ", layer, " holds ", value, ", which F16 cannot express (at most 65504)");
+            fail(ErrorCode::NotFinite, "linear lens: the map of layer ", layer, " holds ", value,
+                 ", which F16 cannot express (at most 65504)");
         }
     }
     return halves;
@@ -115,7 +118,8 @@ struct Quantized {
 }
 
 /// The tensor as floats. Throws CorruptFile where it has another shape.
-[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name, std::vector<std::uint64_t> shape) {
+[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name,
+                                             std::vector<std::uint64_t> shape) {
     const SafetensorsTensor& tensor = file.get(name);
     if (tensor.shape != shape) {
         const auto text = [](std::span<const std::uint64_t> extents) {
@@ -123,7 +127,8 @@ struct Quantized {
             for (const std::uint64_t extent : extents) list += (list.empty() ? "" : ", ") + std::to_string(extent);
             return '[' + list + ']';
         };
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ", text(shape));
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ",
+             text(shape));
     }
     if (tensor.dtype != "I8") return file.to_f32(tensor);
     std::vector<float> values;
@@ -153,7 +158,8 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': not a lens file: its metadata do not say format ", format);
     }
     if (file.get_metadata("format") != format) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")), ", this version reads ", format);
+        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")),
+             ", this version reads ", format);
     }
     const std::string& identity = file.get_metadata("model_identity");
     const std::string& width = file.get_metadata("hidden");
@@ -161,7 +167,8 @@ struct Quantized {
     const auto parsed = std::from_chars(width.data(), width.data() + width.size(), hidden);
     // A map has to fit the file, so a width beyond 2^24 cannot be true; below it, (hidden + 1) * hidden cannot overflow.
     if (parsed.ec != std::errc{} || parsed.ptr != width.data() + width.size() || hidden == 0 || hidden > (1U << 24U)) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ", gguf::quoted(width));
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ",
+             gguf::quoted(width));
     }
     std::set<std::size_t> layers;
     for (const SafetensorsTensor& tensor : file.tensors()) {
@@ -200,14 +207,18 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
     halves.reserve(2 * lens.maps().size());  // the tensors point into both: they must not move
     quantized.reserve(lens.maps().size());
     std::vector<SafetensorsTensor> tensors;
-    const auto add = [&](std::size_t layer, const char* part, std::string_view dtype, std::vector<std::uint64_t> shape, const auto& values) {
-        tensors.push_back({"lens." + std::to_string(layer) + part, dtype, std::move(shape), std::as_bytes(std::span(values))});
+    const auto add = [&](std::size_t layer, const char* part, std::string_view dtype, std::vector<std::uint64_t> shape,
+                         const auto& values) {
+        tensors.push_back(
+            {"lens." + std::to_string(layer) + part, dtype, std::move(shape), std::as_bytes(std::span(values))});
     };
     for (const LinearLens::Map& map : lens.maps()) {
-        if (map.layer > detail::lens::max_layer) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
+        if (map.layer > detail::lens::max_layer)
+            fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
         const std::span<const float> all(map.matrix);
         if (precision == LensPrecision::F16) {
-            add(map.layer, ".matrix", "F16", {n, n}, halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
+            add(map.layer, ".matrix", "F16", {n, n},
+                halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
         } else {
             const auto& q = quantized.emplace_back(detail::lens::quantize(all.first(n * n), n, map.layer));
             add(map.layer, ".matrix", "I8", {n, n}, q.values);
@@ -224,7 +235,9 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 /// Reads a lens with what the file says of it. That it fits a model is checked where it is used (LinearLens::check_model).
 /// Throws Error: Io, CorruptFile (no lens file, metadata or tensors missing, wrong shapes), Unsupported (format version, type),
 /// NotFinite.
-[[nodiscard]] inline LensFile load_lens_file(const std::filesystem::path& path) { return detail::lens::read_file(SafetensorsFile::open(path)); }
+[[nodiscard]] inline LensFile load_lens_file(const std::filesystem::path& path) {
+    return detail::lens::read_file(SafetensorsFile::open(path));
+}
 
 /// The same from bytes; `name` is for messages.
 [[nodiscard]] inline LensFile parse_lens_file(std::span<const std::byte> bytes, std::string name) {

@@ -19,40 +19,45 @@
 #include <nlohmann/json.hpp>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/early_exit/adainfer_policy.hpp"
 #include "adainfer/early_exit/linear_chain_crf.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/early_exit/linear_svm.hpp"
-#include "adainfer/early_exit/schedule.hpp"
 #include "adainfer/io/atomic_file.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
-#include "adainfer/io/lens_file.hpp"
 
 namespace adainfer::inline v0 {
 
 /// Everything that the file of a trained policy records.
 struct PolicyFile {
-    std::string kind;                                  ///< kind of the classifier: "svm" or "crf"
+    std::string kind;  ///< of the classifier: "svm" or "crf"
     std::variant<LinearSvm, LinearChainCrf> classifier;  ///< its own threshold counts for nothing: the file has those below
-    std::vector<std::string> features;                 ///< FeatureList::names()
-    std::string lens = "logit";                        ///< name of the lens type
-    std::string lens_hash;                             ///< of a linear lens, lens_hash(); else empty
-    std::string lens_file;                             ///< of a linear lens, relative to the folder of the policy file; else empty
-    std::string head = "full";                         ///< name of the head type
-    std::vector<std::size_t> layers;                   ///< the schedule: asked when so many layers have run; ascending, from 1
-    float threshold = 0;                               ///< shared by all tasks; infinity: never stop
-    std::map<std::string, float> task_thresholds;      ///< by task, where calibrated so
-    std::string label_rule = "agrees";                 ///< "agrees" (with the last layer) or "gold"
-    double agreement = 0;                              ///< share that it was calibrated to, 0 to 1
-    std::string model_identity;                        ///< ModelWeights::identity
-    std::string model_name;                            ///< for people
-    std::map<std::string, std::string> training;       ///< how it was trained, free text by key
+    std::vector<std::string> features;             ///< FeatureList::names()
+    std::string lens = "logit";                    ///< name of the lens type
+    std::string lens_hash;                         ///< of a linear lens: lens_hash(); else empty
+    std::string lens_file;                         ///< of a linear lens: relative to the policy file's folder; else empty
+    std::string head = "full";                     ///< name of the head type
+    std::vector<std::size_t> layers;               ///< asked when so many layers have run; ascending, from 1
+    float threshold = 0;                           ///< shared by all tasks; infinity: never stop
+    std::map<std::string, float> task_thresholds;  ///< by task, where calibrated so
+    std::map<std::string, std::size_t> task_first_layers;  ///< by task: not asked before so many layers have run
+    std::string label_rule = "agrees";             ///< "agrees" (with the last layer) or "gold"
+    double agreement = 0;                          ///< share that it was calibrated to, 0 to 1
+    std::string model_identity;                    ///< ModelWeights::identity
+    std::string model_name;                        ///< for people
+    std::map<std::string, std::string> training;   ///< how it was trained, free text by key
 
     /// The threshold of a task, or the shared one where the task has none.
     [[nodiscard]] float threshold_for(const std::string& task) const {
         const auto found = task_thresholds.find(task);
         return found == task_thresholds.end() ? threshold : found->second;
+    }
+
+    /// The layers after which the policy is asked for a task.
+    [[nodiscard]] std::vector<std::size_t> layers_for(const std::string& task) const {
+        const auto found = task_first_layers.find(task);
+        const std::size_t first = found == task_first_layers.end() ? 0 : found->second;
+        return {std::lower_bound(layers.begin(), layers.end(), first), layers.end()};
     }
 };
 
@@ -66,7 +71,8 @@ inline constexpr std::size_t max_layer = 100'000;
 /// Throws what is wrong with a policy; `where` starts the message.
 inline void check(const PolicyFile& policy, const std::string& where, ErrorCode code) {
     const auto refuse = [&](const auto&... parts) { fail(code, where, parts...); };
-    const std::string_view kind = std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
+    const std::string_view kind =
+        std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
     if (policy.kind != kind) refuse("kind is ", gguf::quoted(policy.kind), ", the classifier is of kind ", kind);
     if (policy.features.empty()) refuse("features: none");
     std::set<std::string> features;
@@ -101,7 +107,15 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (std::isnan(policy.threshold)) fail(ErrorCode::NotFinite, where, "threshold is not a number");
     for (const auto& [task, threshold] : policy.task_thresholds) {
         if (task.empty()) refuse("task_thresholds: a task has no name");
-        if (std::isnan(threshold)) fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+        if (std::isnan(threshold))
+            fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+    }
+    for (const auto& [task, layer] : policy.task_first_layers) {
+        if (task.empty()) refuse("task_first_layers: a task has no name");
+        if (layer > policy.layers.back()) {
+            refuse("task_first_layers: task ", gguf::quoted(task), " starts at layer ", layer, ", the last check is after ",
+                   policy.layers.back());
+        }
     }
     if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
         refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
@@ -116,7 +130,9 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     const auto end = std::to_chars(text, text + sizeof text, value).ptr;
     double wide = 0;
     std::from_chars(text, end, wide);
-    return static_cast<float>(wide) == value ? wide : static_cast<double>(value);
+    // The shortest text of the largest float spells a little more than that float.
+    const bool in_range = std::abs(wide) <= static_cast<double>((std::numeric_limits<float>::max)());
+    return in_range && static_cast<float>(wide) == value ? wide : static_cast<double>(value);
 }
 
 template <class Floats>
@@ -164,6 +180,7 @@ inline constexpr std::string_view never = "never", always = "always";
     json["agreement"] = policy.agreement;
     json["threshold"] = threshold_to_json(policy.threshold);
     json["task_thresholds"] = std::move(thresholds);
+    if (!policy.task_first_layers.empty()) json["task_first_layers"] = policy.task_first_layers;
     json["training"] = std::move(training);
     return json;
 }
@@ -196,10 +213,11 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
         fail(ErrorCode::CorruptFile, "'", file, "': not a policy file: it does not say \"format\": \"", format, "\"");
     }
     if (format_field->text() != format) {
-        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ", format);
+        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ",
+             format);
     }
-    root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement", "threshold",
-               "task_thresholds", "training"});
+    root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement",
+               "threshold", "task_thresholds", "task_first_layers", "training"});
     PolicyFile policy;
     const json::Field model = root.at("model"), lens = root.at("lens"), classifier = root.at("classifier");
     model.only({"name", "identity"});
@@ -241,7 +259,11 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     } else {
         fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(policy.kind), "; known: svm, crf");
     }
-    for (const auto& [task, threshold] : root.at("task_thresholds").members()) policy.task_thresholds.emplace(task, read_threshold(threshold));
+    for (const auto& [task, threshold] : root.at("task_thresholds").members())
+        policy.task_thresholds.emplace(task, read_threshold(threshold));
+    if (const auto first_layers = root.find("task_first_layers")) {
+        for (const auto& [task, layer] : first_layers->members()) policy.task_first_layers.emplace(task, layer.count(max_layer));
+    }
     policy.label_rule = root.at("label_rule").text();
     policy.agreement = root.at("agreement").number();
     for (const auto& [key, value] : root.at("training").members()) policy.training.emplace(key, value.text());
@@ -249,61 +271,7 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     return policy;
 }
 
-/// The parts of a policy type that a file can be loaded into.
-template <class Policy>
-struct Parts;
-
-template <class C, class F, class L, class H>
-struct Parts<AdaInferPolicy<C, F, L, H>> {
-    using Classifier = C;
-    using Features = F;
-    using Lens = L;
-    using Head = H;
-};
-
-[[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
-    std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-    return list;
-}
-
-/// Throws IdentityMismatch where the file was trained for another policy type or model.
-template <class Policy, class Weights>
-void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
-    using P = Parts<Policy>;
-    const auto compare = [&](std::string_view what, std::string_view found, std::string_view expected) {
-        if (found == expected) return;
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained with ", what, ' ', gguf::quoted(found), ", it is loaded into one with ",
-             what, ' ', gguf::quoted(expected));
-    };
-    compare("classifier", policy.kind, P::Classifier::kind);
-    compare("features", joined(policy.features), joined(P::Features::names()));
-    compare("lens", policy.lens, P::Lens::name);
-    compare("head", policy.head, P::Head::name);
-    if (policy.model_identity != weights.identity) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity), " (",
-             policy.model_name, "), the model at hand is ", gguf::quoted(weights.identity));
-    }
-    if (policy.layers.back() >= weights.config.layers) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ", weights.config.layers);
-    }
-}
-
 }  // namespace detail::policy
-
-/// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
-template <class Policy>
-[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
-    using P = detail::policy::Parts<Policy>;
-    PolicyFile policy;
-    policy.kind = P::Classifier::kind;
-    policy.threshold = classifier.threshold;
-    policy.classifier = std::move(classifier);
-    policy.features = P::Features::names();
-    policy.lens = P::Lens::name;
-    policy.head = P::Head::name;
-    return policy;
-}
 
 /// Writes a policy, whole or not at all; equal policies give equal bytes. Throws Error: InvalidArgument (a field that
 /// load_policy_file() would refuse, a text that is not UTF-8), ShapeMismatch and NotFinite (classifier), Io.
@@ -323,73 +291,23 @@ inline void save_policy(const std::filesystem::path& path, const PolicyFile& pol
     return detail::policy::read(detail::json::parse(text, name), name);
 }
 
-/// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing, unknown, of
-/// the wrong type or inconsistent), Unsupported (format version, kind, size), ShapeMismatch, NotFinite, InvalidArgument (classifier).
+/// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing,
+/// unknown, of the wrong type or inconsistent), Unsupported (format version, kind, size), and ShapeMismatch, NotFinite,
+/// InvalidArgument for the classifier.
 [[nodiscard]] inline PolicyFile load_policy_file(const std::filesystem::path& path) {
     return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes), path.string());
 }
 
 /// How a policy file names a lens file: relative to its own folder, with forward slashes. Both paths may be relative to the
 /// current folder; neither needs to exist.
-[[nodiscard]] inline std::string lens_reference(const std::filesystem::path& policy_path, const std::filesystem::path& lens_path) {
+[[nodiscard]] inline std::string lens_reference(const std::filesystem::path& policy_path,
+                                                const std::filesystem::path& lens_path) {
     return std::filesystem::relative(lens_path, std::filesystem::absolute(policy_path).parent_path()).generic_string();
 }
 
 /// Where the lens of a policy file lies.
 [[nodiscard]] inline std::filesystem::path lens_path(const std::filesystem::path& policy_path, const PolicyFile& policy) {
     return policy_path.parent_path() / std::filesystem::path(policy.lens_file);
-}
-
-/// The policy that a file describes, as type Policy, an AdaInferPolicy<...>: with the threshold of `task` where the file has
-/// one, else the shared one. `weights` are a ModelWeights. Throws Error (IdentityMismatch, naming both sides) where
-/// the file was trained for another classifier, feature list, lens type, head or model, or the lens was fitted on another model. Which
-/// linear lens it is only the caller can know: load_policy() checks its hash too.
-template <class Policy, class Weights>
-[[nodiscard]] Policy make_policy(const PolicyFile& file, const Weights& weights, typename detail::policy::Parts<Policy>::Lens lens = {},
-                                 const std::string& task = {}, const std::string& name = "policy") {
-    using P = detail::policy::Parts<Policy>;
-    detail::policy::check(file, name + ": ", ErrorCode::InvalidArgument);
-    detail::policy::check_fits<Policy>(file, weights, name + ": ");
-    if constexpr (requires { lens.check_model(weights); }) lens.check_model(weights);
-    for (const std::size_t layer : file.layers) {
-        if (!lens.reads(layer)) fail(ErrorCode::IdentityMismatch, name, ": the policy is asked after layer ", layer, ", the lens has no map for it");
-    }
-    auto classifier = std::get<typename P::Classifier>(file.classifier);
-    classifier.threshold = file.threshold_for(task);
-    return Policy(std::move(classifier), Schedule::only(file.layers), std::move(lens));
-}
-
-namespace detail::policy {
-template <class Policy, class Weights>
-[[nodiscard]] Policy make_through(const PolicyFile& file, const Weights& weights, const LensFile& lens, const std::string& task,
-                                  const std::string& name) {
-    check_fits<Policy>(file, weights, name + ": ");
-    if (file.lens_hash != lens.hash) {
-        fail(ErrorCode::IdentityMismatch, name, ": the policy was trained through the lens '", file.lens_file, "' with hash ", file.lens_hash,
-             ", the lens at hand has hash ", lens.hash);
-    }
-    return make_policy<Policy>(file, weights, lens.lens, task, name);
-}
-}  // namespace detail::policy
-
-/// The same from a file and a linear lens that is loaded already, so that many policies can share one.
-template <class Policy, class Weights>
-[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const LensFile& lens, const std::string& task = {}) {
-    return detail::policy::make_through<Policy>(load_policy_file(path), weights, lens, task, "'" + path.string() + "'");
-}
-
-/// The same from a file alone; a linear lens is loaded from where the policy file says. Throws what load_policy_file(),
-/// load_lens_file() and make_policy() throw.
-template <class Policy, class Weights>
-[[nodiscard]] Policy load_policy(const std::filesystem::path& path, const Weights& weights, const std::string& task = {}) {
-    const PolicyFile file = load_policy_file(path);
-    const std::string name = "'" + path.string() + "'";
-    if constexpr (std::is_same_v<typename detail::policy::Parts<Policy>::Lens, LinearLens>) {
-        detail::policy::check_fits<Policy>(file, weights, name + ": ");  // before a lens is read that belongs to nothing here
-        return detail::policy::make_through<Policy>(file, weights, load_lens_file(lens_path(path, file)), task, name);
-    } else {
-        return make_policy<Policy>(file, weights, {}, task, name);
-    }
 }
 
 }  // namespace adainfer::inline v0

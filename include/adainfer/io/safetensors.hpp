@@ -21,6 +21,7 @@
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/safetensors_header.hpp"
+#include "adainfer/io/safetensors_types.hpp"
 #include "adainfer/tensor/half.hpp"
 
 namespace adainfer::inline v0 {
@@ -64,8 +65,9 @@ class SafetensorsFile {
 
     /// A tensor, or null.
     [[nodiscard]] const SafetensorsTensor* find(std::string_view name) const noexcept {
-        const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                                         [this](std::size_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
+        const auto at =
+            std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                             [this](std::size_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
         return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
     }
 
@@ -82,7 +84,8 @@ class SafetensorsFile {
     /// One of them. Throws Error (CorruptFile) where it is absent.
     [[nodiscard]] const std::string& get_metadata(const std::string& key) const {
         const auto found = metadata_.find(key);
-        if (found == metadata_.end()) fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
+        if (found == metadata_.end())
+            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
         return found->second;
     }
 
@@ -101,8 +104,8 @@ class SafetensorsFile {
             values.resize(tensor.data.size() / 2);
             for (std::size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_f32(half(i));
         } else {
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ", tensor.dtype,
-                 "; only F32, F16 and BF16 are read as floats");
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+                 tensor.dtype, "; only F32, F16 and BF16 are read as floats");
         }
         return values;
     }
@@ -127,7 +130,8 @@ struct Layout {
 /// The bytes of a safetensors file up to the data, and the order in which the data of the tensors follow: large elements
 /// first, then by name, so that every tensor is aligned to its elements and equal tensors give equal files.
 /// Throws Error (InvalidArgument; Unsupported for the type).
-[[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors, const std::map<std::string, std::string>& metadata) {
+[[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors,
+                                    const std::map<std::string, std::string>& metadata) {
     const auto text = [](const std::string& s) {
         if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", gguf::quoted(s), " is not UTF-8");
         return nlohmann::json(s).dump();
@@ -148,13 +152,15 @@ struct Layout {
     std::vector<std::string_view> names;
     for (const std::size_t i : layout.order) {
         const SafetensorsTensor& tensor = tensors[i];
-        if (tensor.name == "__metadata__") fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
+        if (tensor.name == "__metadata__")
+            fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
         const auto bytes = data_bytes(tensor.dtype, tensor.shape);
         if (!bytes || *bytes != tensor.data.size()) {
             fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
-        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) + "\",\"shape\":[";
+        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) +
+                "\",\"shape\":[";
         for (std::size_t d = 0; d < tensor.shape.size(); ++d) json += (d == 0 ? "" : ",") + std::to_string(tensor.shape[d]);
         json += "],\"data_offsets\":[" + std::to_string(end) + ',' + std::to_string(end + *bytes) + "]}";
         end += *bytes;
@@ -162,11 +168,13 @@ struct Layout {
     }
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
+    if (twice != names.end())
+        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
     json += '}';
     json.resize((json.size() + 7) / 8 * 8, ' ');
     if (json.size() > max_header_bytes) {
-        fail(ErrorCode::InvalidArgument, "safetensors: the header would take ", json.size(), " bytes, at most ", max_header_bytes, " are allowed");
+        fail(ErrorCode::InvalidArgument, "safetensors: the header would take ", json.size(), " bytes, at most ",
+             max_header_bytes, " are allowed");
     }
     const std::uint64_t size = json.size();
     std::array<char, sizeof size> length{};
@@ -183,7 +191,8 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
                               const std::map<std::string, std::string>& metadata = {}) {
     const detail::safetensors::Layout layout = detail::safetensors::lay_out(tensors, metadata);
     std::vector<std::string_view> parts{layout.header};
-    for (const std::size_t i : layout.order) parts.emplace_back(reinterpret_cast<const char*>(tensors[i].data.data()), tensors[i].data.size());
+    for (const std::size_t i : layout.order)
+        parts.emplace_back(reinterpret_cast<const char*>(tensors[i].data.data()), tensors[i].data.size());
     write_file_atomically(path, parts);
 }
 

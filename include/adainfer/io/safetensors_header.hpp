@@ -1,11 +1,9 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,62 +12,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "adainfer/core/checked.hpp"
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
+#include "adainfer/io/safetensors_types.hpp"
 
 namespace adainfer::inline v0 {
 
-/// A tensor of a safetensors file. The data belong to somebody else and need no alignment of their own.
-struct SafetensorsTensor {
-    std::string name;
-    std::string_view dtype;            ///< as the file spells it, e.g. "F16"; a literal
-    std::vector<std::uint64_t> shape;  ///< outermost first; none for a scalar
-    std::span<const std::byte> data;
-};
-
 namespace detail::safetensors {
-
-inline constexpr std::size_t max_header_bytes = 100'000'000;  ///< the format's own limit
-inline constexpr std::size_t max_depth = 127;                 ///< of the header's JSON, as the official reader
-inline constexpr std::size_t max_rank = 64;                   ///< ours: bounds what a list of zeros can take
-
-struct DTypeBits {
-    std::string_view name;
-    std::size_t bits;
-};
-
-inline constexpr std::array<DTypeBits, 22> dtypes{{
-    {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
-    {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
-    {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64},
-}};
-
-/// The entry of a type, or null.
-[[nodiscard]] inline const DTypeBits* find_dtype(std::string_view name) noexcept {
-    const auto found = std::find_if(dtypes.begin(), dtypes.end(), [name](const DTypeBits& d) { return d.name == name; });
-    return found == dtypes.end() ? nullptr : &*found;
-}
-
-/// Bits an element. Throws Error (Unsupported), which lists the types there are.
-[[nodiscard]] inline std::size_t dtype_bits(std::string_view name) {
-    if (const DTypeBits* const found = find_dtype(name)) return found->bits;
-    std::string known;
-    for (const DTypeBits& d : dtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
-    fail(ErrorCode::Unsupported, "safetensors: unknown type ", gguf::quoted(name), "; known: ", known);
-}
-
-/// Bytes that a tensor takes; nothing where its bits overflow 64 bits or do not fill whole bytes.
-[[nodiscard]] inline std::optional<std::uint64_t> data_bytes(std::string_view dtype, std::span<const std::uint64_t> shape) {
-    std::optional<std::uint64_t> bits = 1;
-    for (const std::uint64_t extent : shape) {
-        if (bits) bits = checked_mul(*bits, extent);
-    }
-    if (bits) bits = checked_mul(*bits, dtype_bits(dtype));
-    if (!bits || *bits % 8 != 0) return std::nullopt;
-    return *bits / 8;
-}
 
 /// What the JSON of a header says of a tensor.
 struct TensorEntry {
@@ -96,7 +46,8 @@ class HeaderHandler {
 
     bool number_unsigned(std::uint64_t number) {
         if (at() == At::Shape) {
-            if (tensors.back().shape.size() == max_rank) corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
+            if (tensors.back().shape.size() == max_rank)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
             tensors.back().shape.push_back(number);
         } else if (at() == At::Offsets) {
             if (offsets_ == 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": more than two data_offsets");
@@ -113,7 +64,8 @@ class HeaderHandler {
         } else if (at() == At::Tensor && field_ == dtype_field) {
             const DTypeBits* const found = find_dtype(text);
             if (found == nullptr) {
-                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name), " is of unknown type ", gguf::quoted(text));
+                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name),
+                     " is of unknown type ", gguf::quoted(text));
             }
             tensors.back().dtype = found->name;
         } else {
@@ -124,10 +76,15 @@ class HeaderHandler {
 
     bool key(std::string& key) {
         key_ = key;
-        if (at() == At::Header && key == metadata_key && std::exchange(has_metadata_, true)) corrupt("the key '__metadata__' stands twice");
+        if (at() == At::Header && key == metadata_key && std::exchange(has_metadata_, true))
+            corrupt("the key '__metadata__' stands twice");
         if (at() == At::Tensor) {
-            field_ = key == "dtype" ? dtype_field : key == "shape" ? shape_field : key == "data_offsets" ? offsets_field : unknown_field;
-            if (field_ != unknown_field && (seen_ & field_) != 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
+            field_ = key == "dtype"          ? dtype_field
+                     : key == "shape"        ? shape_field
+                     : key == "data_offsets" ? offsets_field
+                                             : unknown_field;
+            if (field_ != unknown_field && (seen_ & field_) != 0)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
             seen_ |= field_;
         }
         return true;
@@ -153,10 +110,12 @@ class HeaderHandler {
 
     bool end_object() {
         if (at() == At::Tensor) {
-            for (const auto& [bit, name] : {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
+            for (const auto& [bit, name] :
+                 {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
                 if ((seen_ & bit) == 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", name, " is missing");
             }
-            if (offsets_ != 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
+            if (offsets_ != 2)
+                corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
         }
         open_.pop_back();
         return true;
@@ -225,12 +184,14 @@ struct Header {
     for (TensorEntry& entry : entries) {
         const std::string name = gguf::quoted(entry.name);
         if (entry.begin != previous_end || entry.end < entry.begin) {
-            handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ", previous_end);
+            handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ",
+                            previous_end);
         }
         const auto bytes = data_bytes(entry.dtype, entry.shape);
         if (!bytes) handler.corrupt("tensor ", name, ": its shape overflows 64 bits or fills no whole number of bytes");
         if (*bytes != entry.end - entry.begin) {
-            handler.corrupt("tensor ", name, ": shape and type take ", *bytes, " bytes, data_offsets span ", entry.end - entry.begin);
+            handler.corrupt("tensor ", name, ": shape and type take ", *bytes, " bytes, data_offsets span ",
+                            entry.end - entry.begin);
         }
         if (entry.end > data.size()) {
             handler.corrupt("tensor ", name, ": ends at byte ", entry.end, " of the data, which has ", data.size());
@@ -250,7 +211,8 @@ struct Header {
     HeaderHandler handler(file);
     gguf::Cursor cursor(bytes, file);
     const auto length = cursor.number<std::uint64_t>("the length of the header");
-    if (length > max_header_bytes) handler.corrupt("a header of ", length, " bytes, at most ", max_header_bytes, " are allowed");
+    if (length > max_header_bytes)
+        handler.corrupt("a header of ", length, " bytes, at most ", max_header_bytes, " are allowed");
     const std::byte* const start = cursor.take(length, "the header");
     const std::string_view text(reinterpret_cast<const char*>(start), static_cast<std::size_t>(length));
     if (!gguf::is_utf8(text)) handler.corrupt("the header is not UTF-8");
@@ -262,7 +224,8 @@ struct Header {
     header.metadata = std::move(handler.metadata);
     for (std::size_t i = 0; i < header.tensors.size(); ++i) header.by_name.push_back(i);
     const auto name_of = [&](std::size_t i) -> const std::string& { return header.tensors[i].name; };
-    std::sort(header.by_name.begin(), header.by_name.end(), [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
+    std::sort(header.by_name.begin(), header.by_name.end(),
+              [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
     const auto twice = std::adjacent_find(header.by_name.begin(), header.by_name.end(),
                                           [&](std::size_t a, std::size_t b) { return name_of(a) == name_of(b); });
     if (twice != header.by_name.end()) handler.corrupt("the tensor ", gguf::quoted(name_of(*twice)), " stands twice");

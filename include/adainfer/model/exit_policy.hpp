@@ -22,6 +22,7 @@ enum class ExitDecision { Continue, Exit };
 ///         const FullHead& head() const;            // OPTIONAL: which logits are computed; default FullHead
 ///         std::size_t hindsight(const State&, TokenId final_token, std::size_t layers) const;  // OPTIONAL: after a run at
 ///                                                  // full depth, the layer to report as exit layer (Oracle)
+///         static constexpr bool needs_dense_answer = true;   // OPTIONAL: at full depth no shortlist stands in for the vocabulary
 ///     };
 ///
 /// A composite one asks others, in place of Features and decide():

@@ -22,13 +22,16 @@ class Observer {
     Observer(const Decoder<Backend>& decoder, Session& session, std::span<const TokenId> candidates)
         : decoder_(decoder), session_(session), candidates_(candidates) {
         reading_.layers = decoder.config().layers;
-        session.work.shortlist.clear();
+        Workspace& work = session.work;
+        work.shortlist.clear();
+        // Sized at once, so that it does not take an exit to stop allocating.
+        for (Buffer* buffer : {&work.lens, &work.previous_lens, &work.previous_hidden}) buffer->resize(1, decoder.config().hidden);
     }
 
     /// Keeps what HiddenCosine compares with; called before the layer that a check follows.
     void before_layer() {
         const std::span<const float> row = last_hidden();
-        std::copy(row.begin(), row.end(), session_.work.previous_hidden.resize(1, row.size()).row(0).begin());
+        std::copy(row.begin(), row.end(), session_.work.previous_hidden.row(0).begin());
     }
 
     /// A check starts after `layer` layers.
@@ -58,13 +61,18 @@ class Observer {
     }
 
     /// The logits of the state after `layer` layers, as the policy reads it: those of the check that has just been made, or
-    /// new ones. At full depth the final norm and, where there are candidates, only their rows.
+    /// new ones. At full depth they come from the final norm, and only where an answer can be: the candidates, or the
+    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer.
     template <class Policy>
     void answer(const Policy& policy, std::size_t layer) {
         if (layer == reading_.layers) {
             Workspace& work = session_.work;
-            decoder_.final_norm(last_hidden(), work.lens.resize(1, decoder_.config().hidden).row(0));
-            columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), candidates_, work);
+            decoder_.final_norm(last_hidden(), work.lens.row(0));
+            std::span<const TokenId> rows = candidates_;
+            if constexpr (!requires { Policy::needs_dense_answer; }) {
+                if (rows.empty()) rows = work.shortlist;
+            }
+            columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), rows, work);
         } else if (!top_read_ || reading_.layer != layer) {
             reading_.layer = layer;
             reading_.hidden = last_hidden();
@@ -109,7 +117,7 @@ class Observer {
         Workspace& work = session_.work;
         std::swap(work.lens, work.previous_lens);
         reading_.previous_lens = lens_seen_ ? std::span<const float>(work.previous_lens.row(0)) : std::span<const float>{};
-        const std::span<float> out = work.lens.resize(1, decoder_.config().hidden).row(0);
+        const std::span<float> out = work.lens.row(0);
         lens.apply(decoder_, reading_.layer, reading_.hidden, out);
         reading_.lens = out;
         lens_read_ = lens_seen_ = true;

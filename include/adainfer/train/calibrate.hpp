@@ -20,7 +20,7 @@ namespace adainfer::inline v0 {
 /// score > threshold, and after the last layer where there is none.
 struct ScoredPrompt {
     std::size_t n_layers = 0;         ///< decoder layers of the model
-    std::vector<std::size_t> layers;  ///< [steps], 0-based, ascending: stopping there runs layer + 1 layers
+    std::vector<std::size_t> layers;  ///< [steps], ascending: layers that have run at the check, 1 to n_layers - 1
     std::vector<float> scores;        ///< [steps]
     std::vector<std::uint8_t> good;   ///< [steps], 1 where stopping there gives an acceptable answer
     bool good_at_end = true;          ///< the same for the last layer
@@ -66,7 +66,7 @@ template <class Classifier>
             fail(ErrorCode::ShapeMismatch, "trace ", prompts.size(), ": expected ", trace.steps(), " x ", trace.n_features,
                  " feature values, found ", trace.features.size());
         ScoredPrompt prompt{trace.n_layers, trace.layers, {}, labels_of(trace, good),
-                            good == Label::AgreesWithFinal || trace.final_matches_gold, trace.group};
+                            trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold), trace.group};
         auto state = classifier.begin();
         for (std::size_t t = 0; t < trace.steps(); ++t)
             prompt.scores.push_back(
@@ -92,7 +92,7 @@ using Prompts = std::vector<const ScoredPrompt*>;
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
         for (std::size_t t = 0; t < steps; ++t) {
-            if (prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
+            if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
                      prompt.n_layers, ", found ", prompt.layers[t]);
             if (!std::isfinite(prompt.scores[t]))
@@ -124,7 +124,7 @@ inline void check(const CalibrateOptions& options) {
         std::size_t t = 0;
         while (t < prompt->scores.size() && !(prompt->scores[t] > threshold)) ++t;
         const bool stopped = t < prompt->scores.size();
-        const std::size_t depth = stopped ? prompt->layers[t] + 1 : prompt->n_layers;
+        const std::size_t depth = stopped ? prompt->layers[t] : prompt->n_layers;
         good += (stopped ? prompt->good[t] != 0 : prompt->good_at_end) ? 1U : 0U;
         layers += depth;
         full += prompt->n_layers;
@@ -194,9 +194,9 @@ struct Event {
             const auto [unused, p, t] = events[e];
             const std::uint8_t now = prompts[p]->good[t] != 0 ? 1 : 0;
             n_good = n_good + now - good[p];
-            layers = layers + (prompts[p]->layers[t] + 1) - depth[p];
+            layers = layers + prompts[p]->layers[t] - depth[p];
             good[p] = now;
-            depth[p] = prompts[p]->layers[t] + 1;
+            depth[p] = prompts[p]->layers[t];
         }
         if (n_good < required) continue;
         // On equal depth (the last layer itself was checked) the higher threshold stays.

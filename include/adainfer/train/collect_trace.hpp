@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -25,6 +26,7 @@ class Recorder;
 template <class... Fs, class Lens, class Head>
 class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
   public:
+    static constexpr bool needs_dense_answer = true;
     using Features = FeatureList<Fs..., TopToken>;
     struct State {};
 
@@ -61,6 +63,8 @@ template <class Features, class Lens, class Head, class Backend, class Policy, c
     trace.group = group;
     const auto recorder = model.with_policy(detail::Recorder<Features, Lens, Head>(schedule, lens, head, trace));
     trace.final_token = recorder.predict(session, tokens, candidates).token;
+    const std::vector<TokenId>& shortlist = session.work.shortlist;
+    trace.final_reachable = shortlist.empty() || std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
     for (const TokenId token : trace.tokens) {
         trace.agrees.push_back(token == trace.final_token ? 1 : 0);
         if (gold) trace.matches_gold.push_back(token == *gold ? 1 : 0);

@@ -19,13 +19,14 @@ namespace adainfer::inline v0 {
 struct Trace {
     std::size_t n_layers = 0;                ///< decoder layers of the model
     std::size_t n_features = 0;
-    std::vector<std::size_t> layers;         ///< [steps], 0-based, ascending: the check stands after this layer
+    std::vector<std::size_t> layers;         ///< [steps], ascending: layers that have run at the check, 1 to n_layers - 1
     std::vector<float> features;             ///< [steps, n_features], row-major
     std::vector<TokenId> tokens;             ///< [steps], the layer's top-1 token
     std::vector<std::uint8_t> agrees;        ///< [steps], 1 where it is the last layer's top-1 token
     std::vector<std::uint8_t> matches_gold;  ///< [steps], 1 where it is the right answer; empty where none is known
     TokenId final_token = no_token;          ///< the last layer's top-1 token
     bool final_matches_gold = false;         ///< the same for the last layer
+    bool final_reachable = true;             ///< false where a shortlist left final_token out: full depth misses it too
     int group = 0;                           ///< task the prompt belongs to
 
     [[nodiscard]] std::size_t steps() const noexcept { return layers.size(); }

@@ -1,0 +1,199 @@
+#pragma once
+
+#include <charconv>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/any_policy.hpp"
+#include "adainfer/early_exit/any_readout.hpp"
+#include "adainfer/early_exit/combinators.hpp"
+#include "adainfer/eval/task.hpp"
+#include "adainfer/io/lens_file.hpp"
+#include "adainfer/io/policy_file.hpp"
+#include "adainfer/model/weights.hpp"
+
+namespace adainfer::inline v0 {
+
+/// A policy that a user named, for programs that find out at run time which one it is.
+struct NamedPolicy {
+    std::string name;
+    std::function<Scheduled<AnyPolicy>(const std::string& task)> make;  ///< for a task of that name; empty: none in particular
+    bool chooses_fixed_layer = false;  ///< "fixed:best": evaluate() picks the layer for each task, then calls make_fixed
+    std::function<Scheduled<AnyPolicy>(std::size_t layer)> make_fixed{};
+    AnyLens lens{};                    ///< through which it reads
+};
+
+/// The forms that parse_policy_spec() takes, for messages and help texts.
+inline constexpr std::string_view policy_spec_forms =
+    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, oracle, each with ,lens=FILE ,head=full|candidates|shortlist "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file";
+
+namespace detail::spec {
+
+struct Parts {
+    std::string kind, value, lens, head, layers;
+};
+
+[[noreturn]] inline void wrong(std::string_view spec, std::string_view why) {
+    fail(ErrorCode::InvalidArgument, "policy '", spec, "': ", why, "; known are ", policy_spec_forms);
+}
+
+template <class Number>
+[[nodiscard]] Number number(std::string_view spec, std::string_view text) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) wrong(spec, "'" + std::string(text) + "' is not a number that fits here");
+    return value;
+}
+
+[[nodiscard]] inline Parts split(std::string_view spec) {
+    Parts parts;
+    std::string_view rest = spec;
+    for (bool first = true; first || !rest.empty(); first = false) {
+        const std::size_t comma = rest.find(',');
+        const std::string_view item = rest.substr(0, comma);
+        rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+        if (first) {
+            const std::size_t colon = item.find(':');
+            parts.kind = item.substr(0, colon);
+            if (colon != std::string_view::npos) parts.value = item.substr(colon + 1);
+            continue;
+        }
+        const std::size_t equals = item.find('=');
+        const std::string_view key = item.substr(0, equals);
+        std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
+        if (field == nullptr || equals == std::string_view::npos) wrong(spec, "unknown option '" + std::string(item) + "'");
+        *field = item.substr(equals + 1);
+    }
+    return parts;
+}
+
+[[nodiscard]] inline Schedule schedule(std::string_view spec, std::string_view text) {
+    if (text.empty()) return {};
+    const std::size_t slash = text.find('/'), dash = text.find('-');
+    if (dash == std::string_view::npos) wrong(spec, "layers must be FIRST-LAST or FIRST-LAST/STRIDE");
+    const auto first = number<std::size_t>(spec, text.substr(0, dash));
+    const auto last = number<std::size_t>(spec, text.substr(dash + 1, slash == std::string_view::npos ? slash : slash - dash - 1));
+    const auto stride = slash == std::string_view::npos ? std::size_t{1} : number<std::size_t>(spec, text.substr(slash + 1));
+    if (first == 0 || last < first || last > 10'000 || stride == 0) wrong(spec, "layers must ascend from 1");
+    std::vector<std::size_t> layers;
+    for (std::size_t layer = first; layer <= last; layer += stride) layers.push_back(layer);
+    return Schedule::only(std::move(layers));
+}
+
+template <template <class, class> class Policy, class Value>
+[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Value value) {
+    NamedPolicy result{std::move(name), {}};
+    result.lens = lens;
+    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Policy<AnyLens, AnyHead>(value, lens, head))); };
+    return result;
+}
+
+[[nodiscard]] inline std::string printable(std::vector<std::string> names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+/// A policy file as AnyPolicy, whose feature list is one of the two that AnyPolicy holds.
+[[nodiscard]] inline NamedPolicy from_file(const std::filesystem::path& path, const ModelWeights& weights) {
+    auto file = std::make_shared<PolicyFile>(load_policy_file(path));
+    const std::string where = "'" + path.string() + "'";
+    if (file->model_identity != weights.identity) {
+        fail(ErrorCode::IdentityMismatch, where, ": the policy was trained on model ", file->model_identity, " (", file->model_name,
+             "), the model at hand is ", weights.identity);
+    }
+    AnyLens lens;
+    if (file->lens == LinearLens::name) {
+        const LensFile loaded = load_lens_file(lens_path(path, *file));
+        if (loaded.hash != file->lens_hash) {
+            fail(ErrorCode::IdentityMismatch, where, ": the policy was trained through a lens with hash ", file->lens_hash, ", '",
+                 file->lens_file, "' has hash ", loaded.hash);
+        }
+        lens = AnyLens(loaded.lens);
+    } else if (file->lens != LogitLens::name) {
+        fail(ErrorCode::Unsupported, where, ": lens '", file->lens, "'; known: logit, linear");
+    }
+    lens.check_model(weights);
+    const AnyHead head = AnyHead::named(file->head);
+    const bool paper = file->features == PaperFeatures::names();
+    if (!paper && file->features != WideFeatures::names()) {
+        fail(ErrorCode::Unsupported, where, ": features ", printable(file->features), "; at run time the lists known are (",
+             printable(PaperFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
+    }
+    NamedPolicy result{path.stem().string(), {}};
+    result.lens = lens;
+    result.make = [=](const std::string& task) {
+        const Schedule when = Schedule::only(file->layers_for(task));
+        return std::visit(
+            [&](auto classifier) {
+                using Classifier = decltype(classifier);
+                classifier.threshold = file->threshold_for(task);
+                AnyPolicy policy = paper ? AnyPolicy(AdaInferPolicy<Classifier, PaperFeatures, AnyLens, AnyHead>(classifier, when, lens, head))
+                                         : AnyPolicy(AdaInferPolicy<Classifier, WideFeatures, AnyLens, AnyHead>(classifier, when, lens, head));
+                return Scheduled<AnyPolicy>(when, std::move(policy));
+            },
+            file->classifier);
+    };
+    return result;
+}
+
+}  // namespace detail::spec
+
+/// The policy that a user named. Throws InvalidArgument, listing the forms, where it is none, and what load_policy_file() and
+/// load_lens_file() throw, and IdentityMismatch where policy or lens belong to another model.
+[[nodiscard]] inline NamedPolicy parse_policy_spec(std::string_view spec, const ModelWeights& weights) {
+    namespace s = detail::spec;
+    if (std::filesystem::path path(spec); std::filesystem::is_regular_file(path)) return s::from_file(path, weights);
+    const s::Parts parts = s::split(spec);
+    AnyLens lens;
+    if (!parts.lens.empty() && parts.lens != LogitLens::name) lens = AnyLens(load_lens(parts.lens));
+    lens.check_model(weights);
+    const Schedule when = s::schedule(spec, parts.layers);
+    const AnyHead head = AnyHead::named(parts.head.empty() ? FullHead::name : std::string_view(parts.head));
+    const AnyHead label_head = AnyHead::named(parts.head.empty() ? CandidateHead::name : std::string_view(parts.head));
+    const std::string name(spec);
+    const auto threshold = [&] { return s::number<float>(spec, parts.value); };
+    const auto count = [&] {
+        const auto value = s::number<std::size_t>(spec, parts.value);
+        if (value == 0) s::wrong(spec, "the number must be at least 1");
+        return value;
+    };
+    const auto fixed = [=](std::size_t layer) {
+        return Scheduled<AnyPolicy>(Schedule{}, AnyPolicy(ExitAtLayer<AnyLens, AnyHead>(layer, lens, label_head)));
+    };
+    if (parts.kind == "dense") {
+        return {name, [](const std::string&) { return Scheduled<AnyPolicy>(Schedule::only({}), AnyPolicy(NeverExit{})); }};
+    }
+    if (parts.kind == "fixed" && parts.value == "best") return {name, {}, true, fixed, lens};
+    if (parts.kind == "fixed") {
+        const std::size_t layer = count();
+        if (layer > weights.config.layers) s::wrong(spec, "the model has " + std::to_string(weights.config.layers) + " layers");
+        if (layer < weights.config.layers && !lens.reads(layer)) s::wrong(spec, "the lens has no map for layer " + std::to_string(layer));
+        NamedPolicy result{name, [=](const std::string&) { return fixed(layer); }};
+        result.lens = lens;
+        return result;
+    }
+    if (parts.kind == "gap") return s::simple<GapThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "top") return s::simple<TopProbThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "entropy") return s::simple<EntropyThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "saturation") return s::simple<HiddenSaturation>(name, when, lens, label_head, threshold());
+    if (parts.kind == "patience") return s::simple<Patience>(name, when, lens, head, count());
+    if (parts.kind == "oracle") {
+        NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
+        result.lens = lens;
+        return result;
+    }
+    s::wrong(spec, "no such policy, and no such file");
+}
+
+}  // namespace adainfer::inline v0

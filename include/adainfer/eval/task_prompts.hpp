@@ -1,0 +1,84 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/core/types.hpp"
+#include "adainfer/eval/prompt.hpp"
+#include "adainfer/eval/task.hpp"
+#include "adainfer/tokenize/bpe_tokenizer.hpp"
+
+namespace adainfer::inline v0 {
+
+/// Prompts of one task as tokens, ready to run: one prefix, and for each prompt what follows it and the right answer.
+struct TaskPrompts {
+    std::vector<TokenId> prefix;                ///< what all prompts begin with: runs once
+    std::vector<std::vector<TokenId>> prompts;  ///< what each adds to it
+    std::vector<TokenId> gold;                  ///< first token of each right answer
+    std::vector<TokenId> candidates;            ///< first token of each label; empty for open answers
+
+    /// The longest prefix + prompt, in tokens.
+    [[nodiscard]] std::size_t longest() const noexcept {
+        std::size_t most = 0;
+        for (const auto& prompt : prompts) most = (std::max)(most, prompt.size());
+        return prefix.size() + most;
+    }
+};
+
+/// The first token of an answer as it follows the prompt, its leading space included. Throws UnknownToken where it has none.
+[[nodiscard]] inline TokenId first_token(const Tokenizer& tokenizer, const Task& task, const std::string& output) {
+    EncodeOptions plain;
+    plain.parse_special = false;
+    const std::vector<TokenId> ids = tokenizer.encode(answer(task, output), plain);
+    if (ids.empty()) fail(ErrorCode::UnknownToken, "task '", task.name, "': the answer '", output, "' has no token");
+    return ids.front();
+}
+
+/// First token of each label. Throws InvalidArgument where two labels begin alike: a one-token choice could not tell them apart.
+[[nodiscard]] inline std::vector<TokenId> label_tokens(const Tokenizer& tokenizer, const Task& task) {
+    std::vector<TokenId> tokens;
+    for (const std::string& label : task.labels) {
+        const TokenId token = first_token(tokenizer, task, label);
+        if (const auto twin = std::find(tokens.begin(), tokens.end(), token); twin != tokens.end()) {
+            fail(ErrorCode::InvalidArgument, "task '", task.name, "': the labels '",
+                 task.labels[static_cast<std::size_t>(twin - tokens.begin())], "' and '", label, "' begin with the same token");
+        }
+        tokens.push_back(token);
+    }
+    return tokens;
+}
+
+/// Prompts that ask for these examples after these shots. Throws InvalidArgument (no examples) and as label_tokens() does.
+[[nodiscard]] inline TaskPrompts make_prompts(const Tokenizer& tokenizer, const Task& task, std::span<const std::size_t> shots,
+                                              std::span<const Example> examples) {
+    std::vector<std::string> questions;
+    TaskPrompts result;
+    for (const Example& example : examples) {
+        questions.push_back(question(task, example.input));
+        result.gold.push_back(first_token(tokenizer, task, example.output));
+    }
+    EncodedPrompts encoded = encode_prompts(tokenizer, few_shot_prefix(task, shots), questions);
+    result.prefix = std::move(encoded.prefix);
+    result.prompts = std::move(encoded.rests);
+    result.candidates = label_tokens(tokenizer, task);
+    return result;
+}
+
+/// The train examples that are no shots fall into two halves, so that what a lens has seen is not what a policy is
+/// calibrated on.
+enum class TrainHalf { Lens, Policy };
+
+/// Every second train example after the shots.
+[[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
+    std::vector<Example> examples;
+    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2) examples.push_back(task.train[i]);
+    return examples;
+}
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,455 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <limits>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "adainfer/backend/eigen.hpp"
+#include "adainfer/backend/ops.hpp"
+#include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/xtensor.hpp"
+#include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/tensor/half.hpp"
+
+// What every backend must compute. Add a backend to BACKENDS and it is held to the same.
+
+using namespace adainfer;
+
+#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend
+
+namespace {
+
+template <class Backend>
+Backend make(std::size_t threads = 1) {
+    if constexpr (std::constructible_from<Backend, std::size_t>) return Backend(threads);
+    else return Backend{};
+}
+
+using Sizes = std::initializer_list<std::size_t>;
+
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : state_(seed * 2 + 1) {}
+    std::uint32_t bits() {
+        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+        return static_cast<std::uint32_t>(state_ >> 32U);
+    }
+    float real() { return static_cast<float>(bits()) * 0x1p-31F - 1.0F; }  // [-1, 1)
+    std::vector<float> reals(std::size_t n) {
+        std::vector<float> values(n);
+        for (float& value : values) value = real();
+        return values;
+    }
+
+  private:
+    std::uint64_t state_;
+};
+
+constexpr std::array dtypes{DType::F32,  DType::F16,  DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1,
+                            DType::Q5_0, DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+
+/// A random weight, its bytes and its values.
+struct RandomWeight {
+    std::vector<std::byte> bytes;
+    WeightView view;
+    std::vector<float> values;  // [rows, cols]
+
+    RandomWeight(DType dtype, std::size_t rows, std::size_t cols, Random& random) : bytes(rows * row_bytes(dtype, cols)) {
+        const DTypeInfo type = info(dtype);
+        for (std::size_t at = 0; at < bytes.size(); at += type.block_bytes) {
+            std::byte* const block = bytes.data() + at;
+            for (std::size_t i = 0; i < type.block_bytes; ++i) block[i] = static_cast<std::byte>(random.bits() >> 24U);
+            const auto put_half = [&](std::size_t offset, float value) {
+                const std::uint16_t half = f32_to_f16(value);
+                std::memcpy(block + offset, &half, 2);
+            };
+            const float value = random.real();
+            switch (dtype) {  // the fields that are floats
+                case DType::F32: std::memcpy(block, &value, 4); break;
+                case DType::F16: put_half(0, value); break;
+                case DType::BF16: std::memcpy(block, reinterpret_cast<const std::byte*>(&value) + 2, 2); break;  // little-endian
+                case DType::Q8_0: case DType::Q4_0: case DType::Q5_0: put_half(0, value * 0.01F); break;
+                case DType::Q6_K: put_half(208, value * 0.001F); break;
+                case DType::Q4_1: case DType::Q5_1: case DType::Q4_K: case DType::Q5_K:
+                    put_half(0, value * 0.01F);
+                    put_half(2, random.real() * 0.1F);
+                    break;
+            }
+        }
+        view = {dtype, rows, cols, bytes.data()};
+        values.resize(rows * cols);
+        for (std::size_t r = 0; r < rows; ++r) dequantize_row(dtype, view.row(r), cols, values.data() + r * cols);
+    }
+};
+
+/// A matrix inside a larger one, whose other elements must stay as they are.
+struct Strided {
+    std::vector<float> data;
+    MatrixView<float> view;
+
+    Strided(std::size_t rows, std::size_t cols, std::size_t gap, Random& random)
+        : data(random.reals(rows * (cols + gap) + gap)), view(data.data() + gap, rows, cols, cols + gap) {}
+
+    /// The elements outside the view.
+    [[nodiscard]] std::vector<float> surroundings() const {
+        std::vector<float> result;
+        for (std::size_t i = 0; i < data.size(); ++i) {
+            const auto offset = static_cast<std::size_t>(view.data() - data.data());
+            const bool inside = i >= offset && (i - offset) % view.stride() < view.cols() &&
+                                (i - offset) / view.stride() < view.rows();
+            if (!inside) result.push_back(data[i]);
+        }
+        return result;
+    }
+};
+
+/// Compares y with x w^T; the tolerance is relative to the sum of the absolute products.
+void check_product(const RandomWeight& w, MatrixView<const float> x, MatrixView<const float> y) {
+    std::size_t wrong = 0;
+    for (std::size_t t = 0; t < x.rows(); ++t) {
+        for (std::size_t r = 0; r < w.view.rows; ++r) {
+            double sum = 0, size = 0;
+            for (std::size_t i = 0; i < w.view.cols; ++i) {
+                const double product = static_cast<double>(w.values[r * w.view.cols + i]) * static_cast<double>(x.row(t)[i]);
+                sum += product;
+                size += std::abs(product);
+            }
+            if (!(std::abs(static_cast<double>(y.row(t)[r]) - sum) <= 2e-6 * size + 1e-12)) ++wrong;
+        }
+    }
+    CHECK(wrong == 0);
+}
+
+/// Attention by its definition. q, out [tokens, heads * d]; k, v [kv_heads, capacity, d].
+std::vector<double> attention_by_hand(const AttentionArgs& a) {
+    std::vector<double> out(a.q.rows() * a.heads * a.head_dim);
+    for (std::size_t t = 0; t < a.q.rows(); ++t) {
+        for (std::size_t h = 0; h < a.heads; ++h) {
+            const std::size_t kv = h * a.kv_heads / a.heads, position = a.first + t;
+            std::vector<double> weight(position + 1, 0.0);
+            double sum = 0;
+            for (std::size_t i = 0; i <= position; ++i) {
+                if (a.window != 0 && position - i >= a.window) continue;
+                double product = 0;
+                for (std::size_t j = 0; j < a.head_dim; ++j) {
+                    product += static_cast<double>(a.q.row(t)[h * a.head_dim + j]) *
+                               static_cast<double>(a.k[(kv * a.capacity + i) * a.head_dim + j]);
+                }
+                sum += weight[i] = std::exp(product * static_cast<double>(a.scale));
+            }
+            for (std::size_t j = 0; j < a.head_dim; ++j) {
+                double mean = 0;
+                for (std::size_t i = 0; i <= position; ++i) {
+                    mean += weight[i] * static_cast<double>(a.v[(kv * a.capacity + i) * a.head_dim + j]);
+                }
+                out[(t * a.heads + h) * a.head_dim + j] = mean / sum;
+            }
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("matmul: every storage type, one row to many, one token to many", Backend, BACKENDS) {
+    Random random(1);
+    for (const std::size_t threads : Sizes{std::size_t{1}, std::size_t{2}}) {
+        const Backend backend = make<Backend>(threads);
+        for (const DType dtype : dtypes) {
+            CAPTURE(info(dtype).name);
+            const std::size_t block = info(dtype).block_size;
+            for (const std::size_t rows : Sizes{1, 2, 15, 16, 17, 70}) {
+                for (const std::size_t cols : Sizes{block, 3 * block, block == 1 ? std::size_t{37} : 2 * block}) {
+                    const RandomWeight w(dtype, rows, cols, random);
+                    const auto prepared = backend.prepare(w.view);
+                    for (const std::size_t tokens : Sizes{1, 2, 3, 8, 37}) {
+                        CAPTURE(rows);
+                        CAPTURE(cols);
+                        CAPTURE(tokens);
+                        Strided x(tokens, cols, 0, random), y(tokens, rows, 0, random);
+                        backend.matmul(prepared, x.view, y.view);
+                        check_product(w, x.view, y.view);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("matmul: more rows than one block of scratch holds", Backend, BACKENDS) {
+    Random random(2);
+    for (const std::size_t threads : Sizes{std::size_t{1}, std::size_t{3}}) {
+        const Backend backend = make<Backend>(threads);
+        const RandomWeight w(DType::Q8_0, 515, 512, random), wide(DType::F32, 3, 70'001, random);
+        for (const std::size_t tokens : Sizes{std::size_t{1}, std::size_t{5}}) {
+            Strided x(tokens, 512, 0, random), y(tokens, 515, 0, random);
+            backend.matmul(backend.prepare(w.view), x.view, y.view);
+            check_product(w, x.view, y.view);
+            Strided long_x(tokens, 70'001, 0, random), short_y(tokens, 3, 0, random);
+            backend.matmul(backend.prepare(wide.view), long_x.view, short_y.view);
+            check_product(wide, long_x.view, short_y.view);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("matmul: views with gaps between the rows", Backend, BACKENDS) {
+    Random random(3);
+    const Backend backend = make<Backend>(2);
+    const RandomWeight w(DType::F16, 33, 20, random);
+    for (const std::size_t tokens : Sizes{1, 2, 9}) {
+        Strided x(tokens, 20, 7, random), y(tokens, 33, 5, random);
+        const auto before = y.surroundings();
+        backend.matmul(backend.prepare(w.view), x.view, y.view);
+        check_product(w, x.view, y.view);
+        CHECK(y.surroundings() == before);
+    }
+}
+
+TEST_CASE_TEMPLATE("matmul: NaN reaches the token it stands in, and no other", Backend, BACKENDS) {
+    Random random(4);
+    const Backend backend = make<Backend>();
+    const RandomWeight w(DType::Q4_0, 20, 64, random);
+    Strided x(4, 64, 0, random), y(4, 20, 0, random);
+    x.view.row(2)[5] = std::numeric_limits<float>::quiet_NaN();
+    backend.matmul(backend.prepare(w.view), x.view, y.view);
+    for (std::size_t t = 0; t < 4; ++t) {
+        for (const float value : y.view.row(t)) CHECK(std::isnan(value) == (t == 2));
+    }
+}
+
+TEST_CASE_TEMPLATE("matmul_rows: the rows asked for, in that order", Backend, BACKENDS) {
+    Random random(5);
+    const Backend backend = make<Backend>(2);
+    for (const DType dtype : dtypes) {
+        const std::size_t cols = 256;
+        const RandomWeight w(dtype, 12, cols, random);
+        const auto x = random.reals(cols);
+        std::vector<float> all(12), some(4);
+        const std::vector<TokenId> rows{11, 0, 3, 11};
+        ops::matmul_rows(backend, backend.prepare(w.view), w.view, rows, x, some);
+        for (std::size_t i = 0; i < 4; ++i) {
+            const auto r = static_cast<std::size_t>(rows[i]);
+            double sum = 0, size = 0;
+            for (std::size_t c = 0; c < cols; ++c) {
+                const double product = static_cast<double>(w.values[r * cols + c]) * static_cast<double>(x[c]);
+                sum += product;
+                size += std::abs(product);
+            }
+            CHECK(std::abs(static_cast<double>(some[i]) - sum) <= 2e-6 * size);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("rms_norm, in place too", Backend, BACKENDS) {
+    Random random(6);
+    const Backend backend = make<Backend>();
+    for (const std::size_t n : Sizes{1, 3, 32, 77}) {
+        for (const float eps : {0.0F, 1e-5F, 0.5F}) {
+            Strided x(3, n, 4, random), out(3, n, 2, random);
+            const auto gain = random.reals(n);
+            std::vector<double> expected;
+            for (std::size_t t = 0; t < 3; ++t) {
+                double squares = 0;
+                for (const float value : x.view.row(t)) squares += static_cast<double>(value) * static_cast<double>(value);
+                const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+                for (std::size_t i = 0; i < n; ++i) {
+                    expected.push_back(static_cast<double>(x.view.row(t)[i]) * scale * static_cast<double>(gain[i]));
+                }
+            }
+            const auto before = out.surroundings();
+            ops::rms_norm(backend, x.view, gain, eps, out.view);
+            CHECK(out.surroundings() == before);
+            ops::rms_norm(backend, x.view, gain, eps, x.view);
+            for (std::size_t i = 0; i < 3 * n; ++i) {
+                CHECK(static_cast<double>(out.view.row(i / n)[i % n]) == doctest::Approx(expected[i]).epsilon(2e-6));
+                CHECK(static_cast<double>(x.view.row(i / n)[i % n]) == doctest::Approx(expected[i]).epsilon(2e-6));
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("rope: both layouts, whole heads and a part of them", Backend, BACKENDS) {
+    Random random(7);
+    const Backend backend = make<Backend>();
+    constexpr std::size_t tokens = 3, heads = 2, d = 10;
+    for (const std::size_t pairs : Sizes{5, 3}) {
+        for (const bool interleaved : {true, false}) {
+            Strided x(tokens, heads * d, 3, random);
+            Strided cos(tokens, pairs, 0, random), sin(tokens, pairs, 0, random);
+            const Strided before = [&] {
+                Strided copy = x;
+                copy.view = {copy.data.data() + 3, tokens, heads * d, heads * d + 3};
+                return copy;
+            }();
+            ops::rope(backend, x.view, d, interleaved, cos.view, sin.view);
+            CHECK(x.surroundings() == before.surroundings());
+            for (std::size_t t = 0; t < tokens; ++t) {
+                for (std::size_t h = 0; h < heads; ++h) {
+                    const std::span<const float> from = before.view.row(t).subspan(h * d, d);
+                    const std::span<const float> to = x.view.row(t).subspan(h * d, d);
+                    for (std::size_t i = 0; i < pairs; ++i) {
+                        const std::size_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + pairs;
+                        const double c = static_cast<double>(cos.view.row(t)[i]), s = static_cast<double>(sin.view.row(t)[i]);
+                        const double u = static_cast<double>(from[a]), v = static_cast<double>(from[b]);
+                        CHECK(static_cast<double>(to[a]) == doctest::Approx(u * c - v * s).epsilon(1e-6));
+                        CHECK(static_cast<double>(to[b]) == doctest::Approx(u * s + v * c).epsilon(1e-6));
+                    }
+                    for (std::size_t i = 2 * pairs; i < d; ++i) CHECK(to[i] == from[i]);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention: causal, grouped heads, windows, positions before", Backend, BACKENDS) {
+    Random random(8);
+    for (const std::size_t threads : Sizes{std::size_t{1}, std::size_t{2}}) {
+        const Backend backend = make<Backend>(threads);
+        for (const std::array<std::size_t, 2>& shape : {std::array<std::size_t, 2>{4, 4}, {6, 2}, {5, 1}}) {
+            const std::size_t heads = shape[0], kv_heads = shape[1];
+            for (const std::size_t tokens : Sizes{1, 2, 31, 32, 33, 70}) {
+                for (const std::size_t first : Sizes{0, 1, 40}) {
+                    for (const std::size_t window : Sizes{0, 1, 3, 35, 1000}) {
+                        CAPTURE(heads);
+                        CAPTURE(tokens);
+                        CAPTURE(first);
+                        CAPTURE(window);
+                        constexpr std::size_t d = 7;
+                        const std::size_t capacity = first + tokens + 5;
+                        Strided q(tokens, heads * d, 3, random), out(tokens, heads * d, 2, random);
+                        std::vector<float> k = random.reals(kv_heads * capacity * d), v = random.reals(k.size());
+                        for (std::size_t head = 0; head < kv_heads; ++head) {  // rows that nobody may read
+                            for (std::size_t i = (first + tokens) * d; i < capacity * d; ++i) {
+                                k[head * capacity * d + i] = v[head * capacity * d + i] = std::numeric_limits<float>::quiet_NaN();
+                            }
+                        }
+                        const AttentionArgs args{.q = q.view, .k = k.data(), .v = v.data(), .capacity = capacity, .first = first,
+                                                 .heads = heads, .kv_heads = kv_heads, .head_dim = d, .scale = 1.5F,
+                                                 .window = window, .out = out.view};
+                        const auto before = out.surroundings();
+                        ops::attention(backend, args);
+                        const auto expected = attention_by_hand(args);
+                        double off = 0;
+                        for (std::size_t i = 0; i < expected.size(); ++i) {
+                            const double found = static_cast<double>(out.view.row(i / (heads * d))[i % (heads * d)]);
+                            const double difference = std::abs(found - expected[i]);
+                            off = difference > off || std::isnan(difference) ? difference : off;
+                        }
+                        CHECK(off < 3e-6);
+                        CHECK(out.surroundings() == before);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention: large scores do not overflow", Backend, BACKENDS) {
+    const Backend backend = make<Backend>();
+    for (const std::size_t tokens : Sizes{1, 3}) {
+        std::vector<float> q(tokens, 100.0F), k{50, -60, 70}, v{1, 2, 4}, out(tokens);
+        const AttentionArgs args{.q = {q.data(), tokens, 1}, .k = k.data(), .v = v.data(), .capacity = 3, .first = 3 - tokens,
+                                 .heads = 1, .kv_heads = 1, .head_dim = 1, .scale = 1, .window = 0,
+                                 .out = {out.data(), tokens, 1}};
+        ops::attention(backend, args);
+        CHECK(out[tokens - 1] == 4.0F);
+    }
+}
+
+TEST_CASE_TEMPLATE("activations, and NaN through them", Backend, BACKENDS) {
+    const Backend backend = make<Backend>();
+    const auto expected = [](Activation activation, double x) {
+        switch (activation) {
+            case Activation::Silu: return x / (1 + std::exp(-x));
+            case Activation::Gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+            case Activation::GeluTanh:
+                return 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+            case Activation::Relu: return std::max(x, 0.0);
+        }
+        return 0.0;
+    };
+    for (const Activation activation : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu}) {
+        CAPTURE(static_cast<int>(activation));
+        std::vector<float> inputs{0, -0.0F, 1e-8F, -1e-8F, 60, -60, 300, -300};
+        for (int i = -80; i <= 80; ++i) inputs.push_back(static_cast<float>(i) * 0.11F);
+        Random random(9);
+        Strided x(2, inputs.size(), 3, random);
+        for (std::size_t t = 0; t < 2; ++t) std::copy(inputs.begin(), inputs.end(), x.view.row(t).begin());
+        const auto before = x.surroundings();
+        ops::activate(backend, activation, x.view);
+        CHECK(x.surroundings() == before);
+        for (std::size_t t = 0; t < 2; ++t) {
+            for (std::size_t i = 0; i < inputs.size(); ++i) {
+                const double value = expected(activation, static_cast<double>(inputs[i]));
+                CAPTURE(inputs[i]);
+                CHECK(std::abs(static_cast<double>(x.view.row(t)[i]) - value) <= 2e-6 * std::abs(value) + 1e-6);
+            }
+        }
+        std::vector<float> row{1, std::numeric_limits<float>::quiet_NaN(), -1};
+        ops::activate(backend, activation, {row.data(), 1, 3});
+        CHECK(std::isfinite(row[0]));
+        CHECK(std::isnan(row[1]));
+        CHECK(std::isfinite(row[2]));
+    }
+}
+
+TEST_CASE_TEMPLATE("parallel_for covers its range once, in whole grains", Backend, BACKENDS) {
+    for (const std::size_t threads : Sizes{1, 2, 3}) {
+        const Backend backend = make<Backend>(threads);
+        for (const std::size_t n : Sizes{0, 1, 2, 3, 16, 17, 100, 1000}) {
+            for (const std::size_t grain : Sizes{1, 4, 16}) {
+                std::vector<std::atomic<int>> seen(n);
+                std::atomic<bool> aligned{true};
+                ops::parallel_for(backend, n, grain, [&](std::size_t begin, std::size_t end) {
+                    if (begin % grain != 0 || (end % grain != 0 && end != n) || begin >= end) aligned = false;
+                    for (std::size_t i = begin; i < end; ++i) ++seen[i];
+                });
+                CHECK(aligned);
+                CHECK(std::all_of(seen.begin(), seen.end(), [](const std::atomic<int>& count) { return count == 1; }));
+            }
+        }
+        CHECK_THROWS_AS(ops::parallel_for(backend, 100, 1, [](std::size_t, std::size_t end) {
+                            if (end == 100) throw std::runtime_error("from a worker");
+                        }),
+                        std::runtime_error);
+        std::atomic<int> after{0};
+        ops::parallel_for(backend, 10, 1, [&](std::size_t begin, std::size_t end) { after += static_cast<int>(end - begin); });
+        CHECK(after == 10);
+    }
+}
+
+TEST_CASE_TEMPLATE("the number of threads changes no bit", Backend, BACKENDS) {
+    Random random(10);
+    const RandomWeight w(DType::Q4_1, 203, 96, random);
+    for (const std::size_t tokens : Sizes{1, 2, 7, 40}) {
+        constexpr std::size_t heads = 6, kv_heads = 2, d = 16;
+        const auto x = random.reals(tokens * 96), q = random.reals(tokens * heads * d);
+        const auto k = random.reals(kv_heads * tokens * d), v = random.reals(k.size());
+        std::vector<float> first, first_attention;
+        for (const std::size_t threads : Sizes{1, 2, 3}) {
+            const Backend backend = make<Backend>(threads);
+            std::vector<float> y(tokens * 203), out(q.size());
+            backend.matmul(backend.prepare(w.view), {x.data(), tokens, 96}, {y.data(), tokens, 203});
+            ops::attention(backend, AttentionArgs{.q = {q.data(), tokens, heads * d}, .k = k.data(), .v = v.data(),
+                                                  .capacity = tokens, .first = 0, .heads = heads, .kv_heads = kv_heads, .head_dim = d, .scale = 1,
+                                                  .window = 0, .out = {out.data(), tokens, heads * d}});
+            if (threads == 1) {
+                first = y;
+                first_attention = out;
+            }
+            CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
+            CHECK(std::memcmp(out.data(), first_attention.data(), out.size() * sizeof(float)) == 0);
+        }
+    }
+}
