@@ -32,21 +32,24 @@ class Problem(Exception):
 class Amalgamation:
     def __init__(self):
         self.lines = []
-        self.where = {}  # header -> the conditions it was put under
-        self.conditions = []
+        self.where = {}  # header -> what must hold where it was put
+        self.conditions = []  # of the #if blocks open here, each a set of parts joined by &&
         self.macros = {}  # name -> header that leaves it defined
+
+    def holds(self):
+        return set().union(*self.conditions)
 
     def add(self, header, included_by=None):
         path = INCLUDE / header
         if header in self.where:
-            seen = self.where[header]
-            if self.conditions[: len(seen)] != seen:
-                raise Problem(f"{included_by} needs {header}, which stands only under '{' and '.join(seen)}': "
+            missing = self.where[header] - self.holds()
+            if missing:
+                raise Problem(f"{included_by} needs {header}, which stands only under '#if {' && '.join(sorted(missing))}': "
                               f"in {UMBRELLA}, include {header} before that conditional")
             return
         if not path.is_file():
             raise Problem(f"{included_by} includes {header}, which does not exist")
-        self.where[header] = list(self.conditions)
+        self.where[header] = self.holds()
         depth = len(self.conditions)
         banner = "// " + f"---- {header} ".ljust(122, "-")
         self.lines += ["", banner]
@@ -72,9 +75,9 @@ class Amalgamation:
         if name == "pragma" and rest == "once":
             return
         if name in ("if", "ifdef", "ifndef"):
-            self.conditions.append(f"#{name} {rest}")
+            self.conditions.append(set(rest.split(" && ")) if name == "if" else {f"{name} {rest}"})
         elif name in ("elif", "else"):
-            self.conditions[-1] += f" #{name} {rest}".rstrip()
+            self.conditions[-1] = {f"{name} of {' && '.join(sorted(self.conditions[-1]))} {rest}".rstrip()}
         elif name == "endif":
             self.conditions.pop()
         elif name == "define":

@@ -34,8 +34,8 @@ cmake "${configure[@]}"
 cmake --build build -j "$jobs"
 
 if [ -z "${ADAINFER_SMOLLM2+set}" ]; then
-    if bash examples/get_model.sh smollm2; then
-        export ADAINFER_SMOLLM2="$PWD/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    if model=$(bash examples/get_model.sh smollm2); then
+        export ADAINFER_SMOLLM2=$model
     else
         echo "SmolLM2 could not be fetched (see above): the real-model tests skip themselves." >&2
     fi

@@ -1,16 +1,18 @@
 #include "command.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <system_error>
 #include <thread>
 
-#include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/generate/chat.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "progress_bar.hpp"
 
 namespace cli {
 
@@ -19,7 +21,7 @@ using adainfer::ErrorCode;
 
 void ModelOptions::add_to(CLI::App& command) {
     threads = (std::max)(std::thread::hardware_concurrency(), 1U);
-    command.add_option("model", path, "model file (GGUF)")->required()->type_name("MODEL");
+    command.add_option("MODEL", path, "model file (GGUF)")->required()->type_name("MODEL");
     command.add_option("--backend", backend, "what computes: eigen, xtensor or reference (slow and plain)")
         ->check(CLI::IsMember({"eigen", "xtensor", "reference"}))
         ->type_name("NAME")
@@ -30,40 +32,37 @@ void ModelOptions::add_to(CLI::App& command) {
         ->capture_default_str();
 }
 
-adainfer::ModelFile load(const std::string& path, const Context& context) {
-    ProgressBar bar;
-    try {
-        return adainfer::load_model(path, {bar.callback(), context.stop});
-    } catch (const Error& error) {
-        std::error_code ignored;
-        if (!std::filesystem::exists(path, ignored)) {
-            throw Failure(error.what(), "fetch a model with: examples/get_model.sh smollm2");
-        }
-        if (error.code() == ErrorCode::CorruptFile) {
-            throw Failure(error.what(), "the file may be incomplete: fetch it again, e.g. with examples/get_model.sh smollm2");
-        }
-        throw;
+void throw_with_advice(const Error& error, const std::string& path) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) throw Failure(error.what(), "fetch a model with: examples/get_model.sh smollm2");
+    if (error.code() == ErrorCode::CorruptFile) {
+        throw Failure(error.what(), "is the file complete? fetch a good one with: examples/get_model.sh smollm2");
     }
+    throw error;
 }
 
-adainfer::AnyPolicy make_policy(const std::string& spec, const adainfer::ModelWeights& weights, const adainfer::Task* task) {
+adainfer::ModelFile load(const std::string& path, const Context& context) {
+    ProgressBar bar;
+    return reading(path, [&] { return adainfer::load_model(path, {bar.callback(), context.stop}); });
+}
+
+adainfer::NamedPolicy name_policy(const std::string& spec, const adainfer::ModelWeights& weights) {
     try {
-        adainfer::AnyPolicy policy = adainfer::parse_policy_spec(spec, weights).make(task);
-        policy.check_model(weights);
-        return policy;
+        return adainfer::parse_policy_spec(spec, weights);
     } catch (const Error& error) {
         if (error.code() == ErrorCode::InvalidArgument) throw UsageError(error.what());
         throw;
     }
 }
 
+Policy make_policy(const std::string& spec, const adainfer::ModelWeights& weights, const std::string& task) {
+    const adainfer::NamedPolicy named = name_policy(spec, weights);
+    if (!named.make) throw UsageError("policy '" + spec + "' is found by trying, which only `adainfer evaluate` does");
+    return named.make(task);
+}
+
 CLI::Option* add_policy_option(CLI::App& command, std::string& spec) {
-    return command
-        .add_option("--policy", spec,
-                    "when to exit: dense, fixed:N (after N layers), gap:T, top:T (where gap or top probability exceed T), "
-                    "entropy:T (below T nats), patience:K (K checks of one mind), saturation:T (hidden state turned less than "
-                    "cosine T), oracle, each with ,lens=LENS ,head=full|candidates|shortlist ,layers=A-B/S if wanted; or a policy "
-                    "file")
+    return command.add_option("--policy", spec, "when to exit: " + std::string(adainfer::policy_spec_forms))
         ->type_name("SPEC")
         ->capture_default_str();
 }
@@ -83,15 +82,21 @@ std::vector<adainfer::TokenId> encode_prompt(const adainfer::Tokenizer& tokenize
 
 std::string read_text(const std::string& path) {
     if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-    const adainfer::MappedFile file = adainfer::MappedFile::open(path);
-    return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+    errno = 0;
+    std::ifstream file(path, std::ios::binary);  // not mapped: pipes are welcome
+    std::string text;
+    if (file) text.assign(std::istreambuf_iterator<char>(file), {});
+    if (!file || errno == EISDIR) {
+        adainfer::fail(ErrorCode::Io, "cannot read '", path, "': ", std::generic_category().message(errno != 0 ? errno : EIO));
+    }
+    return text;
 }
 
 namespace {
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 }  // namespace
 
-std::string quoted(std::string_view text) { return dump(Json(text)); }
+std::string quote(std::string_view text) { return dump(Json(text)); }
 
 std::string fixed(double value, int digits) {
     char text[64];

@@ -11,21 +11,18 @@
 #include <utility>
 #include <vector>
 
-#include "adainfer/backend/eigen.hpp"
-#include "adainfer/backend/reference.hpp"
-#include "adainfer/backend/xtensor.hpp"
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/early_exit/any_policy.hpp"
-#include "adainfer/eval/task.hpp"
+#include "adainfer/early_exit/combinators.hpp"
+#include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/io/model_file.hpp"
-#include "adainfer/model/model.hpp"
 #include "adainfer/tokenize/bpe_tokenizer.hpp"
-#include "progress_bar.hpp"
 
 // What the commands of `adainfer` share. A command is one file, one function declared at the end of this header, and one line
 // in main.cpp:
 //
+//     #include "with_model.hpp"
 //     namespace cli {
 //     namespace {
 //     struct Options { ModelOptions model; std::string prompt; bool json = false; };
@@ -82,33 +79,30 @@ struct ModelOptions {
     void add_to(CLI::App& command);
 };
 
-/// Reads a model file, with progress. Throws Failure where it is missing or broken.
+/// Throws the error of reading the model file `path` again, as a Failure where it is missing or broken.
+[[noreturn]] void throw_with_advice(const adainfer::Error& error, const std::string& path);
+
+/// f(), which reads the model file `path`.
+template <class F>
+auto reading(const std::string& path, F&& f) {
+    try {
+        return f();
+    } catch (const adainfer::Error& error) {
+        throw_with_advice(error, path);
+    }
+}
+
+/// Reads a model file, with progress.
 [[nodiscard]] adainfer::ModelFile load(const std::string& path, const Context& context);
 
-/// f(backend) with the backend that the user chose.
-template <class F>
-decltype(auto) with_backend(const ModelOptions& options, F&& f) {
-    if (options.backend == "xtensor") return f(adainfer::XtensorBackend(options.threads));
-    if (options.backend == "reference") return f(adainfer::ReferenceBackend{});
-    return f(adainfer::EigenBackend(options.threads));
-}
+/// What parse_policy_spec() makes.
+using Policy = adainfer::Scheduled<adainfer::AnyPolicy>;
 
-/// f(model, tokenizer) with the dense model; model.with_policy(AnyPolicy) gives it another policy.
-template <class F>
-void with_model(const ModelOptions& options, const Context& context, F&& f) {
-    adainfer::ModelFile file = load(options.path, context);
-    with_backend(options, [&]<class Backend>(Backend backend) {
-        ProgressBar bar;
-        const adainfer::Model<Backend> model(std::move(file.weights), {}, std::move(backend), {bar.callback(), context.stop});
-        bar.clear();
-        f(model, std::as_const(file.tokenizer));
-    });
-}
+/// parse_policy_spec(), which throws UsageError here where `spec` is none.
+[[nodiscard]] adainfer::NamedPolicy name_policy(const std::string& spec, const adainfer::ModelWeights& weights);
 
-/// The policy that SPEC names, checked against the model. Throws UsageError where it is no SPEC or does not fit the model's
-/// layers, and what the files that it names throw. `task` chooses among the thresholds of a policy file.
-[[nodiscard]] adainfer::AnyPolicy make_policy(const std::string& spec, const adainfer::ModelWeights& weights,
-                                              const adainfer::Task* task = nullptr);
+/// The policy itself, for commands that run one. `task` chooses among the thresholds of a policy file.
+[[nodiscard]] Policy make_policy(const std::string& spec, const adainfer::ModelWeights& weights, const std::string& task = {});
 
 /// --policy with its help.
 CLI::Option* add_policy_option(CLI::App& command, std::string& spec);
@@ -122,7 +116,7 @@ CLI::Option* add_policy_option(CLI::App& command, std::string& spec);
 [[nodiscard]] std::string read_text(const std::string& path);
 
 /// Text between quotes, with control characters and quotes escaped; U+FFFD for what is not UTF-8.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string quote(std::string_view text);
 
 /// A number with so many digits after the point.
 [[nodiscard]] std::string fixed(double value, int digits);
@@ -150,5 +144,8 @@ void add_run(CLI::App& app, const Context& context);
 void add_perplexity(CLI::App& app, const Context& context);
 void add_classify(CLI::App& app, const Context& context);
 void add_trace(CLI::App& app, const Context& context);
+void add_lens(CLI::App& app, const Context& context);
+void add_train(CLI::App& app, const Context& context);
+void add_evaluate(CLI::App& app, const Context& context);
 
 }  // namespace cli

@@ -1,9 +1,11 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <mutex>
 #include <new>
 #include <stop_token>
 #include <string>
@@ -33,13 +35,15 @@ class Interrupts {
 
   private:
     std::stop_source source_;
+    std::mutex mutex_;
+    std::condition_variable_any wake_;
     std::jthread watcher_{[this](const std::stop_token& end) {
+        std::unique_lock lock(mutex_);
         while (!end.stop_requested()) {
-            if (interrupted.load()) {
+            if (wake_.wait_for(lock, end, std::chrono::milliseconds(20), [] { return interrupted.load(); })) {
                 source_.request_stop();
                 return;
             }
-            std::this_thread::sleep_for(std::chrono::milliseconds(20));
         }
     }};
 };
@@ -66,6 +70,9 @@ int run(int argc, char** argv) {
     cli::add_perplexity(app, context);
     cli::add_classify(app, context);
     cli::add_trace(app, context);
+    cli::add_lens(app, context);
+    cli::add_train(app, context);
+    cli::add_evaluate(app, context);
 
     const auto help_of = [&app] {
         std::string command = "adainfer";
@@ -79,6 +86,9 @@ int run(int argc, char** argv) {
     } catch (const CLI::Success& asked) {  // --help, --version
         return app.exit(asked);
     } catch (const CLI::ParseError& error) {
+        if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') {
+            return report(usage, "there is no command '" + std::string(argv[1]) + "'", help_of());
+        }
         return report(usage, error.what(), help_of());
     } catch (const cli::UsageError& error) {
         return report(usage, error.what(), help_of());

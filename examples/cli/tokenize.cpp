@@ -12,12 +12,14 @@ namespace cli {
 namespace {
 
 struct Options {
-    std::string model, text, file;
+    ModelOptions model;
+    std::string text, file;
     bool plain = false, json = false;
 };
 
 void tokenize(const Options& options) {
-    const adainfer::Tokenizer tokenizer = load_tokenizer_of(options.model);
+    const adainfer::Tokenizer tokenizer =
+        reading(options.model.path, [&] { return adainfer::load_tokenizer(adainfer::GgufFile::open(options.model.path)); });
     const std::string text = options.file.empty() ? options.text : read_text(options.file);
     const std::vector<adainfer::TokenId> ids =
         tokenizer.encode(text, {.parse_special = !options.plain, .add_bos = tokenizer.adds_bos()});
@@ -27,22 +29,22 @@ void tokenize(const Options& options) {
         print({{"tokens", ids.size()}, {"ids", ids}, {"pieces", std::move(pieces)}});
         return;
     }
-    for (const adainfer::TokenId id : ids) std::cout << id << '\t' << quoted(tokenizer.token_bytes(id)) << '\n';
+    for (const adainfer::TokenId id : ids) std::cout << id << '\t' << quote(tokenizer.token_bytes(id)) << '\n';
     std::cerr << ids.size() << " tokens\n";
 }
 
 }  // namespace
 
 void add_tokenize(CLI::App& app, const Context&) {
-    auto* command = app.add_subcommand("tokenize", "Print the tokens of a text: id and piece, one a line");
+    auto* command = app.add_subcommand("tokenize", "Print the tokens of a text, one a line: id and piece");
     auto options = std::make_shared<Options>();
-    command->add_option("model", options->model, "model file (GGUF)")->required()->type_name("MODEL");
+    options->model.add_to(*command);
     auto* source = command->add_option_group("source");
     source->add_option("--text", options->text, "the text")->type_name("S");
     source->add_option("--file", options->file, "a file with the text; - for standard input")->type_name("F");
     source->require_option(1);
     command->add_flag("--plain", options->plain, "take special tokens that are written out, e.g. <|im_start|>, as plain text");
-    command->add_flag("--json", options->json, R"(print {"tokens", "ids", "pieces"})");
+    command->add_flag("--json", options->json, "print JSON: tokens (how many), ids, pieces");
     command->callback([options] { tokenize(*options); });
 }
 

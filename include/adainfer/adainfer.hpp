@@ -98,6 +98,7 @@
 #if !defined(ADAINFER_NO_EIGEN)
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/train/fit_lens.hpp"
+#include "adainfer/train/refine_lens.hpp"
 #endif
 
 #if defined(ADAINFER_WITH_XTENSOR)
@@ -111,6 +112,14 @@
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "adainfer/io/safetensors_header.hpp"
+#include "adainfer/eval/evaluate.hpp"
+#include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
+#include "adainfer/eval/task_prompts.hpp"
+#include "adainfer/eval/train_policy.hpp"
+#endif
+
+#if defined(ADAINFER_WITH_JSON) && !defined(ADAINFER_NO_EIGEN)
+#include "adainfer/eval/task_lens.hpp"
 #endif

@@ -1202,10 +1202,15 @@ namespace adainfer::inline v0 {
 template <class B, class F>
 void for_each_row_block(const B& backend, const WeightView& weight, F&& f) {
     struct Slot;
-    constexpr std::size_t block_floats = std::size_t{64} * 1024, multiple = 16;
+    constexpr std::size_t block_floats = std::size_t{64} * 1024;
     const std::size_t fit = (std::max)(block_floats / (std::max)(weight.cols, std::size_t{1}), std::size_t{1});
-    const std::size_t rows_a_block = fit >= multiple ? fit / multiple * multiple : fit;
-    ops::parallel_for(backend, weight.rows, multiple, [&](std::size_t begin, std::size_t end) {
+    // Equally large blocks, an even number of them, whatever the threads: a library may add up the last rows of a block in
+    // another order than the others, so only then does the number of threads change no bit.
+    const std::size_t multiple = fit >= 16 ? 16 : 1;
+    const std::size_t blocks = ((weight.rows + fit - 1) / fit + 1) / 2 * 2;
+    const std::size_t even = (weight.rows + blocks - 1) / blocks;
+    const std::size_t rows_a_block = (even + multiple - 1) / multiple * multiple;
+    ops::parallel_for(backend, weight.rows, rows_a_block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t first = begin; first < end; first += rows_a_block) {
             const std::size_t rows = (std::min)(rows_a_block, end - first);
             float* block = thread_scratch<Slot>(rows * weight.cols).data();
@@ -1822,6 +1827,7 @@ enum class ExitDecision { Continue, Exit };
 ///         const FullHead& head() const;            // OPTIONAL: which logits are computed; default FullHead
 ///         std::size_t hindsight(const State&, TokenId final_token, std::size_t layers) const;  // OPTIONAL: after a run at
 ///                                                  // full depth, the layer to report as exit layer (Oracle)
+///         static constexpr bool needs_dense_answer = true;   // OPTIONAL: at full depth no shortlist stands in for the vocabulary
 ///     };
 ///
 /// A composite one asks others, in place of Features and decide():
@@ -2029,13 +2035,18 @@ class Observer {
     }
 
     /// The logits of the state after `layer` layers, as the policy reads it: those of the check that has just been made, or
-    /// new ones. At full depth the final norm and, where there are candidates, only their rows.
+    /// new ones. At full depth they come from the final norm, and only where an answer can be: the candidates, or the
+    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer.
     template <class Policy>
     void answer(const Policy& policy, std::size_t layer) {
         if (layer == reading_.layers) {
             Workspace& work = session_.work;
             decoder_.final_norm(last_hidden(), work.lens.row(0));
-            columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), candidates_, work);
+            std::span<const TokenId> rows = candidates_;
+            if constexpr (!requires { Policy::needs_dense_answer; }) {
+                if (rows.empty()) rows = work.shortlist;
+            }
+            columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), rows, work);
         } else if (!top_read_ || reading_.layer != layer) {
             reading_.layer = layer;
             reading_.hidden = last_hidden();
@@ -2570,7 +2581,10 @@ struct FeatureList {
 /// The two numbers of the paper.
 using PaperFeatures = FeatureList<Gap, TopProb>;
 
-/// The paper's two and what else was found to help: see README, "what helped".
+/// The paper's two and the depth: the share that helped most, see README, "What helped".
+using DepthFeatures = FeatureList<Gap, TopProb, LayerFraction>;
+
+/// Every built-in number that a check through a linear lens can give.
 using WideFeatures = FeatureList<Gap, TopProb, Entropy, SameTopAsPrevious, LayerFraction, LensNorm, LensShift>;
 
 }  // namespace adainfer::inline v0
@@ -2705,6 +2719,7 @@ class Patience : public ReadsWith<Lens, Head> {
 template <class Lens = LogitLens, class Head = CandidateHead>
 class Oracle : public ReadsWith<Lens, Head> {
   public:
+    static constexpr bool needs_dense_answer = true;
     using Features = FeatureList<TopToken>;
     struct State {
         std::vector<std::pair<std::size_t, TokenId>> tops;
@@ -2967,8 +2982,9 @@ class LinearLens {
 namespace adainfer::inline v0 {
 
 /// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
-/// checks cost size/vocabulary of a head. Probabilities are then relative to the shortlist. A call's candidates, where there
-/// are some, are the shortlist from the start.
+/// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
+/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
+/// candidates, where there are some, are the shortlist from the start.
 class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";
@@ -3301,6 +3317,8 @@ using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<A
                         EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
                         Oracle<AnyLens, AnyHead>, AdaInferPolicy<LinearSvm, PaperFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearChainCrf, PaperFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<LinearSvm, DepthFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<LinearChainCrf, DepthFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearSvm, WideFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearChainCrf, WideFeatures, AnyLens, AnyHead>>;
 
@@ -6131,6 +6149,7 @@ namespace adainfer::inline v0 {
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -6161,6 +6180,7 @@ struct Trace {
     std::vector<std::uint8_t> matches_gold;  ///< [steps], 1 where it is the right answer; empty where none is known
     TokenId final_token = no_token;          ///< the last layer's top-1 token
     bool final_matches_gold = false;         ///< the same for the last layer
+    bool final_reachable = true;             ///< false where a shortlist left final_token out: full depth misses it too
     int group = 0;                           ///< task the prompt belongs to
 
     [[nodiscard]] std::size_t steps() const noexcept { return layers.size(); }
@@ -6286,6 +6306,8 @@ struct ScoredPrompt {
     std::vector<std::uint8_t> good;   ///< [steps], 1 where stopping there gives an acceptable answer
     bool good_at_end = true;          ///< the same for the last layer
     int group = 0;                    ///< task the prompt belongs to
+    std::vector<std::uint8_t> right{};  ///< [steps], 1 where the answer there is the right one; empty where that is not known
+    bool right_at_end = false;          ///< the same for the last layer
 };
 
 struct CalibrateOptions {
@@ -6298,6 +6320,10 @@ struct CalibrateOptions {
     /// Clopper-Pearson lower bound of the share reach it, which takes 299 prompts without a miss for 0.99 at 0.95. The bound
     /// holds for one threshold fixed in advance; choosing among many uses up a part of it, so measure on fresh prompts.
     double confidence = 0;
+
+    /// Where set, a second condition: the share of right answers may fall below that of the last layer by at most this much
+    /// (0.01 = one point). It lets a prompt go early whose answers all are wrong, or equally right. Needs ScoredPrompt::right.
+    std::optional<double> max_accuracy_loss{};
 };
 
 struct Calibration {
@@ -6326,8 +6352,9 @@ template <class Classifier>
         if (trace.features.size() != trace.steps() * trace.n_features)
             fail(ErrorCode::ShapeMismatch, "trace ", prompts.size(), ": expected ", trace.steps(), " x ", trace.n_features,
                  " feature values, found ", trace.features.size());
-        ScoredPrompt prompt{trace.n_layers, trace.layers, {}, labels_of(trace, good),
-                            good == Label::AgreesWithFinal || trace.final_matches_gold, trace.group};
+        ScoredPrompt prompt{.n_layers = trace.n_layers, .layers = trace.layers, .scores = {}, .good = labels_of(trace, good),
+                            .good_at_end = trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold),
+                            .group = trace.group, .right = trace.matches_gold, .right_at_end = trace.final_matches_gold};
         auto state = classifier.begin();
         for (std::size_t t = 0; t < trace.steps(); ++t)
             prompt.scores.push_back(
@@ -6342,7 +6369,7 @@ namespace detail::calibrate {
 using Prompts = std::vector<const ScoredPrompt*>;
 
 /// Pointers to `prompts`, checked.
-[[nodiscard]] inline Prompts checked(std::span<const ScoredPrompt> prompts) {
+[[nodiscard]] inline Prompts checked(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     if (prompts.empty()) fail(ErrorCode::InvalidArgument, "calibration: no prompts");
     Prompts pointers;
     for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -6352,6 +6379,8 @@ using Prompts = std::vector<const ScoredPrompt*>;
         if (prompt.scores.size() != steps || prompt.good.size() != steps)
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
+        if (options.max_accuracy_loss && prompt.right.size() != steps)
+            fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ": an accuracy loss is limited, but it is not known which answers are right");
         for (std::size_t t = 0; t < steps; ++t) {
             if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
@@ -6369,6 +6398,8 @@ inline void check(const CalibrateOptions& options) {
         fail(ErrorCode::InvalidArgument, "calibration target must lie in [0, 1], found ", options.target);
     if (!(options.confidence >= 0 && options.confidence < 1))
         fail(ErrorCode::InvalidArgument, "calibration confidence must lie in [0, 1), found ", options.confidence);
+    if (options.max_accuracy_loss && !(*options.max_accuracy_loss >= 0 && *options.max_accuracy_loss <= 1))
+        fail(ErrorCode::InvalidArgument, "calibration max_accuracy_loss must lie in [0, 1], found ", *options.max_accuracy_loss);
 }
 
 /// Least number of acceptable answers among n prompts that meets the target; n + 1 where not even n do.
@@ -6437,15 +6468,19 @@ struct Event {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const std::vector<Event> events = exit_events(prompts);
     const std::size_t required = required_good(prompts.size(), options);
-    std::size_t n_good = 0, layers = 0;
-    std::vector<std::uint8_t> good;
+    std::size_t n_good = 0, n_right = 0, layers = 0;
+    std::vector<std::uint8_t> good, right;
     std::vector<std::size_t> depth;
     for (const ScoredPrompt* prompt : prompts) {
         good.push_back(prompt->good_at_end ? 1 : 0);
+        right.push_back(prompt->right_at_end ? 1 : 0);
         depth.push_back(prompt->n_layers);
         n_good += good.back();
+        n_right += right.back();
         layers += depth.back();
     }
+    const double loss = options.max_accuracy_loss.value_or(1.0) * static_cast<double>(prompts.size());
+    const double required_right = static_cast<double>(n_right) - loss - 1e-9;
     float best = infinity;
     std::size_t best_good = n_good, best_layers = layers;
     bool met = n_good >= required;
@@ -6457,9 +6492,14 @@ struct Event {
             n_good = n_good + now - good[p];
             layers = layers + prompts[p]->layers[t] - depth[p];
             good[p] = now;
+            if (options.max_accuracy_loss) {
+                const std::uint8_t right_now = prompts[p]->right[t] != 0 ? 1 : 0;
+                n_right = n_right + right_now - right[p];
+                right[p] = right_now;
+            }
             depth[p] = prompts[p]->layers[t];
         }
-        if (n_good < required) continue;
+        if (n_good < required || static_cast<double>(n_right) < required_right) continue;
         // On equal depth (the last layer itself was checked) the higher threshold stays.
         if (met && (layers > best_layers || (layers == best_layers && n_good <= best_good))) continue;
         met = true;
@@ -6494,7 +6534,7 @@ struct Event {
 /// ShapeMismatch (layers, scores and good of different lengths), NotFinite (a score).
 [[nodiscard]] inline Calibration calibrate(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     detail::calibrate::check(options);
-    return detail::calibrate::run(detail::calibrate::checked(prompts), options);
+    return detail::calibrate::run(detail::calibrate::checked(prompts, options), options);
 }
 
 /// calibrate() for the prompts of each group on their own: group -> calibration.
@@ -6502,7 +6542,7 @@ struct Event {
                                                                     const CalibrateOptions& options = {}) {
     detail::calibrate::check(options);
     std::map<int, detail::calibrate::Prompts> groups;
-    for (const ScoredPrompt* prompt : detail::calibrate::checked(prompts)) groups[prompt->group].push_back(prompt);
+    for (const ScoredPrompt* prompt : detail::calibrate::checked(prompts, options)) groups[prompt->group].push_back(prompt);
     std::map<int, Calibration> calibrations;
     for (const auto& [group, members] : groups) calibrations[group] = detail::calibrate::run(members, options);
     return calibrations;
@@ -6512,6 +6552,7 @@ struct Event {
 
 // ---- adainfer/train/collect_trace.hpp ------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -6529,6 +6570,7 @@ class Recorder;
 template <class... Fs, class Lens, class Head>
 class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
   public:
+    static constexpr bool needs_dense_answer = true;
     using Features = FeatureList<Fs..., TopToken>;
     struct State {};
 
@@ -6565,6 +6607,8 @@ template <class Features, class Lens, class Head, class Backend, class Policy, c
     trace.group = group;
     const auto recorder = model.with_policy(detail::Recorder<Features, Lens, Head>(schedule, lens, head, trace));
     trace.final_token = recorder.predict(session, tokens, candidates).token;
+    const std::vector<TokenId>& shortlist = session.work.shortlist;
+    trace.final_reachable = shortlist.empty() || std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
     for (const TokenId token : trace.tokens) {
         trace.agrees.push_back(token == trace.final_token ? 1 : 0);
         if (gold) trace.matches_gold.push_back(token == *gold ? 1 : 0);
@@ -8756,8 +8800,24 @@ struct LensOptions {
     RunOptions run{};
 };
 
+/// Positions kept as they are: what a lens reads of each after the checked layers, and the final normed state.
+struct LensSamples {
+    using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    std::vector<std::vector<float>> inputs;  ///< a checked layer: [count, hidden + 1], the last column 1
+    std::vector<float> finals;               ///< [count, hidden]
+    std::size_t count = 0;
+
+    void add(const std::vector<RowMajor>& x, const RowMajor& y) {
+        inputs.resize(x.size());
+        for (std::size_t i = 0; i < x.size(); ++i) inputs[i].insert(inputs[i].end(), x[i].data(), x[i].data() + x[i].size());
+        finals.insert(finals.end(), y.data(), y.data() + y.size());
+        count += static_cast<std::size_t>(y.rows());
+    }
+};
+
 /// Collects the normal equations of a linear lens while text streams by. For each checked layer the ridge regression
-///     min over M of  sum_t |x_t M - y_t|^2 + ridge n |M|^2,
+///     min over M of  sum_t w_t |x_t M - y_t|^2 + ridge (sum_t w_t) |M|^2,
 /// x_t = [lens_input(hidden state after the layer), 1], y_t = the final normed state of the same position. Memory: two
 /// matrices [hidden + 1, hidden + 1] of doubles a layer.
 template <class Backend>
@@ -8778,10 +8838,32 @@ class LensFitter {
         const std::size_t chunk = session_.capacity();
         for (std::size_t done = 0; done < tokens.size(); done += chunk) {
             const auto part = tokens.subspan(done, (std::min)(chunk, tokens.size() - done));
-            if (part.size() > options_.skip) add_chunk(part, options_.skip);
+            std::vector<std::size_t> positions;
+            for (std::size_t t = options_.skip; t < part.size(); ++t) positions.push_back(t);
+            if (!positions.empty()) add_chunk(part, positions, {});
             if (options_.run.progress) options_.run.progress({"fit lens", done + part.size(), tokens.size()});
         }
     }
+
+    /// Adds one prompt whose positions count as much as `weights` [tokens] says; 0 leaves a position out. For prompts like
+    /// those that a policy will see, with more weight where the answers are read. Throws ContextOverflow where the prompt is
+    /// longer than the chunk size, ShapeMismatch where weights and tokens differ in number, and as Model::prefill() does.
+    void add_prompt(std::span<const TokenId> tokens, std::span<const float> weights) {
+        if (weights.size() != tokens.size()) {
+            fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
+        }
+        if (tokens.size() > session_.capacity()) {
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the chunk size of ", session_.capacity());
+        }
+        std::vector<std::size_t> positions;
+        for (std::size_t t = 0; t < tokens.size(); ++t) {
+            if (weights[t] > 0) positions.push_back(t);
+        }
+        if (!positions.empty()) add_chunk(tokens, positions, weights);
+    }
+
+    /// From now on every position is also kept in `samples` (null: no longer), for refine_lens().
+    void keep_samples(LensSamples* samples) noexcept { samples_ = samples; }
 
     /// Positions added so far.
     [[nodiscard]] std::size_t positions() const noexcept { return positions_; }
@@ -8795,7 +8877,7 @@ class LensFitter {
         std::vector<LinearLens::Map> maps;
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             Eigen::MatrixXd gram = equations_[i].gram.template selfadjointView<Eigen::Lower>();
-            gram.diagonal().array() += options_.ridge * static_cast<double>(positions_);
+            gram.diagonal().array() += options_.ridge * total_weight_;
             const Eigen::MatrixXd solution = gram.ldlt().solve(equations_[i].target);
             LinearLens::Map map{layers_[i], std::vector<float>((hidden + 1) * hidden)};
             Rows(map.matrix.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
@@ -8805,7 +8887,7 @@ class LensFitter {
     }
 
   private:
-    using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using RowMajor = LensSamples::RowMajor;
     using Rows = Eigen::Map<RowMajor>;
 
     struct Equations {
@@ -8815,8 +8897,9 @@ class LensFitter {
 
     static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
-    void add_chunk(std::span<const TokenId> tokens, std::size_t skip) {
-        const std::size_t hidden = decoder_.config().hidden, rows = tokens.size() - skip;
+    /// Adds some positions of the tokens, all with weight 1 where `weights` is empty.
+    void add_chunk(std::span<const TokenId> tokens, std::span<const std::size_t> positions, std::span<const float> weights) {
+        const std::size_t hidden = decoder_.config().hidden, rows = positions.size();
         decoder_.begin(session_, tokens);
         std::size_t next = 0;
         for (std::size_t layer = 1; layer <= decoder_.config().layers; ++layer) {
@@ -8825,23 +8908,30 @@ class LensFitter {
             if (next == layers_.size() || layers_[next] != layer) continue;
             RowMajor& x = inputs_[next++];
             x.resize(index(rows), index(hidden + 1));
-            for (std::size_t t = 0; t < rows; ++t) {
-                float* row = x.row(index(t)).data();
-                lens_input(session_.work.hidden.row(skip + t), {row, hidden});
+            for (std::size_t i = 0; i < rows; ++i) {
+                float* row = x.row(index(i)).data();
+                lens_input(session_.work.hidden.row(positions[i]), {row, hidden});
                 row[hidden] = 1.0F;
             }
         }
         RowMajor y(index(rows), index(hidden));
-        for (std::size_t t = 0; t < rows; ++t) {
-            decoder_.final_norm(session_.work.hidden.row(skip + t), {y.row(index(t)).data(), hidden});
+        for (std::size_t i = 0; i < rows; ++i) {
+            decoder_.final_norm(session_.work.hidden.row(positions[i]), {y.row(index(i)).data(), hidden});
+        }
+        if (samples_ != nullptr) samples_->add(inputs_, y);
+        Eigen::VectorXf weight = Eigen::VectorXf::Ones(index(rows));
+        if (!weights.empty()) {
+            for (std::size_t i = 0; i < rows; ++i) weight[index(i)] = weights[positions[i]];
         }
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             // Products of one chunk in float, their sum over chunks in double.
-            const RowMajor gram = inputs_[i].transpose() * inputs_[i], target = inputs_[i].transpose() * y;
+            const RowMajor weighted = weight.asDiagonal() * inputs_[i];
+            const RowMajor gram = weighted.transpose() * inputs_[i], target = weighted.transpose() * y;
             equations_[i].gram += gram.template cast<double>();
             equations_[i].target += target.template cast<double>();
         }
         positions_ += rows;
+        total_weight_ += static_cast<double>(weight.sum());
     }
 
     const Decoder<Backend>& decoder_;
@@ -8851,6 +8941,8 @@ class LensFitter {
     std::vector<Equations> equations_;
     std::vector<RowMajor> inputs_;
     std::size_t positions_ = 0;
+    double total_weight_ = 0;
+    LensSamples* samples_ = nullptr;
 };
 
 /// The lens of a text in one call. Throws as LensFitter does.
@@ -8859,6 +8951,140 @@ template <class Backend, class Policy, class Completion>
     LensFitter<Backend> fitter(model.decoder(), options);
     fitter.add_text(text);
     return fitter.solve();
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/train/refine_lens.hpp --------------------------------------------------------------------------------------
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+struct RefineOptions {
+    std::size_t steps = 200;          ///< Adam steps a map
+    std::size_t batch = 128;          ///< positions a step
+    double learning_rate = 5e-4;      ///< falls linearly to 0
+    std::size_t tokens = 2048;        ///< random tokens a step, beside the likeliest ones of the batch
+    std::size_t likeliest = 16;       ///< of each position: tokens that always take part
+    std::uint64_t seed = 0;
+    RunOptions run{};
+};
+
+namespace detail::refine {
+
+using RowMajor = LensSamples::RowMajor;
+using ConstRows = Eigen::Map<const RowMajor>;
+
+[[nodiscard]] inline Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
+
+/// Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) on one matrix.
+class Adam {
+  public:
+    Adam(Eigen::Index rows, Eigen::Index cols) : first_(RowMajor::Zero(rows, cols)), second_(RowMajor::Zero(rows, cols)) {}
+
+    void step(RowMajor& parameters, const RowMajor& gradient, double rate) {
+        constexpr float beta1 = 0.9F, beta2 = 0.99F, epsilon = 1e-8F;
+        ++steps_;
+        first_ = beta1 * first_ + (1 - beta1) * gradient;
+        second_ = beta2 * second_ + (1 - beta2) * gradient.cwiseProduct(gradient);
+        const float correction1 = 1 - std::pow(beta1, static_cast<float>(steps_)), correction2 = 1 - std::pow(beta2, static_cast<float>(steps_));
+        const float scale = static_cast<float>(rate) / correction1;
+        parameters.array() -= scale * first_.array() / ((second_.array() / correction2).sqrt() + epsilon);
+    }
+
+  private:
+    RowMajor first_, second_;
+    std::size_t steps_ = 0;
+};
+
+/// Replaces each row by its softmax.
+inline void softmax_rows(RowMajor& logits) {
+    for (Eigen::Index i = 0; i < logits.rows(); ++i) softmax(logits.row(i).data(), static_cast<std::size_t>(logits.cols()));
+}
+
+}  // namespace detail::refine
+
+/// Refines a ridge lens to a tuned lens (Belrose et al., arXiv 2303.08112, section 3): some Adam steps, a map at a time, on
+/// the cross-entropy between the model's final distribution and the one read through the map, at the positions kept by
+/// LensFitter::keep_samples(). Both distributions are taken over a random part of the vocabulary that holds the likeliest
+/// tokens of the batch, which makes a step cost a tenth of one over all of it. Throws InvalidArgument where the samples are
+/// none or of other layers than the lens, and Cancelled.
+template <class Backend>
+[[nodiscard]] LinearLens refine_lens(const Decoder<Backend>& decoder, const LinearLens& lens, const LensSamples& samples, const RefineOptions& options = {}) {
+    using namespace detail::refine;
+    const std::size_t hidden = decoder.config().hidden, vocabulary = decoder.config().vocabulary, n = samples.count;
+    if (n == 0 || samples.inputs.size() != lens.maps().size()) {
+        fail(ErrorCode::InvalidArgument, "refine_lens: samples of ", samples.inputs.size(), " layers and ", n, " positions, the lens has ",
+             lens.maps().size(), " maps");
+    }
+    lens.check_model(decoder.weights());
+    const WeightView head = decoder.weights().head.weight;
+
+    // The likeliest tokens of each position, once.
+    const std::size_t kept = (std::min)(options.likeliest, vocabulary);
+    std::vector<TokenId> likeliest(n * kept), order(vocabulary);
+    std::vector<float> logits(vocabulary);
+    for (std::size_t t = 0; t < n; ++t) {
+        if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
+        decoder.logits(std::span(samples.finals).subspan(t * hidden, hidden), logits);
+        for (std::size_t v = 0; v < vocabulary; ++v) order[v] = static_cast<TokenId>(v);
+        std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(), [&](TokenId a, TokenId b) {
+            return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+        });
+        std::copy_n(order.begin(), kept, likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept));
+        if (options.run.progress && t % 64 == 0) options.run.progress({"likeliest tokens", t + 1, n});
+    }
+
+    std::mt19937_64 random(options.seed);
+    const std::size_t batch = (std::min)(options.batch, n);
+    std::vector<LinearLens::Map> maps;
+    RowMajor x(index(batch), index(hidden + 1)), y(index(batch), index(hidden));
+    for (std::size_t m = 0; m < lens.maps().size(); ++m) {
+        LinearLens::Map map = lens.maps()[m];
+        RowMajor matrix = ConstRows(map.matrix.data(), index(hidden + 1), index(hidden));
+        Adam adam(matrix.rows(), matrix.cols());
+        for (std::size_t step = 0; step < options.steps; ++step) {
+            if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
+            std::vector<TokenId> tokens;
+            for (std::size_t i = 0; i < batch; ++i) {
+                const std::size_t t = static_cast<std::size_t>(random() % n);
+                std::copy_n(samples.inputs[m].begin() + static_cast<std::ptrdiff_t>(t * (hidden + 1)), hidden + 1, x.row(index(i)).data());
+                std::copy_n(samples.finals.begin() + static_cast<std::ptrdiff_t>(t * hidden), hidden, y.row(index(i)).data());
+                tokens.insert(tokens.end(), likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept),
+                              likeliest.begin() + static_cast<std::ptrdiff_t>((t + 1) * kept));
+            }
+            for (std::size_t i = 0; i < options.tokens; ++i) tokens.push_back(static_cast<TokenId>(random() % vocabulary));
+            std::sort(tokens.begin(), tokens.end());
+            tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+            RowMajor rows(index(tokens.size()), index(hidden));  // of the head
+            for (std::size_t i = 0; i < tokens.size(); ++i) {
+                dequantize_row(head.dtype, head.row(static_cast<std::size_t>(tokens[i])), hidden, rows.row(index(i)).data());
+            }
+            const RowMajor read = x * matrix;
+            RowMajor probabilities = read * rows.transpose(), wanted = y * rows.transpose();
+            softmax_rows(probabilities);
+            softmax_rows(wanted);
+            // d cross-entropy / d logits = p - wanted; back through the head's rows and the map.
+            probabilities -= wanted;
+            const RowMajor back = probabilities * rows;
+            RowMajor gradient = x.transpose() * back;
+            gradient /= static_cast<float>(batch);
+            adam.step(matrix, gradient, options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
+            if (options.run.progress) options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
+        }
+        std::copy_n(matrix.data(), map.matrix.size(), map.matrix.begin());
+        maps.push_back(std::move(map));
+    }
+    return LinearLens(decoder.weights().identity, hidden, std::move(maps));
 }
 
 }  // namespace adainfer::inline v0
@@ -9845,6 +10071,7 @@ struct PolicyFile {
     std::vector<std::size_t> layers;               ///< asked when so many layers have run; ascending, from 1
     float threshold = 0;                           ///< shared by all tasks; infinity: never stop
     std::map<std::string, float> task_thresholds;  ///< by task, where calibrated so
+    std::map<std::string, std::size_t> task_first_layers;  ///< by task: not asked before so many layers have run
     std::string label_rule = "agrees";             ///< "agrees" (with the last layer) or "gold"
     double agreement = 0;                          ///< share that it was calibrated to, 0 to 1
     std::string model_identity;                    ///< ModelWeights::identity
@@ -9855,6 +10082,13 @@ struct PolicyFile {
     [[nodiscard]] float threshold_for(const std::string& task) const {
         const auto found = task_thresholds.find(task);
         return found == task_thresholds.end() ? threshold : found->second;
+    }
+
+    /// The layers after which the policy is asked for a task.
+    [[nodiscard]] std::vector<std::size_t> layers_for(const std::string& task) const {
+        const auto found = task_first_layers.find(task);
+        const std::size_t first = found == task_first_layers.end() ? 0 : found->second;
+        return {std::lower_bound(layers.begin(), layers.end(), first), layers.end()};
     }
 };
 
@@ -9906,6 +10140,13 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
         if (task.empty()) refuse("task_thresholds: a task has no name");
         if (std::isnan(threshold))
             fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+    }
+    for (const auto& [task, layer] : policy.task_first_layers) {
+        if (task.empty()) refuse("task_first_layers: a task has no name");
+        if (layer > policy.layers.back()) {
+            refuse("task_first_layers: task ", gguf::quoted(task), " starts at layer ", layer, ", the last check is after ",
+                   policy.layers.back());
+        }
     }
     if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
         refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
@@ -9970,6 +10211,7 @@ inline constexpr std::string_view never = "never", always = "always";
     json["agreement"] = policy.agreement;
     json["threshold"] = threshold_to_json(policy.threshold);
     json["task_thresholds"] = std::move(thresholds);
+    if (!policy.task_first_layers.empty()) json["task_first_layers"] = policy.task_first_layers;
     json["training"] = std::move(training);
     return json;
 }
@@ -10006,7 +10248,7 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
              format);
     }
     root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement",
-               "threshold", "task_thresholds", "training"});
+               "threshold", "task_thresholds", "task_first_layers", "training"});
     PolicyFile policy;
     const json::Field model = root.at("model"), lens = root.at("lens"), classifier = root.at("classifier");
     model.only({"name", "identity"});
@@ -10050,6 +10292,9 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     }
     for (const auto& [task, threshold] : root.at("task_thresholds").members())
         policy.task_thresholds.emplace(task, read_threshold(threshold));
+    if (const auto first_layers = root.find("task_first_layers")) {
+        for (const auto& [task, layer] : first_layers->members()) policy.task_first_layers.emplace(task, layer.count(max_layer));
+    }
     policy.label_rule = root.at("label_rule").text();
     policy.agreement = root.at("agreement").number();
     for (const auto& [key, value] : root.at("training").members()) policy.training.emplace(key, value.text());
@@ -10181,7 +10426,7 @@ template <class Policy, class Weights>
     }
     auto classifier = std::get<typename P::Classifier>(file.classifier);
     classifier.threshold = file.threshold_for(task);
-    return Policy(std::move(classifier), Schedule::only(file.layers), std::move(lens));
+    return Policy(std::move(classifier), Schedule::only(file.layers_for(task)), std::move(lens));
 }
 
 namespace detail::policy {
@@ -10220,19 +10465,32 @@ template <class Policy, class Weights>
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/eval/prompt.hpp --------------------------------------------------------------------------------------------
+// ---- adainfer/eval/evaluate.hpp ------------------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <numeric>
 #include <optional>
-#include <random>
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/eval/policy_spec.hpp ---------------------------------------------------------------------------------------
+
+#include <charconv>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 
@@ -10360,6 +10618,206 @@ inline void validate(const Task& task) {
 }
 
 }  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// A policy that a user named, for programs that find out at run time which one it is.
+struct NamedPolicy {
+    std::string name;
+    std::function<Scheduled<AnyPolicy>(const std::string& task)> make;  ///< for a task of that name; empty: none in particular
+    bool chooses_fixed_layer = false;  ///< "fixed:best": evaluate() picks the layer for each task, then calls make_fixed
+    std::function<Scheduled<AnyPolicy>(std::size_t layer)> make_fixed{};
+    AnyLens lens{};                    ///< through which it reads
+};
+
+/// The forms that parse_policy_spec() takes, for messages and help texts.
+inline constexpr std::string_view policy_spec_forms =
+    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, oracle, each with ,lens=FILE ,head=full|candidates|shortlist "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file";
+
+namespace detail::spec {
+
+struct Parts {
+    std::string kind, value, lens, head, layers;
+};
+
+[[noreturn]] inline void wrong(std::string_view spec, std::string_view why) {
+    fail(ErrorCode::InvalidArgument, "policy '", spec, "': ", why, "; known are ", policy_spec_forms);
+}
+
+template <class Number>
+[[nodiscard]] Number number(std::string_view spec, std::string_view text) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) wrong(spec, "'" + std::string(text) + "' is not a number that fits here");
+    return value;
+}
+
+[[nodiscard]] inline Parts split(std::string_view spec) {
+    Parts parts;
+    std::string_view rest = spec;
+    for (bool first = true; first || !rest.empty(); first = false) {
+        const std::size_t comma = rest.find(',');
+        const std::string_view item = rest.substr(0, comma);
+        rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+        if (first) {
+            const std::size_t colon = item.find(':');
+            parts.kind = item.substr(0, colon);
+            if (colon != std::string_view::npos) parts.value = item.substr(colon + 1);
+            continue;
+        }
+        const std::size_t equals = item.find('=');
+        const std::string_view key = item.substr(0, equals);
+        std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
+        if (field == nullptr || equals == std::string_view::npos) wrong(spec, "unknown option '" + std::string(item) + "'");
+        *field = item.substr(equals + 1);
+    }
+    return parts;
+}
+
+[[nodiscard]] inline Schedule schedule(std::string_view spec, std::string_view text) {
+    if (text.empty()) return {};
+    const std::size_t slash = text.find('/'), dash = text.find('-');
+    if (dash == std::string_view::npos) wrong(spec, "layers must be FIRST-LAST or FIRST-LAST/STRIDE");
+    const auto first = number<std::size_t>(spec, text.substr(0, dash));
+    const auto last = number<std::size_t>(spec, text.substr(dash + 1, slash == std::string_view::npos ? slash : slash - dash - 1));
+    const auto stride = slash == std::string_view::npos ? std::size_t{1} : number<std::size_t>(spec, text.substr(slash + 1));
+    if (first == 0 || last < first || last > 10'000 || stride == 0) wrong(spec, "layers must ascend from 1");
+    std::vector<std::size_t> layers;
+    for (std::size_t layer = first; layer <= last; layer += stride) layers.push_back(layer);
+    return Schedule::only(std::move(layers));
+}
+
+template <template <class, class> class Policy, class Value>
+[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Value value) {
+    NamedPolicy result{std::move(name), {}};
+    result.lens = lens;
+    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Policy<AnyLens, AnyHead>(value, lens, head))); };
+    return result;
+}
+
+[[nodiscard]] inline std::string printable(std::vector<std::string> names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+/// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
+template <class Classifier, class Features>
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const Classifier& classifier, const Schedule& when,
+                                                     const AnyLens& lens, const AnyHead& head) {
+    if (names != Features::names()) return std::nullopt;
+    return AnyPolicy(AdaInferPolicy<Classifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
+}
+
+/// A policy file as AnyPolicy.
+[[nodiscard]] inline NamedPolicy from_file(const std::filesystem::path& path, const ModelWeights& weights) {
+    auto file = std::make_shared<PolicyFile>(load_policy_file(path));
+    const std::string where = "'" + path.string() + "'";
+    if (file->model_identity != weights.identity) {
+        fail(ErrorCode::IdentityMismatch, where, ": the policy was trained on model ", file->model_identity, " (", file->model_name,
+             "), the model at hand is ", weights.identity);
+    }
+    AnyLens lens;
+    if (file->lens == LinearLens::name) {
+        const LensFile loaded = load_lens_file(lens_path(path, *file));
+        if (loaded.hash != file->lens_hash) {
+            fail(ErrorCode::IdentityMismatch, where, ": the policy was trained through a lens with hash ", file->lens_hash, ", '",
+                 file->lens_file, "' has hash ", loaded.hash);
+        }
+        lens = AnyLens(loaded.lens);
+    } else if (file->lens != LogitLens::name) {
+        fail(ErrorCode::Unsupported, where, ": lens '", file->lens, "'; known: logit, linear");
+    }
+    lens.check_model(weights);
+    const AnyHead head = AnyHead::named(file->head);
+    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() && file->features != WideFeatures::names()) {
+        fail(ErrorCode::Unsupported, where, ": features ", printable(file->features), "; at run time the lists known are (",
+             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
+    }
+    NamedPolicy result{path.stem().string(), {}};
+    result.lens = lens;
+    result.make = [=](const std::string& task) {
+        const Schedule when = Schedule::only(file->layers_for(task));
+        return std::visit(
+            [&](auto classifier) {
+                using Classifier = decltype(classifier);
+                classifier.threshold = file->threshold_for(task);
+                auto policy = with_features<Classifier, PaperFeatures>(file->features, classifier, when, lens, head);
+                if (!policy) policy = with_features<Classifier, DepthFeatures>(file->features, classifier, when, lens, head);
+                if (!policy) policy = with_features<Classifier, WideFeatures>(file->features, classifier, when, lens, head);
+                return Scheduled<AnyPolicy>(when, *std::move(policy));
+            },
+            file->classifier);
+    };
+    return result;
+}
+
+}  // namespace detail::spec
+
+/// The policy that a user named. Throws InvalidArgument, listing the forms, where it is none, and what load_policy_file() and
+/// load_lens_file() throw, and IdentityMismatch where policy or lens belong to another model.
+[[nodiscard]] inline NamedPolicy parse_policy_spec(std::string_view spec, const ModelWeights& weights) {
+    namespace s = detail::spec;
+    if (std::filesystem::path path(spec); std::filesystem::is_regular_file(path)) return s::from_file(path, weights);
+    const s::Parts parts = s::split(spec);
+    AnyLens lens;
+    if (!parts.lens.empty() && parts.lens != LogitLens::name) lens = AnyLens(load_lens(parts.lens));
+    lens.check_model(weights);
+    const Schedule when = s::schedule(spec, parts.layers);
+    const AnyHead head = AnyHead::named(parts.head.empty() ? FullHead::name : std::string_view(parts.head));
+    const AnyHead label_head = AnyHead::named(parts.head.empty() ? CandidateHead::name : std::string_view(parts.head));
+    const std::string name(spec);
+    const auto threshold = [&] { return s::number<float>(spec, parts.value); };
+    const auto count = [&] {
+        const auto value = s::number<std::size_t>(spec, parts.value);
+        if (value == 0) s::wrong(spec, "the number must be at least 1");
+        return value;
+    };
+    const auto fixed = [=](std::size_t layer) {
+        return Scheduled<AnyPolicy>(Schedule{}, AnyPolicy(ExitAtLayer<AnyLens, AnyHead>(layer, lens, label_head)));
+    };
+    if (parts.kind == "dense") {
+        return {name, [](const std::string&) { return Scheduled<AnyPolicy>(Schedule::only({}), AnyPolicy(NeverExit{})); }};
+    }
+    if (parts.kind == "fixed" && parts.value == "best") return {name, {}, true, fixed, lens};
+    if (parts.kind == "fixed") {
+        const std::size_t layer = count();
+        if (layer > weights.config.layers) s::wrong(spec, "the model has " + std::to_string(weights.config.layers) + " layers");
+        if (layer < weights.config.layers && !lens.reads(layer)) s::wrong(spec, "the lens has no map for layer " + std::to_string(layer));
+        NamedPolicy result{name, [=](const std::string&) { return fixed(layer); }};
+        result.lens = lens;
+        return result;
+    }
+    if (parts.kind == "gap") return s::simple<GapThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "top") return s::simple<TopProbThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "entropy") return s::simple<EntropyThreshold>(name, when, lens, head, threshold());
+    if (parts.kind == "saturation") return s::simple<HiddenSaturation>(name, when, lens, label_head, threshold());
+    if (parts.kind == "patience") return s::simple<Patience>(name, when, lens, head, count());
+    if (parts.kind == "oracle") {
+        NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
+        result.lens = lens;
+        return result;
+    }
+    s::wrong(spec, "no such policy, and no such file");
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/eval/prompt.hpp --------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 // How the prompts of a task are put together.
 //
@@ -10489,6 +10947,405 @@ struct EncodedPrompts {
     sequences.reserve(questions.size());
     for (const std::string& text : questions) sequences.push_back(tokenizer.encode(std::string(prefix) += text, options));
     return share_prefix(std::move(sequences));
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/eval/task_prompts.hpp --------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// Prompts of one task as tokens, ready to run: one prefix, and for each prompt what follows it and the right answer.
+struct TaskPrompts {
+    std::vector<TokenId> prefix;                ///< what all prompts begin with: runs once
+    std::vector<std::vector<TokenId>> prompts;  ///< what each adds to it
+    std::vector<TokenId> gold;                  ///< first token of each right answer
+    std::vector<TokenId> candidates;            ///< first token of each label; empty for open answers
+
+    /// The longest prefix + prompt, in tokens.
+    [[nodiscard]] std::size_t longest() const noexcept {
+        std::size_t most = 0;
+        for (const auto& prompt : prompts) most = (std::max)(most, prompt.size());
+        return prefix.size() + most;
+    }
+};
+
+/// The first token of an answer as it follows the prompt, its leading space included. Throws UnknownToken where it has none.
+[[nodiscard]] inline TokenId first_token(const Tokenizer& tokenizer, const Task& task, const std::string& output) {
+    EncodeOptions plain;
+    plain.parse_special = false;
+    const std::vector<TokenId> ids = tokenizer.encode(answer(task, output), plain);
+    if (ids.empty()) fail(ErrorCode::UnknownToken, "task '", task.name, "': the answer '", output, "' has no token");
+    return ids.front();
+}
+
+/// First token of each label. Throws InvalidArgument where two labels begin alike: a one-token choice could not tell them apart.
+[[nodiscard]] inline std::vector<TokenId> label_tokens(const Tokenizer& tokenizer, const Task& task) {
+    std::vector<TokenId> tokens;
+    for (const std::string& label : task.labels) {
+        const TokenId token = first_token(tokenizer, task, label);
+        if (const auto twin = std::find(tokens.begin(), tokens.end(), token); twin != tokens.end()) {
+            fail(ErrorCode::InvalidArgument, "task '", task.name, "': the labels '",
+                 task.labels[static_cast<std::size_t>(twin - tokens.begin())], "' and '", label, "' begin with the same token");
+        }
+        tokens.push_back(token);
+    }
+    return tokens;
+}
+
+/// Prompts that ask for these examples after these shots. Throws InvalidArgument (no examples) and as label_tokens() does.
+[[nodiscard]] inline TaskPrompts make_prompts(const Tokenizer& tokenizer, const Task& task, std::span<const std::size_t> shots,
+                                              std::span<const Example> examples) {
+    std::vector<std::string> questions;
+    TaskPrompts result;
+    for (const Example& example : examples) {
+        questions.push_back(question(task, example.input));
+        result.gold.push_back(first_token(tokenizer, task, example.output));
+    }
+    EncodedPrompts encoded = encode_prompts(tokenizer, few_shot_prefix(task, shots), questions);
+    result.prefix = std::move(encoded.prefix);
+    result.prompts = std::move(encoded.rests);
+    result.candidates = label_tokens(tokenizer, task);
+    return result;
+}
+
+/// The train examples that are no shots fall into two halves, so that what a lens has seen is not what a policy is
+/// calibrated on.
+enum class TrainHalf { Lens, Policy };
+
+/// Every second train example after the shots.
+[[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
+    std::vector<Example> examples;
+    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2) examples.push_back(task.train[i]);
+    return examples;
+}
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// How one policy did on the test prompts of one task.
+struct Evaluation {
+    std::string task, policy;
+    double accuracy = 0;         ///< share of prompts whose answer begins with the right token
+    double accuracy_dense = 0;   ///< the same for the dense model, on the same prompts
+    double agreement = 0;        ///< share of prompts with the dense model's answer
+    double mean_layers = 0;      ///< layers run
+    double sd_layers = 0;        ///< their standard deviation over the prompts
+    std::size_t layers = 0;      ///< of the model
+    double pruning_ratio = 0;    ///< share of the layers not run
+    double seconds_per_prompt = 0;  ///< wall clock: what follows the shared prefix, the answer included
+    double speedup_vs_dense = 0;    ///< dense seconds / these seconds; both measured in this run, prompt by prompt in turn
+    double checks_per_prompt = 0;
+    std::size_t prompts = 0;
+};
+
+struct EvaluateOptions {
+    std::size_t limit = 0;  ///< test prompts at most; 0: all
+    RunOptions run{};
+};
+
+/// The smallest fixed depth that keeps `agreement` with the dense model on the task's train prompts (those that no lens was
+/// fitted on); the model's depth where none does. Throws as evaluate().
+template <class Backend>
+[[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, const AnyLens& lens,
+                                           double agreement, const RunOptions& run = {}) {
+    const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
+    const std::size_t layers = dense.config().layers;
+    const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), examples);
+    Session session = dense.new_session(prompts.longest());
+    dense.prefill(session, prompts.prefix, run);
+    std::vector<std::size_t> agrees(layers + 1);
+    for (const auto& tokens : prompts.prompts) {
+        const Trace trace = collect_trace<PaperFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
+        for (std::size_t i = 0; i < trace.steps(); ++i) agrees[trace.layers[i]] += trace.agrees[i];
+        if (run.stop.stop_requested()) fail(ErrorCode::Cancelled, "choosing a fixed layer was cancelled");
+    }
+    for (std::size_t layer = 1; layer < layers; ++layer) {
+        if (static_cast<double>(agrees[layer]) >= agreement * static_cast<double>(examples.size())) return layer;
+    }
+    return layers;
+}
+
+/// Runs the dense model and each policy on every test prompt of a task, in turn so that whatever else the machine does falls
+/// on all alike. The few-shot prefix runs once, at full depth. Returns one row a policy. Throws ContextOverflow where a
+/// prompt does not fit, and as make_prompts() and Model::predict() do.
+template <class Backend>
+[[nodiscard]] std::vector<Evaluation> evaluate(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
+                                               std::span<const NamedPolicy> policies, const EvaluateOptions& options = {}) {
+    using Clock = std::chrono::steady_clock;
+    const std::size_t count = options.limit == 0 ? task.test.size() : (std::min)(options.limit, task.test.size());
+    const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), std::span(task.test).first(count));
+    Session session = dense.new_session(prompts.longest());
+    dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
+
+    std::vector<Model<Backend, Scheduled<AnyPolicy>>> models;
+    for (const NamedPolicy& policy : policies) {
+        if (policy.chooses_fixed_layer) {
+            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run))));
+        } else {
+            models.push_back(dense.with_policy(policy.make(task.name)));
+        }
+    }
+
+    struct Sums {
+        double seconds = 0, right = 0, agrees = 0, layers = 0, squares = 0, checks = 0;
+    };
+    std::vector<Sums> sums(models.size() + 1);  // the last: dense
+    std::vector<Prediction> answers(sums.size());
+    for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t turn = 0; turn < sums.size(); ++turn) {
+            const std::size_t which = (i + turn) % sums.size();
+            const auto start = Clock::now();
+            answers[which] = which < models.size() ? models[which].predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
+                                                   : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
+            sums[which].seconds += std::chrono::duration<double>(Clock::now() - start).count();
+        }
+        for (std::size_t which = 0; which < sums.size(); ++which) {
+            const Prediction& answer = answers[which];
+            const auto depth = static_cast<double>(answer.exit_layer);
+            sums[which].right += answer.token == prompts.gold[i] ? 1 : 0;
+            sums[which].agrees += answer.token == answers.back().token ? 1 : 0;
+            sums[which].layers += depth;
+            sums[which].squares += depth * depth;
+            sums[which].checks += static_cast<double>(answer.checks);
+        }
+        if (options.run.progress) options.run.progress({task.name, i + 1, count});
+    }
+
+    std::vector<Evaluation> rows;
+    const auto n = static_cast<double>(count), layers = static_cast<double>(dense.config().layers);
+    for (std::size_t p = 0; p < policies.size(); ++p) {
+        const Sums& s = sums[p];
+        const double mean = s.layers / n;
+        rows.push_back({.task = task.name, .policy = policies[p].name, .accuracy = s.right / n, .accuracy_dense = sums.back().right / n,
+                        .agreement = s.agrees / n, .mean_layers = mean, .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
+                        .layers = dense.config().layers, .pruning_ratio = 1 - mean / layers, .seconds_per_prompt = s.seconds / n,
+                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .prompts = count});
+    }
+    return rows;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/eval/train_policy.hpp --------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+struct TrainPolicyOptions {
+    std::string classifier = "svm";    ///< "svm" or "crf"
+    AnyLens lens{};
+    AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
+    Label label = Label::AgreesWithFinal;
+    Schedule schedule{};
+    CalibrateOptions calibration{};
+    bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
+    std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
+    double first_layer_share = 0.1;    ///< per task: checks begin at the first layer that gives this share of the answers
+    std::uint64_t seed = 0;
+    RunOptions run{};
+};
+
+/// What came of it: the record for the policy file (lens file and hash are the caller's), and each task's calibration.
+struct TrainedPolicy {
+    PolicyFile file;
+    Calibration shared;
+    std::map<std::string, Calibration> tasks;
+};
+
+namespace detail::train_policy {
+
+/// Indices into the task's train examples of a few-shot prefix that shares no example with the policy half: number 0 is
+/// the task's own.
+[[nodiscard]] inline std::vector<std::size_t> prefix_shots(const Task& task, std::size_t number, std::uint64_t seed) {
+    if (number == 0) return default_shots(task);
+    std::vector<std::size_t> pool(task.shots);
+    std::iota(pool.begin(), pool.end(), std::size_t{0});
+    for (std::size_t i = task.shots; i < task.train.size(); i += 2) pool.push_back(i);  // TrainHalf::Lens
+    Task part = task;
+    part.train.clear();
+    for (const std::size_t i : pool) part.train.push_back(task.train[i]);
+    std::vector<std::size_t> shots = pick_shots(part, seed + number);
+    for (std::size_t& shot : shots) shot = pool[shot];
+    return shots;
+}
+
+template <class Features, class Backend>
+[[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
+                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
+    const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
+    if (examples.size() < 4) {
+        fail(ErrorCode::InvalidArgument, "task '", task.name, "': ", task.train.size(), " train examples and ", task.shots,
+             " shots leave too few to train on; at least ", task.shots + 8, " are needed");
+    }
+    std::vector<Trace> traces;
+    for (std::size_t number = 0; number < prefixes; ++number) {
+        const TaskPrompts prompts = make_prompts(tokenizer, task, prefix_shots(task, number, options.seed), examples);
+        Session session = dense.new_session(prompts.longest());
+        dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
+        for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
+            if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
+            traces.push_back(collect_trace<Features>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group));
+            if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
+        }
+    }
+    return traces;
+}
+
+/// The first layer of the schedule after which `share` of the answers stand; the last of the schedule where none does.
+[[nodiscard]] inline std::size_t first_layer(std::span<const Trace> traces, double share) {
+    std::map<std::size_t, std::size_t> agrees;
+    for (const Trace& trace : traces) {
+        for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
+    }
+    for (const auto& [layer, count] : agrees) {
+        if (static_cast<double>(count) >= share * static_cast<double>(traces.size())) return layer;
+    }
+    return agrees.empty() ? 1 : agrees.rbegin()->first;
+}
+
+[[nodiscard]] inline std::vector<std::size_t> from(const std::vector<std::size_t>& layers, std::size_t first) {
+    return {std::lower_bound(layers.begin(), layers.end(), first), layers.end()};
+}
+
+}  // namespace detail::train_policy
+
+/// Trains one exit classifier on few-shot prompts of some tasks and calibrates its threshold. Only the policy half of the
+/// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
+/// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
+/// collect_trace(), train_svm(), train_crf() and calibrate() do.
+template <class Features, class Backend>
+[[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
+                                         const TrainPolicyOptions& options) {
+    namespace d = detail::train_policy;
+    if (tasks.empty()) fail(ErrorCode::InvalidArgument, "training needs at least one task");
+    if (options.classifier != "svm" && options.classifier != "crf") {
+        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf");
+    }
+    TrainedPolicy result;
+    PolicyFile& file = result.file;
+    for (const std::size_t layer : options.schedule.layers(dense.config().layers)) {
+        if (options.lens.reads(layer)) file.layers.push_back(layer);
+    }
+    if (file.layers.empty()) fail(ErrorCode::InvalidArgument, "the lens reads none of the layers of the schedule");
+
+    std::vector<Trace> training, calibration;
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+        const Task& task = tasks[i];
+        std::vector<std::size_t> layers = file.layers;
+        if (options.per_task) {
+            const auto survey = d::traces_of<PaperFeatures>(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
+            file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
+            layers = d::from(layers, file.task_first_layers[task.name]);
+        }
+        const auto traces = d::traces_of<Features>(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
+        const std::size_t examples = traces.size() / options.prefixes;
+        for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
+    }
+
+    const std::vector<Sequence> sequences = to_sequences(training, options.label);
+    std::vector<ScoredPrompt> scored;
+    if (options.classifier == "svm") {
+        const SvmFit fit = train_svm(sequences, {.max_passes = 5000});
+        scored = score_traces(fit.model, calibration, options.label);
+        file.training["converged"] = fit.converged ? "yes" : "no";
+        file.classifier = fit.model;
+    } else {
+        const CrfFit fit = train_crf(sequences, {});
+        scored = score_traces(fit.model, calibration, options.label);
+        file.training["converged"] = fit.converged ? "yes" : "no";
+        file.classifier = fit.model;
+    }
+    result.shared = calibrate(scored, options.calibration);
+    file.threshold = result.shared.threshold;
+    if (options.per_task) {
+        for (const auto& [group, calibrated] : calibrate_per_group(scored, options.calibration)) {
+            const std::string& name = tasks[static_cast<std::size_t>(group)].name;
+            file.task_thresholds[name] = calibrated.threshold;
+            result.tasks[name] = calibrated;
+        }
+    }
+
+    file.kind = options.classifier;
+    file.features = Features::names();
+    file.lens = options.lens.kind();
+    file.head = options.head.kind();
+    file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";
+    file.agreement = options.calibration.target;
+    file.model_identity = dense.decoder().weights().identity;
+    file.model_name = dense.config().name;
+    file.training["prompts_trained"] = std::to_string(training.size());
+    file.training["prompts_calibrated"] = std::to_string(calibration.size());
+    for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;
+    return result;
+}
+
+}  // namespace adainfer::inline v0
+#endif
+
+#if defined(ADAINFER_WITH_JSON) && !defined(ADAINFER_NO_EIGEN)
+
+// ---- adainfer/eval/task_lens.hpp -----------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// How prompts of tasks enter a lens.
+struct TaskLensOptions {
+    std::size_t prompts = 40;      ///< few-shot prompts a task
+    float answer_weight = 10.0F;   ///< of a position where an answer is read; all other positions count 0
+    std::uint64_t seed = 0;
+};
+
+/// Adds few-shot prompts of a task to a lens: questions and answers of the lens half of its train examples (and of its
+/// shots) in random order, each position where an answer is read with its weight. Nothing of the policy half or of the test
+/// examples is seen. Throws as LensFitter::add_prompt().
+template <class Backend>
+void add_task(LensFitter<Backend>& fitter, const Tokenizer& tokenizer, const Task& task, const TaskLensOptions& options = {}) {
+    Task pool = task;
+    const std::vector<Example> half = train_half(task, TrainHalf::Lens);
+    pool.train.assign(task.train.begin(), task.train.begin() + static_cast<std::ptrdiff_t>(task.shots));
+    pool.train.insert(pool.train.end(), half.begin(), half.end());
+    pool.shots = (std::min)(task.shots + 1, pool.train.size());
+    EncodeOptions plain;
+    plain.parse_special = false;
+    for (std::size_t p = 0; p < options.prompts; ++p) {
+        const std::vector<std::size_t> shots = pick_shots(pool, options.seed + p);
+        std::vector<TokenId> tokens = tokenizer.encode(few_shot_prefix(pool, shots), plain);
+        std::vector<float> weights(tokens.size());
+        // An answer is read at the last token of its question. The first question has nothing to go by.
+        for (std::size_t shot = 0; shot < shots.size(); ++shot) {
+            const std::string up_to = few_shot_prefix(pool, std::span(shots).first(shot)) + question(pool, pool.train[shots[shot]].input);
+            const std::size_t length = tokenizer.encode(up_to, plain).size();
+            if (shot > 0 && length > 0 && length <= tokens.size()) weights[length - 1] = options.answer_weight;
+        }
+        fitter.add_prompt(tokens, weights);
+    }
 }
 
 }  // namespace adainfer::inline v0

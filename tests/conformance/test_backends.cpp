@@ -429,27 +429,38 @@ TEST_CASE_TEMPLATE("parallel_for covers its range once, in whole grains", Backen
     }
 }
 
-TEST_CASE_TEMPLATE("the number of threads changes no bit", Backend, BACKENDS) {
+TEST_CASE_TEMPLATE("matmul: the number of threads changes no bit", Backend, BACKENDS) {
     Random random(10);
-    const RandomWeight w(DType::Q4_1, 203, 96, random);
-    for (const std::size_t tokens : Sizes{1, 2, 7, 40}) {
-        constexpr std::size_t heads = 6, kv_heads = 2, d = 16;
-        const auto x = random.reals(tokens * 96), q = random.reals(tokens * heads * d);
-        const auto k = random.reals(kv_heads * tokens * d), v = random.reals(k.size());
-        std::vector<float> first, first_attention;
-        for (const std::size_t threads : Sizes{1, 2, 3}) {
-            const Backend backend = make<Backend>(threads);
-            std::vector<float> y(tokens * 203), out(q.size());
-            backend.matmul(backend.prepare(w.view), {x.data(), tokens, 96}, {y.data(), tokens, 203});
-            ops::attention(backend, AttentionArgs{.q = {q.data(), tokens, heads * d}, .k = k.data(), .v = v.data(),
-                                                  .capacity = tokens, .first = 0, .heads = heads, .kv_heads = kv_heads, .head_dim = d, .scale = 1,
-                                                  .window = 0, .out = {out.data(), tokens, heads * d}});
-            if (threads == 1) {
-                first = y;
-                first_attention = out;
+    for (const auto& [rows, cols] : {std::array<std::size_t, 2>{203, 96}, {700, 512}, {97, 1536}, {11, 8192}}) {
+        const RandomWeight w(DType::Q4_1, rows, cols, random);
+        for (const std::size_t tokens : Sizes{1, 2, 7, 40}) {
+            const auto x = random.reals(tokens * cols);
+            std::vector<float> first;
+            for (const std::size_t threads : Sizes{1, 2, 3}) {
+                const Backend backend = make<Backend>(threads);
+                std::vector<float> y(tokens * rows);
+                backend.matmul(backend.prepare(w.view), {x.data(), tokens, cols}, {y.data(), tokens, rows});
+                if (threads == 1) first = y;
+                CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
             }
-            CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
-            CHECK(std::memcmp(out.data(), first_attention.data(), out.size() * sizeof(float)) == 0);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention: the number of threads changes no bit", Backend, BACKENDS) {
+    Random random(11);
+    constexpr std::size_t heads = 6, kv_heads = 2, d = 16;
+    for (const std::size_t tokens : Sizes{1, 2, 7, 40}) {
+        const auto q = random.reals(tokens * heads * d), k = random.reals(kv_heads * tokens * d), v = random.reals(k.size());
+        std::vector<float> first;
+        for (const std::size_t threads : Sizes{1, 2, 3}) {
+            std::vector<float> out(q.size());
+            ops::attention(make<Backend>(threads),
+                           AttentionArgs{.q = {q.data(), tokens, heads * d}, .k = k.data(), .v = v.data(), .capacity = tokens,
+                                         .first = 0, .heads = heads, .kv_heads = kv_heads, .head_dim = d, .scale = 1, .window = 0,
+                                         .out = {out.data(), tokens, heads * d}});
+            if (threads == 1) first = out;
+            CHECK(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)) == 0);
         }
     }
 }

@@ -175,7 +175,8 @@ TEST_CASE("labels that share a first token: the likeliest whole label") {
 
     std::stop_source source;
     source.request_stop();
-    CHECK(tiny::code_of([&] { return classify(model, session, prompt, labels, {source.get_token(), {}}); }) == ErrorCode::Cancelled);
+    const RunOptions stopped{source.get_token(), {}};
+    CHECK(tiny::code_of([&] { return classify(model, session, prompt, labels, stopped); }) == ErrorCode::Cancelled);
     Session small = model.new_session(3);
     CHECK(tiny::code_of([&] { return classify(model, small, prompt, labels); }) == ErrorCode::ContextOverflow);
     CHECK(small.length() == 0);

@@ -16,10 +16,15 @@ namespace adainfer::inline v0 {
 template <class B, class F>
 void for_each_row_block(const B& backend, const WeightView& weight, F&& f) {
     struct Slot;
-    constexpr std::size_t block_floats = std::size_t{64} * 1024, multiple = 16;
+    constexpr std::size_t block_floats = std::size_t{64} * 1024;
     const std::size_t fit = (std::max)(block_floats / (std::max)(weight.cols, std::size_t{1}), std::size_t{1});
-    const std::size_t rows_a_block = fit >= multiple ? fit / multiple * multiple : fit;
-    ops::parallel_for(backend, weight.rows, multiple, [&](std::size_t begin, std::size_t end) {
+    // Equally large blocks, an even number of them, whatever the threads: a library may add up the last rows of a block in
+    // another order than the others, so only then does the number of threads change no bit.
+    const std::size_t multiple = fit >= 16 ? 16 : 1;
+    const std::size_t blocks = ((weight.rows + fit - 1) / fit + 1) / 2 * 2;
+    const std::size_t even = (weight.rows + blocks - 1) / blocks;
+    const std::size_t rows_a_block = (even + multiple - 1) / multiple * multiple;
+    ops::parallel_for(backend, weight.rows, rows_a_block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t first = begin; first < end; first += rows_a_block) {
             const std::size_t rows = (std::min)(rows_a_block, end - first);
             float* block = thread_scratch<Slot>(rows * weight.cols).data();

@@ -97,6 +97,8 @@ using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<A
                         EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
                         Oracle<AnyLens, AnyHead>, AdaInferPolicy<LinearSvm, PaperFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearChainCrf, PaperFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<LinearSvm, DepthFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<LinearChainCrf, DepthFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearSvm, WideFeatures, AnyLens, AnyHead>,
                         AdaInferPolicy<LinearChainCrf, WideFeatures, AnyLens, AnyHead>>;
 

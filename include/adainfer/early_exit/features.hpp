@@ -121,7 +121,10 @@ struct FeatureList {
 /// The two numbers of the paper.
 using PaperFeatures = FeatureList<Gap, TopProb>;
 
-/// The paper's two and what else was found to help: see README, "what helped".
+/// The paper's two and the depth: the share that helped most, see README, "What helped".
+using DepthFeatures = FeatureList<Gap, TopProb, LayerFraction>;
+
+/// Every built-in number that a check through a linear lens can give.
 using WideFeatures = FeatureList<Gap, TopProb, Entropy, SameTopAsPrevious, LayerFraction, LensNorm, LensShift>;
 
 }  // namespace adainfer::inline v0

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -104,7 +105,15 @@ template <template <class, class> class Policy, class Value>
     return text;
 }
 
-/// A policy file as AnyPolicy, whose feature list is one of the two that AnyPolicy holds.
+/// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
+template <class Classifier, class Features>
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const Classifier& classifier, const Schedule& when,
+                                                     const AnyLens& lens, const AnyHead& head) {
+    if (names != Features::names()) return std::nullopt;
+    return AnyPolicy(AdaInferPolicy<Classifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
+}
+
+/// A policy file as AnyPolicy.
 [[nodiscard]] inline NamedPolicy from_file(const std::filesystem::path& path, const ModelWeights& weights) {
     auto file = std::make_shared<PolicyFile>(load_policy_file(path));
     const std::string where = "'" + path.string() + "'";
@@ -125,10 +134,9 @@ template <template <class, class> class Policy, class Value>
     }
     lens.check_model(weights);
     const AnyHead head = AnyHead::named(file->head);
-    const bool paper = file->features == PaperFeatures::names();
-    if (!paper && file->features != WideFeatures::names()) {
+    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() && file->features != WideFeatures::names()) {
         fail(ErrorCode::Unsupported, where, ": features ", printable(file->features), "; at run time the lists known are (",
-             printable(PaperFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
+             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
     }
     NamedPolicy result{path.stem().string(), {}};
     result.lens = lens;
@@ -138,9 +146,10 @@ template <template <class, class> class Policy, class Value>
             [&](auto classifier) {
                 using Classifier = decltype(classifier);
                 classifier.threshold = file->threshold_for(task);
-                AnyPolicy policy = paper ? AnyPolicy(AdaInferPolicy<Classifier, PaperFeatures, AnyLens, AnyHead>(classifier, when, lens, head))
-                                         : AnyPolicy(AdaInferPolicy<Classifier, WideFeatures, AnyLens, AnyHead>(classifier, when, lens, head));
-                return Scheduled<AnyPolicy>(when, std::move(policy));
+                auto policy = with_features<Classifier, PaperFeatures>(file->features, classifier, when, lens, head);
+                if (!policy) policy = with_features<Classifier, DepthFeatures>(file->features, classifier, when, lens, head);
+                if (!policy) policy = with_features<Classifier, WideFeatures>(file->features, classifier, when, lens, head);
+                return Scheduled<AnyPolicy>(when, *std::move(policy));
             },
             file->classifier);
     };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -25,6 +26,8 @@ struct ScoredPrompt {
     std::vector<std::uint8_t> good;   ///< [steps], 1 where stopping there gives an acceptable answer
     bool good_at_end = true;          ///< the same for the last layer
     int group = 0;                    ///< task the prompt belongs to
+    std::vector<std::uint8_t> right{};  ///< [steps], 1 where the answer there is the right one; empty where that is not known
+    bool right_at_end = false;          ///< the same for the last layer
 };
 
 struct CalibrateOptions {
@@ -37,6 +40,10 @@ struct CalibrateOptions {
     /// Clopper-Pearson lower bound of the share reach it, which takes 299 prompts without a miss for 0.99 at 0.95. The bound
     /// holds for one threshold fixed in advance; choosing among many uses up a part of it, so measure on fresh prompts.
     double confidence = 0;
+
+    /// Where set, a second condition: the share of right answers may fall below that of the last layer by at most this much
+    /// (0.01 = one point). It lets a prompt go early whose answers all are wrong, or equally right. Needs ScoredPrompt::right.
+    std::optional<double> max_accuracy_loss{};
 };
 
 struct Calibration {
@@ -65,8 +72,9 @@ template <class Classifier>
         if (trace.features.size() != trace.steps() * trace.n_features)
             fail(ErrorCode::ShapeMismatch, "trace ", prompts.size(), ": expected ", trace.steps(), " x ", trace.n_features,
                  " feature values, found ", trace.features.size());
-        ScoredPrompt prompt{trace.n_layers, trace.layers, {}, labels_of(trace, good),
-                            trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold), trace.group};
+        ScoredPrompt prompt{.n_layers = trace.n_layers, .layers = trace.layers, .scores = {}, .good = labels_of(trace, good),
+                            .good_at_end = trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold),
+                            .group = trace.group, .right = trace.matches_gold, .right_at_end = trace.final_matches_gold};
         auto state = classifier.begin();
         for (std::size_t t = 0; t < trace.steps(); ++t)
             prompt.scores.push_back(
@@ -81,7 +89,7 @@ namespace detail::calibrate {
 using Prompts = std::vector<const ScoredPrompt*>;
 
 /// Pointers to `prompts`, checked.
-[[nodiscard]] inline Prompts checked(std::span<const ScoredPrompt> prompts) {
+[[nodiscard]] inline Prompts checked(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     if (prompts.empty()) fail(ErrorCode::InvalidArgument, "calibration: no prompts");
     Prompts pointers;
     for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -91,6 +99,8 @@ using Prompts = std::vector<const ScoredPrompt*>;
         if (prompt.scores.size() != steps || prompt.good.size() != steps)
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
+        if (options.max_accuracy_loss && prompt.right.size() != steps)
+            fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ": an accuracy loss is limited, but it is not known which answers are right");
         for (std::size_t t = 0; t < steps; ++t) {
             if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
@@ -108,6 +118,8 @@ inline void check(const CalibrateOptions& options) {
         fail(ErrorCode::InvalidArgument, "calibration target must lie in [0, 1], found ", options.target);
     if (!(options.confidence >= 0 && options.confidence < 1))
         fail(ErrorCode::InvalidArgument, "calibration confidence must lie in [0, 1), found ", options.confidence);
+    if (options.max_accuracy_loss && !(*options.max_accuracy_loss >= 0 && *options.max_accuracy_loss <= 1))
+        fail(ErrorCode::InvalidArgument, "calibration max_accuracy_loss must lie in [0, 1], found ", *options.max_accuracy_loss);
 }
 
 /// Least number of acceptable answers among n prompts that meets the target; n + 1 where not even n do.
@@ -176,15 +188,19 @@ struct Event {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const std::vector<Event> events = exit_events(prompts);
     const std::size_t required = required_good(prompts.size(), options);
-    std::size_t n_good = 0, layers = 0;
-    std::vector<std::uint8_t> good;
+    std::size_t n_good = 0, n_right = 0, layers = 0;
+    std::vector<std::uint8_t> good, right;
     std::vector<std::size_t> depth;
     for (const ScoredPrompt* prompt : prompts) {
         good.push_back(prompt->good_at_end ? 1 : 0);
+        right.push_back(prompt->right_at_end ? 1 : 0);
         depth.push_back(prompt->n_layers);
         n_good += good.back();
+        n_right += right.back();
         layers += depth.back();
     }
+    const double loss = options.max_accuracy_loss.value_or(1.0) * static_cast<double>(prompts.size());
+    const double required_right = static_cast<double>(n_right) - loss - 1e-9;
     float best = infinity;
     std::size_t best_good = n_good, best_layers = layers;
     bool met = n_good >= required;
@@ -196,9 +212,14 @@ struct Event {
             n_good = n_good + now - good[p];
             layers = layers + prompts[p]->layers[t] - depth[p];
             good[p] = now;
+            if (options.max_accuracy_loss) {
+                const std::uint8_t right_now = prompts[p]->right[t] != 0 ? 1 : 0;
+                n_right = n_right + right_now - right[p];
+                right[p] = right_now;
+            }
             depth[p] = prompts[p]->layers[t];
         }
-        if (n_good < required) continue;
+        if (n_good < required || static_cast<double>(n_right) < required_right) continue;
         // On equal depth (the last layer itself was checked) the higher threshold stays.
         if (met && (layers > best_layers || (layers == best_layers && n_good <= best_good))) continue;
         met = true;
@@ -233,7 +254,7 @@ struct Event {
 /// ShapeMismatch (layers, scores and good of different lengths), NotFinite (a score).
 [[nodiscard]] inline Calibration calibrate(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     detail::calibrate::check(options);
-    return detail::calibrate::run(detail::calibrate::checked(prompts), options);
+    return detail::calibrate::run(detail::calibrate::checked(prompts, options), options);
 }
 
 /// calibrate() for the prompts of each group on their own: group -> calibration.
@@ -241,7 +262,7 @@ struct Event {
                                                                     const CalibrateOptions& options = {}) {
     detail::calibrate::check(options);
     std::map<int, detail::calibrate::Prompts> groups;
-    for (const ScoredPrompt* prompt : detail::calibrate::checked(prompts)) groups[prompt->group].push_back(prompt);
+    for (const ScoredPrompt* prompt : detail::calibrate::checked(prompts, options)) groups[prompt->group].push_back(prompt);
     std::map<int, Calibration> calibrations;
     for (const auto& [group, members] : groups) calibrations[group] = detail::calibrate::run(members, options);
     return calibrations;

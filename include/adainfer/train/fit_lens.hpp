@@ -24,8 +24,24 @@ struct LensOptions {
     RunOptions run{};
 };
 
+/// Positions kept as they are: what a lens reads of each after the checked layers, and the final normed state.
+struct LensSamples {
+    using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    std::vector<std::vector<float>> inputs;  ///< a checked layer: [count, hidden + 1], the last column 1
+    std::vector<float> finals;               ///< [count, hidden]
+    std::size_t count = 0;
+
+    void add(const std::vector<RowMajor>& x, const RowMajor& y) {
+        inputs.resize(x.size());
+        for (std::size_t i = 0; i < x.size(); ++i) inputs[i].insert(inputs[i].end(), x[i].data(), x[i].data() + x[i].size());
+        finals.insert(finals.end(), y.data(), y.data() + y.size());
+        count += static_cast<std::size_t>(y.rows());
+    }
+};
+
 /// Collects the normal equations of a linear lens while text streams by. For each checked layer the ridge regression
-///     min over M of  sum_t |x_t M - y_t|^2 + ridge n |M|^2,
+///     min over M of  sum_t w_t |x_t M - y_t|^2 + ridge (sum_t w_t) |M|^2,
 /// x_t = [lens_input(hidden state after the layer), 1], y_t = the final normed state of the same position. Memory: two
 /// matrices [hidden + 1, hidden + 1] of doubles a layer.
 template <class Backend>
@@ -46,10 +62,32 @@ class LensFitter {
         const std::size_t chunk = session_.capacity();
         for (std::size_t done = 0; done < tokens.size(); done += chunk) {
             const auto part = tokens.subspan(done, (std::min)(chunk, tokens.size() - done));
-            if (part.size() > options_.skip) add_chunk(part, options_.skip);
+            std::vector<std::size_t> positions;
+            for (std::size_t t = options_.skip; t < part.size(); ++t) positions.push_back(t);
+            if (!positions.empty()) add_chunk(part, positions, {});
             if (options_.run.progress) options_.run.progress({"fit lens", done + part.size(), tokens.size()});
         }
     }
+
+    /// Adds one prompt whose positions count as much as `weights` [tokens] says; 0 leaves a position out. For prompts like
+    /// those that a policy will see, with more weight where the answers are read. Throws ContextOverflow where the prompt is
+    /// longer than the chunk size, ShapeMismatch where weights and tokens differ in number, and as Model::prefill() does.
+    void add_prompt(std::span<const TokenId> tokens, std::span<const float> weights) {
+        if (weights.size() != tokens.size()) {
+            fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
+        }
+        if (tokens.size() > session_.capacity()) {
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the chunk size of ", session_.capacity());
+        }
+        std::vector<std::size_t> positions;
+        for (std::size_t t = 0; t < tokens.size(); ++t) {
+            if (weights[t] > 0) positions.push_back(t);
+        }
+        if (!positions.empty()) add_chunk(tokens, positions, weights);
+    }
+
+    /// From now on every position is also kept in `samples` (null: no longer), for refine_lens().
+    void keep_samples(LensSamples* samples) noexcept { samples_ = samples; }
 
     /// Positions added so far.
     [[nodiscard]] std::size_t positions() const noexcept { return positions_; }
@@ -63,7 +101,7 @@ class LensFitter {
         std::vector<LinearLens::Map> maps;
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             Eigen::MatrixXd gram = equations_[i].gram.template selfadjointView<Eigen::Lower>();
-            gram.diagonal().array() += options_.ridge * static_cast<double>(positions_);
+            gram.diagonal().array() += options_.ridge * total_weight_;
             const Eigen::MatrixXd solution = gram.ldlt().solve(equations_[i].target);
             LinearLens::Map map{layers_[i], std::vector<float>((hidden + 1) * hidden)};
             Rows(map.matrix.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
@@ -73,7 +111,7 @@ class LensFitter {
     }
 
   private:
-    using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using RowMajor = LensSamples::RowMajor;
     using Rows = Eigen::Map<RowMajor>;
 
     struct Equations {
@@ -83,8 +121,9 @@ class LensFitter {
 
     static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
-    void add_chunk(std::span<const TokenId> tokens, std::size_t skip) {
-        const std::size_t hidden = decoder_.config().hidden, rows = tokens.size() - skip;
+    /// Adds some positions of the tokens, all with weight 1 where `weights` is empty.
+    void add_chunk(std::span<const TokenId> tokens, std::span<const std::size_t> positions, std::span<const float> weights) {
+        const std::size_t hidden = decoder_.config().hidden, rows = positions.size();
         decoder_.begin(session_, tokens);
         std::size_t next = 0;
         for (std::size_t layer = 1; layer <= decoder_.config().layers; ++layer) {
@@ -93,23 +132,30 @@ class LensFitter {
             if (next == layers_.size() || layers_[next] != layer) continue;
             RowMajor& x = inputs_[next++];
             x.resize(index(rows), index(hidden + 1));
-            for (std::size_t t = 0; t < rows; ++t) {
-                float* row = x.row(index(t)).data();
-                lens_input(session_.work.hidden.row(skip + t), {row, hidden});
+            for (std::size_t i = 0; i < rows; ++i) {
+                float* row = x.row(index(i)).data();
+                lens_input(session_.work.hidden.row(positions[i]), {row, hidden});
                 row[hidden] = 1.0F;
             }
         }
         RowMajor y(index(rows), index(hidden));
-        for (std::size_t t = 0; t < rows; ++t) {
-            decoder_.final_norm(session_.work.hidden.row(skip + t), {y.row(index(t)).data(), hidden});
+        for (std::size_t i = 0; i < rows; ++i) {
+            decoder_.final_norm(session_.work.hidden.row(positions[i]), {y.row(index(i)).data(), hidden});
+        }
+        if (samples_ != nullptr) samples_->add(inputs_, y);
+        Eigen::VectorXf weight = Eigen::VectorXf::Ones(index(rows));
+        if (!weights.empty()) {
+            for (std::size_t i = 0; i < rows; ++i) weight[index(i)] = weights[positions[i]];
         }
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             // Products of one chunk in float, their sum over chunks in double.
-            const RowMajor gram = inputs_[i].transpose() * inputs_[i], target = inputs_[i].transpose() * y;
+            const RowMajor weighted = weight.asDiagonal() * inputs_[i];
+            const RowMajor gram = weighted.transpose() * inputs_[i], target = weighted.transpose() * y;
             equations_[i].gram += gram.template cast<double>();
             equations_[i].target += target.template cast<double>();
         }
         positions_ += rows;
+        total_weight_ += static_cast<double>(weight.sum());
     }
 
     const Decoder<Backend>& decoder_;
@@ -119,6 +165,8 @@ class LensFitter {
     std::vector<Equations> equations_;
     std::vector<RowMajor> inputs_;
     std::size_t positions_ = 0;
+    double total_weight_ = 0;
+    LensSamples* samples_ = nullptr;
 };
 
 /// The lens of a text in one call. Throws as LensFitter does.

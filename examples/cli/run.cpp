@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adainfer/generate/generate.hpp"
+#include "adainfer/tokenize/stream_decoder.hpp"
+#include "command.hpp"
+#include "progress_bar.hpp"
+#include "with_model.hpp"
+
+namespace cli {
+
+namespace {
+
+struct Options {
+    ModelOptions model;
+    std::string prompt, system, policy = "dense";
+    bool chat = false, json = false;
+    std::size_t tokens = 128;
+    std::uint64_t seed = 0;
+    adainfer::SamplingOptions sampling;
+};
+
+struct Report {
+    std::vector<adainfer::TokenId> ids;
+    std::vector<std::size_t> exit_layers;
+    std::string text;
+    adainfer::GenerateResult result;
+    std::size_t prompt_tokens = 0, layers = 0;
+    double seconds = 0;         ///< of all
+    double prompt_seconds = 0;  ///< until the first token was there
+
+    [[nodiscard]] double tokens_per_second() const {
+        const double decoded = static_cast<double>(ids.size()) - 1;  // the first token is the prompt's
+        return decoded > 0 && seconds > prompt_seconds ? decoded / (seconds - prompt_seconds) : 0;
+    }
+};
+
+template <class Model>
+void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context, Report& report) {
+    const std::vector<adainfer::TokenId> prompt = encode_prompt(tokenizer, options.prompt, options.chat, options.system);
+    const std::size_t context_length = model.config().context;
+    // The last token is not put into the session; a prompt that does not fit is refused by generate().
+    adainfer::Session session = model.new_session((std::min)(context_length, prompt.size() + options.tokens - 1));
+
+    ProgressBar bar;
+    adainfer::GenerateOptions how;
+    how.max_new_tokens = options.tokens;
+    how.sampling = options.sampling;
+    how.seed = options.seed;
+    how.is_end = [&](adainfer::TokenId id) { return tokenizer.is_end_of_generation(id); };
+    how.run = {context.stop, bar.callback()};
+
+    report.prompt_tokens = prompt.size();
+    report.layers = model.config().layers;
+    adainfer::StreamDecoder decoder(tokenizer, true);
+    const auto deliver = [&](const std::string& text) {
+        report.text += text;
+        if (!options.json) std::cout << text << std::flush;
+    };
+    const Stopwatch watch;
+    report.result = adainfer::generate(model, session, prompt, how, [&](const adainfer::GeneratedToken& token) {
+        if (report.ids.empty()) {
+            bar.clear();
+            report.prompt_seconds = watch.seconds();
+        }
+        report.ids.push_back(token.token);
+        report.exit_layers.push_back(token.exit_layer);
+        deliver(decoder.push(token.token));
+    });
+    report.seconds = watch.seconds();
+    bar.clear();
+    deliver(decoder.finish());
+}
+
+void run(const Options& options, const Context& context) {
+    Report report;
+    try {
+        with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
+            const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights()));
+            generate(model, tokenizer, options, context, report);
+        });
+    } catch (...) {
+        if (!options.json && !report.ids.empty()) std::cout << '\n';  // the message begins on a line of its own
+        throw;
+    }
+    if (options.json) {
+        print({{"ids", report.ids},
+               {"text", report.text},
+               {"exit_layers", report.exit_layers},
+               {"layers", report.layers},
+               {"mean_layers", report.result.mean_layers},
+               {"policy", options.policy},
+               {"prompt_tokens", report.prompt_tokens},
+               {"prompt_seconds", report.prompt_seconds},
+               {"seconds", report.seconds},
+               {"tokens_per_second", report.tokens_per_second()},
+               {"finish_reason", std::string(to_string(report.result.reason))}});
+        return;
+    }
+    std::cout << '\n' << std::flush;
+    std::cerr << report.ids.size() << " tokens (" << to_string(report.result.reason) << "), mean exit layer "
+              << fixed(report.result.mean_layers, 1) << " of " << report.layers << ", " << fixed(report.tokens_per_second(), 1)
+              << " tokens/s after " << report.prompt_tokens << " prompt tokens in " << fixed(report.prompt_seconds, 2) << " s\n";
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, const Context& context) {
+    auto* command = app.add_subcommand("run", "Continue a prompt, each token as deep as the exit policy lets it run");
+    auto options = std::make_shared<Options>();
+    options->model.add_to(*command);
+    command->add_option("--prompt", options->prompt, "what the model reads")->required()->type_name("S");
+    command->add_option("-n,--tokens", options->tokens, "most tokens to generate")
+        ->check(CLI::Range(1, 1'000'000))->type_name("N")->capture_default_str();
+    command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn");
+    command->add_option("--system", options->system, "with --chat: a system turn before it")->type_name("S")->needs("--chat");
+    add_policy_option(*command, options->policy);
+    command->add_option("--temperature", options->sampling.temperature, "randomness; 0: always the likeliest token")
+        ->check(CLI::Range(0.0, 100.0))->type_name("T")->capture_default_str();
+    command->add_option("--top-k", options->sampling.top_k, "draw from the K likeliest tokens only; 0: from all")
+        ->type_name("K")->capture_default_str();
+    command->add_option("--top-p", options->sampling.top_p, "draw from the likeliest tokens that reach this probability together")
+        ->check(CLI::Range(1e-6, 1.0))->type_name("P")->capture_default_str();
+    command->add_option("--min-p", options->sampling.min_p, "draw from tokens at least so likely, relative to the likeliest")
+        ->check(CLI::Range(0.0, 1.0))->type_name("P")->capture_default_str();
+    command->add_option("--seed", options->seed, "of the random numbers")->type_name("S")->capture_default_str();
+    command->add_flag("--json", options->json,
+                      "print JSON when done: ids, text, exit_layers (one a token), layers, mean_layers, policy, prompt_tokens, "
+                      "prompt_seconds (until the first token), seconds (of all), tokens_per_second (after the first), finish_reason");
+    command->callback([options, &context] { run(*options, context); });
+}
+
+}  // namespace cli

@@ -1,0 +1,103 @@
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adainfer/eval/train_policy.hpp"
+#include "adainfer/io/lens_file.hpp"
+#include "adainfer/io/policy_file.hpp"
+#include "command.hpp"
+#include "progress_bar.hpp"
+#include "with_model.hpp"
+
+namespace cli {
+
+namespace {
+
+struct Options {
+    ModelOptions model;
+    std::vector<std::string> tasks;
+    std::vector<std::size_t> layers;
+    std::string classifier, lens, head = "full", features = "paper", label_rule = "agrees", output;
+    double agreement = 0.99, max_accuracy_loss = -1;
+    std::size_t prefixes = 3;
+    std::uint64_t seed = 0;
+    bool per_task = false;
+};
+
+void report(const std::string& name, const adainfer::Calibration& c) {
+    std::cout << name << ": saves " << fixed(100 * c.pruning_ratio(), 1) << " % of the layers at agreement " << fixed(c.agreement, 3) << " on "
+              << c.prompts << " held-out prompts\n";
+}
+
+template <class Backend>
+adainfer::TrainedPolicy fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& tokenizer, const std::vector<adainfer::Task>& tasks,
+                            const Options& options, const adainfer::TrainPolicyOptions& training) {
+    if (options.features == "depth") return adainfer::train_policy<adainfer::DepthFeatures>(model, tokenizer, tasks, training);
+    if (options.features == "wide") return adainfer::train_policy<adainfer::WideFeatures>(model, tokenizer, tasks, training);
+    return adainfer::train_policy<adainfer::PaperFeatures>(model, tokenizer, tasks, training);
+}
+
+void train(const Options& options, const Context& context) {
+    std::vector<adainfer::Task> tasks;
+    for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
+    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+        const Stopwatch watch;
+        ProgressBar bar;
+        adainfer::TrainPolicyOptions training;
+        training.classifier = options.classifier;
+        training.head = adainfer::AnyHead::named(options.head);
+        training.label = options.label_rule == "gold" ? adainfer::Label::MatchesGold : adainfer::Label::AgreesWithFinal;
+        training.calibration.target = options.agreement;
+        if (options.max_accuracy_loss >= 0) training.calibration.max_accuracy_loss = options.max_accuracy_loss;
+        training.per_task = options.per_task;
+        training.prefixes = options.prefixes;
+        training.seed = options.seed;
+        training.run = {context.stop, bar.callback()};
+        if (!options.layers.empty()) training.schedule = adainfer::Schedule::only(options.layers);
+        adainfer::LensFile lens;
+        if (!options.lens.empty()) {
+            lens = adainfer::load_lens_file(options.lens);
+            lens.lens.check_model(model.decoder().weights());
+            training.lens = adainfer::AnyLens(lens.lens);
+        }
+        adainfer::TrainedPolicy trained = fit(model, tokenizer, tasks, options, training);
+        bar.clear();
+        if (!options.lens.empty()) {
+            trained.file.lens_hash = lens.hash;
+            trained.file.lens_file = adainfer::lens_reference(options.output, options.lens);
+        }
+        adainfer::save_policy(options.output, trained.file);
+        report("all tasks, one threshold", trained.shared);
+        for (const auto& [name, calibration] : trained.tasks) report(name, calibration);
+        std::cout << "wrote " << options.output << "\n";
+        std::cerr << "trained in " << fixed(watch.seconds(), 1) << " s\n";
+    });
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, const Context& context) {
+    auto* command = app.add_subcommand("train", "Train an exit policy on the train examples of task files");
+    auto options = std::make_shared<Options>();
+    options->model.add_to(*command);
+    command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");
+    command->add_option("--classifier", options->classifier, "svm or crf")->required()->check(CLI::IsMember({"svm", "crf"}));
+    command->add_option("--lens", options->lens, "read through this lens (default: the logit lens, as in the paper)")->type_name("LENS");
+    command->add_option("--features", options->features, "paper (gap, top probability), depth (and the layer), wide (all)")
+        ->check(CLI::IsMember({"paper", "depth", "wide"}))->capture_default_str();
+    command->add_option("--head", options->head, "full, candidates or shortlist")->check(CLI::IsMember({"full", "candidates", "shortlist"}))->capture_default_str();
+    command->add_option("--layers", options->layers, "layers after which it is asked (default: all that the lens reads)")->delimiter(',')->type_name("N,N");
+    command->add_option("--label-rule", options->label_rule, "a good place to stop: agrees (with the last layer) or gold (right answer)")
+        ->check(CLI::IsMember({"agrees", "gold"}))->capture_default_str();
+    command->add_option("--agreement", options->agreement, "least share of good answers on held-out prompts")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    command->add_option("--max-accuracy-loss", options->max_accuracy_loss, "and at most this much accuracy lost there, e.g. 0.01")->check(CLI::Range(0.0, 1.0));
+    command->add_flag("--per-task", options->per_task, "calibrate a threshold for each task");
+    command->add_option("--prefixes", options->prefixes, "few-shot prefixes each example is asked behind")->check(CLI::Range(1, 100))->capture_default_str();
+    command->add_option("--seed", options->seed, "of the shots")->capture_default_str();
+    command->add_option("-o,--output", options->output, "the policy file")->required()->type_name("POLICY");
+    command->callback([options, &context] { train(*options, context); });
+}
+
+}  // namespace cli

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/any_readout.hpp"
+#include "adainfer/early_exit/features.hpp"
+#include "adainfer/eval/prompt.hpp"
+#include "adainfer/eval/task.hpp"
+#include "adainfer/eval/task_prompts.hpp"
+#include "adainfer/io/policy_file.hpp"
+#include "adainfer/model/model.hpp"
+#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/train/calibrate.hpp"
+#include "adainfer/train/collect_trace.hpp"
+#include "adainfer/train/dataset.hpp"
+#include "adainfer/train/train_crf.hpp"
+#include "adainfer/train/train_svm.hpp"
+
+namespace adainfer::inline v0 {
+
+struct TrainPolicyOptions {
+    std::string classifier = "svm";    ///< "svm" or "crf"
+    AnyLens lens{};
+    AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
+    Label label = Label::AgreesWithFinal;
+    Schedule schedule{};
+    CalibrateOptions calibration{};
+    bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
+    std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
+    double first_layer_share = 0.1;    ///< per task: checks begin at the first layer that gives this share of the answers
+    std::uint64_t seed = 0;
+    RunOptions run{};
+};
+
+/// What came of it: the record for the policy file (lens file and hash are the caller's), and each task's calibration.
+struct TrainedPolicy {
+    PolicyFile file;
+    Calibration shared;
+    std::map<std::string, Calibration> tasks;
+};
+
+namespace detail::train_policy {
+
+/// Indices into the task's train examples of a few-shot prefix that shares no example with the policy half: number 0 is
+/// the task's own.
+[[nodiscard]] inline std::vector<std::size_t> prefix_shots(const Task& task, std::size_t number, std::uint64_t seed) {
+    if (number == 0) return default_shots(task);
+    std::vector<std::size_t> pool(task.shots);
+    std::iota(pool.begin(), pool.end(), std::size_t{0});
+    for (std::size_t i = task.shots; i < task.train.size(); i += 2) pool.push_back(i);  // TrainHalf::Lens
+    Task part = task;
+    part.train.clear();
+    for (const std::size_t i : pool) part.train.push_back(task.train[i]);
+    std::vector<std::size_t> shots = pick_shots(part, seed + number);
+    for (std::size_t& shot : shots) shot = pool[shot];
+    return shots;
+}
+
+template <class Features, class Backend>
+[[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
+                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
+    const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
+    if (examples.size() < 4) {
+        fail(ErrorCode::InvalidArgument, "task '", task.name, "': ", task.train.size(), " train examples and ", task.shots,
+             " shots leave too few to train on; at least ", task.shots + 8, " are needed");
+    }
+    std::vector<Trace> traces;
+    for (std::size_t number = 0; number < prefixes; ++number) {
+        const TaskPrompts prompts = make_prompts(tokenizer, task, prefix_shots(task, number, options.seed), examples);
+        Session session = dense.new_session(prompts.longest());
+        dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
+        for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
+            if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
+            traces.push_back(collect_trace<Features>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group));
+            if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
+        }
+    }
+    return traces;
+}
+
+/// The first layer of the schedule after which `share` of the answers stand; the last of the schedule where none does.
+[[nodiscard]] inline std::size_t first_layer(std::span<const Trace> traces, double share) {
+    std::map<std::size_t, std::size_t> agrees;
+    for (const Trace& trace : traces) {
+        for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
+    }
+    for (const auto& [layer, count] : agrees) {
+        if (static_cast<double>(count) >= share * static_cast<double>(traces.size())) return layer;
+    }
+    return agrees.empty() ? 1 : agrees.rbegin()->first;
+}
+
+[[nodiscard]] inline std::vector<std::size_t> from(const std::vector<std::size_t>& layers, std::size_t first) {
+    return {std::lower_bound(layers.begin(), layers.end(), first), layers.end()};
+}
+
+}  // namespace detail::train_policy
+
+/// Trains one exit classifier on few-shot prompts of some tasks and calibrates its threshold. Only the policy half of the
+/// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
+/// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
+/// collect_trace(), train_svm(), train_crf() and calibrate() do.
+template <class Features, class Backend>
+[[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
+                                         const TrainPolicyOptions& options) {
+    namespace d = detail::train_policy;
+    if (tasks.empty()) fail(ErrorCode::InvalidArgument, "training needs at least one task");
+    if (options.classifier != "svm" && options.classifier != "crf") {
+        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf");
+    }
+    TrainedPolicy result;
+    PolicyFile& file = result.file;
+    for (const std::size_t layer : options.schedule.layers(dense.config().layers)) {
+        if (options.lens.reads(layer)) file.layers.push_back(layer);
+    }
+    if (file.layers.empty()) fail(ErrorCode::InvalidArgument, "the lens reads none of the layers of the schedule");
+
+    std::vector<Trace> training, calibration;
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+        const Task& task = tasks[i];
+        std::vector<std::size_t> layers = file.layers;
+        if (options.per_task) {
+            const auto survey = d::traces_of<PaperFeatures>(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
+            file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
+            layers = d::from(layers, file.task_first_layers[task.name]);
+        }
+        const auto traces = d::traces_of<Features>(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
+        const std::size_t examples = traces.size() / options.prefixes;
+        for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
+    }
+
+    const std::vector<Sequence> sequences = to_sequences(training, options.label);
+    std::vector<ScoredPrompt> scored;
+    if (options.classifier == "svm") {
+        const SvmFit fit = train_svm(sequences, {.max_passes = 5000});
+        scored = score_traces(fit.model, calibration, options.label);
+        file.training["converged"] = fit.converged ? "yes" : "no";
+        file.classifier = fit.model;
+    } else {
+        const CrfFit fit = train_crf(sequences, {});
+        scored = score_traces(fit.model, calibration, options.label);
+        file.training["converged"] = fit.converged ? "yes" : "no";
+        file.classifier = fit.model;
+    }
+    result.shared = calibrate(scored, options.calibration);
+    file.threshold = result.shared.threshold;
+    if (options.per_task) {
+        for (const auto& [group, calibrated] : calibrate_per_group(scored, options.calibration)) {
+            const std::string& name = tasks[static_cast<std::size_t>(group)].name;
+            file.task_thresholds[name] = calibrated.threshold;
+            result.tasks[name] = calibrated;
+        }
+    }
+
+    file.kind = options.classifier;
+    file.features = Features::names();
+    file.lens = options.lens.kind();
+    file.head = options.head.kind();
+    file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";
+    file.agreement = options.calibration.target;
+    file.model_identity = dense.decoder().weights().identity;
+    file.model_name = dense.config().name;
+    file.training["prompts_trained"] = std::to_string(training.size());
+    file.training["prompts_calibrated"] = std::to_string(calibration.size());
+    for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;
+    return result;
+}
+
+}  // namespace adainfer::inline v0
