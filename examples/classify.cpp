@@ -12,8 +12,10 @@ int main(int argc, char** argv) try {
     adainfer::ModelFile file = adainfer::load_model(example_model(argc, argv));
     const adainfer::Tokenizer& tokenizer = file.tokenizer;
 
-    // ExitAtLayer is the simplest policy; CandidateHead, its default head, computes only the logits of the labels.
-    const adainfer::Model model(std::move(file.weights), adainfer::ExitAtLayer(27),
+    // Exit where one label leads the other by more than 0.7, but not before layer 20: before, this model is sure of the wrong
+    // things. CandidateHead computes the logits of the labels only, so that a check costs next to nothing.
+    const adainfer::GapThreshold<adainfer::LogitLens, adainfer::CandidateHead> sure(0.7F);
+    const adainfer::Model model(std::move(file.weights), adainfer::Scheduled(adainfer::Schedule::every(1, 20), sure),
                                 adainfer::EigenBackend(std::thread::hardware_concurrency()));
 
     const std::string examples =

@@ -38,7 +38,7 @@ int main(int argc, char** argv) try {
                                 adainfer::EigenBackend(std::thread::hardware_concurrency()));
 
     adainfer::Session session = dense.new_session();
-    const std::vector<adainfer::TokenId> prompt = tokenizer.encode("one two three four five six seven eight");
+    const std::vector<adainfer::TokenId> prompt = tokenizer.encode("To make a cup of tea, first");
     const adainfer::TokenId first = dense.prefill_and_predict(session, prompt).token;
 
     // Checks after the later layers only: before, this model is sure of the wrong things.

@@ -82,14 +82,12 @@ std::vector<adainfer::TokenId> encode_prompt(const adainfer::Tokenizer& tokenize
 
 std::string read_text(const std::string& path) {
     if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+    std::error_code problem;
+    if (std::filesystem::is_directory(path, problem)) adainfer::fail(ErrorCode::Io, "cannot read '", path, "': it is a folder");
     errno = 0;
     std::ifstream file(path, std::ios::binary);  // not mapped: pipes are welcome
-    std::string text;
-    if (file) text.assign(std::istreambuf_iterator<char>(file), {});
-    if (!file || errno == EISDIR) {
-        adainfer::fail(ErrorCode::Io, "cannot read '", path, "': ", std::generic_category().message(errno != 0 ? errno : EIO));
-    }
-    return text;
+    if (!file) adainfer::fail(ErrorCode::Io, "cannot read '", path, "': ", std::generic_category().message(errno));
+    return {std::istreambuf_iterator<char>(file), {}};
 }
 
 namespace {

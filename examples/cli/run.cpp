@@ -77,6 +77,11 @@ void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
 }
 
 void run(const Options& options, const Context& context) {
+    try {
+        adainfer::validate(options.sampling);
+    } catch (const adainfer::Error& error) {
+        throw UsageError(error.what());
+    }
     Report report;
     try {
         with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
@@ -122,12 +127,12 @@ void add_run(CLI::App& app, const Context& context) {
     command->add_option("--temperature", options->sampling.temperature, "randomness; 0: always the likeliest token")
         ->check(CLI::Range(0.0, 100.0))->type_name("T")->capture_default_str();
     command->add_option("--top-k", options->sampling.top_k, "draw from the K likeliest tokens only; 0: from all")
-        ->type_name("K")->capture_default_str();
+        ->check(CLI::NonNegativeNumber)->type_name("K")->capture_default_str();
     command->add_option("--top-p", options->sampling.top_p, "draw from the likeliest tokens that reach this probability together")
         ->check(CLI::Range(1e-6, 1.0))->type_name("P")->capture_default_str();
     command->add_option("--min-p", options->sampling.min_p, "draw from tokens at least so likely, relative to the likeliest")
         ->check(CLI::Range(0.0, 1.0))->type_name("P")->capture_default_str();
-    command->add_option("--seed", options->seed, "of the random numbers")->type_name("S")->capture_default_str();
+    command->add_option("--seed", options->seed, "of the random numbers")->check(CLI::NonNegativeNumber)->type_name("S")->capture_default_str();
     command->add_flag("--json", options->json,
                       "print JSON when done: ids, text, exit_layers (one a token), layers, mean_layers, policy, prompt_tokens, "
                       "prompt_seconds (until the first token), seconds (of all), tokens_per_second (after the first), finish_reason");

@@ -31,14 +31,6 @@ void report(const std::string& name, const adainfer::Calibration& c) {
               << c.prompts << " held-out prompts\n";
 }
 
-template <class Backend>
-adainfer::TrainedPolicy fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& tokenizer, const std::vector<adainfer::Task>& tasks,
-                            const Options& options, const adainfer::TrainPolicyOptions& training) {
-    if (options.features == "depth") return adainfer::train_policy<adainfer::DepthFeatures>(model, tokenizer, tasks, training);
-    if (options.features == "wide") return adainfer::train_policy<adainfer::WideFeatures>(model, tokenizer, tasks, training);
-    return adainfer::train_policy<adainfer::PaperFeatures>(model, tokenizer, tasks, training);
-}
-
 void train(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
@@ -47,6 +39,8 @@ void train(const Options& options, const Context& context) {
         ProgressBar bar;
         adainfer::TrainPolicyOptions training;
         training.classifier = options.classifier;
+        if (options.features == "depth") training.features = adainfer::DepthFeatures::names();
+        if (options.features == "wide") training.features = adainfer::WideFeatures::names();
         training.head = adainfer::AnyHead::named(options.head);
         training.label = options.label_rule == "gold" ? adainfer::Label::MatchesGold : adainfer::Label::AgreesWithFinal;
         training.calibration.target = options.agreement;
@@ -62,7 +56,7 @@ void train(const Options& options, const Context& context) {
             lens.lens.check_model(model.decoder().weights());
             training.lens = adainfer::AnyLens(lens.lens);
         }
-        adainfer::TrainedPolicy trained = fit(model, tokenizer, tasks, options, training);
+        adainfer::TrainedPolicy trained = adainfer::train_policy(model, tokenizer, tasks, training);
         bar.clear();
         if (!options.lens.empty()) {
             trained.file.lens_hash = lens.hash;

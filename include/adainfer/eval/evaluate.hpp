@@ -54,7 +54,7 @@ template <class Backend>
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
-        const Trace trace = collect_trace<PaperFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
+        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
         for (std::size_t i = 0; i < trace.steps(); ++i) agrees[trace.layers[i]] += trace.agrees[i];
         if (run.stop.stop_requested()) fail(ErrorCode::Cancelled, "choosing a fixed layer was cancelled");
     }

@@ -30,6 +30,7 @@ namespace adainfer::inline v0 {
 
 struct TrainPolicyOptions {
     std::string classifier = "svm";    ///< "svm" or "crf"
+    std::vector<std::string> features = PaperFeatures::names();  ///< some of WideFeatures::names(), in any order
     AnyLens lens{};
     AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
     Label label = Label::AgreesWithFinal;
@@ -66,7 +67,24 @@ namespace detail::train_policy {
     return shots;
 }
 
-template <class Features, class Backend>
+/// Keeps the named columns of a trace of WideFeatures.
+inline void keep_features(Trace& trace, const std::vector<std::string>& names) {
+    const std::vector<std::string> all = WideFeatures::names();
+    std::vector<float> kept;
+    for (std::size_t t = 0; t < trace.steps(); ++t) {
+        for (const std::string& name : names) {
+            const auto column = static_cast<std::size_t>(std::find(all.begin(), all.end(), name) - all.begin());
+            if (column == all.size()) fail(ErrorCode::InvalidArgument, "unknown feature '", name, "'");
+            kept.push_back(trace.features[t * all.size() + column]);
+        }
+    }
+    trace.features = std::move(kept);
+    trace.n_features = names.size();
+}
+
+/// What the policy half of a task's train examples gives, with the options' features, `prefixes` times as many traces.
+/// All built-in features are collected and the wanted ones kept, so that one instantiation serves every list.
+template <class Backend>
 [[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
                                            const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
@@ -81,7 +99,9 @@ template <class Features, class Backend>
         dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
         for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
-            traces.push_back(collect_trace<Features>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group));
+            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group);
+            keep_features(trace, options.features);
+            traces.push_back(std::move(trace));
             if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
         }
     }
@@ -110,7 +130,7 @@ template <class Features, class Backend>
 /// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
 /// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
 /// collect_trace(), train_svm(), train_crf() and calibrate() do.
-template <class Features, class Backend>
+template <class Backend>
 [[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
                                          const TrainPolicyOptions& options) {
     namespace d = detail::train_policy;
@@ -130,11 +150,11 @@ template <class Features, class Backend>
         const Task& task = tasks[i];
         std::vector<std::size_t> layers = file.layers;
         if (options.per_task) {
-            const auto survey = d::traces_of<PaperFeatures>(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
+            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
             file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
             layers = d::from(layers, file.task_first_layers[task.name]);
         }
-        const auto traces = d::traces_of<Features>(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
+        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
     }
@@ -163,7 +183,7 @@ template <class Features, class Backend>
     }
 
     file.kind = options.classifier;
-    file.features = Features::names();
+    file.features = options.features;
     file.lens = options.lens.kind();
     file.head = options.head.kind();
     file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";

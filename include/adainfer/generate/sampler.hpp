@@ -42,10 +42,10 @@ namespace detail {
 /// this does not.
 template <std::uniform_random_bit_generator G>
 [[nodiscard]] double uniform(G& generator) {
-    constexpr double range = static_cast<double>(G::max() - G::min()) + 1.0;
+    constexpr double range = static_cast<double>((G::max)() - (G::min)()) + 1.0;
     double value = 0, scale = 1;
     do {
-        value += static_cast<double>(generator() - G::min()) * scale;
+        value += static_cast<double>(generator() - (G::min)()) * scale;
         scale *= range;
     } while (scale < 0x1p53);
     return (std::min)(value / scale, 1.0 - 0x1p-53);

@@ -1,0 +1,449 @@
+#!/usr/bin/env python3
+"""Tests of the command line.
+
+test_cli.py usage ADAINFER FIXTURES    what needs no real model
+test_cli.py model ADAINFER FIXTURES    what does: the file that ADAINFER_SMOLLM2 names; code 77 (skipped) where there is none
+"""
+
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PROGRAM = FIXTURES = MODEL = None
+
+POLICY_FORMS = ["dense", "fixed:N", "gap:T", "top:T", "entropy:T", "patience:K", "saturation:T", "oracle"]
+EVALUATION_FIELDS = ["task", "policy", "accuracy", "accuracy_dense", "agreement", "mean_layers", "sd_layers", "layers",
+                     "pruning_ratio", "seconds_per_prompt", "speedup_vs_dense", "checks_per_prompt"]
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+def run(*arguments, stdin=None):
+    done = subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
+    return Result(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+class CliTest(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def succeed(self, *arguments, stdin=None):
+        result = run(*arguments, stdin=stdin)
+        self.assertEqual(result.code, 0, result.err)
+        self.assertNotIn("\r", result.err)  # no progress in a pipe
+        self.assertNotIn("\x1b", result.out + result.err)
+        return result
+
+    def succeed_json(self, *arguments, stdin=None):
+        result = self.succeed(*arguments, "--json", stdin=stdin)
+        self.assertTrue(result.out.endswith("\n"))
+        return json.loads(result.out)
+
+    def refuse(self, code, *arguments, says=(), stdin=None):
+        """The message is one line that begins 'adainfer: ', perhaps with one more, indented, that says what to do."""
+        result = run(*arguments, stdin=stdin)
+        self.assertEqual(result.code, code, result.err)
+        self.assertEqual(result.out, "")
+        lines = result.err.splitlines()
+        self.assertTrue(lines and lines[0].startswith("adainfer: "), result.err)
+        self.assertLessEqual(len(lines), 2, result.err)
+        for line in lines[1:]:
+            self.assertTrue(line.startswith("  "), result.err)
+        for text in [says] if isinstance(says, str) else says:
+            self.assertIn(text, result.err)
+        return result
+
+
+class Usage(CliTest):
+    def test_help_lists_every_command(self):
+        out = self.succeed("--help").out
+        for command in ["inspect", "tokenize", "run", "perplexity", "classify", "lens", "train", "evaluate", "trace"]:
+            self.assertIn(f"  {command} ", out)
+            self.assertIn("--backend", self.succeed(command, "--help").out)
+            self.assertIn("--threads", self.succeed(command, "--help").out)
+
+    def test_version(self):
+        self.assertRegex(self.succeed("--version").out, r"^\d+\.\d+\.\d+\n$")
+
+    def test_commands_and_options_that_are_wrong(self):
+        model = FIXTURES / "llama_gqa.gguf"
+        self.refuse(2)
+        self.refuse(2, "frobnicate", says=["no command 'frobnicate'", "adainfer --help"])
+        self.refuse(2, "inspect", says=["MODEL", "adainfer inspect --help"])
+        self.refuse(2, "inspect", model, "--nonsense", says="nonsense")
+        self.refuse(2, "inspect", model, model)
+        self.refuse(2, "run", model, says="--prompt")
+        self.refuse(2, "run", model, "--prompt")
+        self.refuse(2, "tokenize", model, says=["--text", "--file"])
+        self.refuse(2, "tokenize", model, "--text", "a", "--file", "b")
+        self.refuse(2, "perplexity", model, says="--file")
+        self.refuse(2, "classify", model, "--labels", "a,b", "text", says="--template")
+        self.refuse(2, "classify", model, "--labels", "a,b", "--template", "{input}", says="TEXT")
+        self.refuse(2, "trace", model, says="--prompt")
+        self.refuse(2, "train", model, says="--task")
+        self.refuse(2, "evaluate", model, says="--task")
+        self.refuse(2, "lens", model, says="--output")
+
+    def test_values_that_are_wrong(self):
+        prompt = ["run", FIXTURES / "llama_gqa.gguf", "--prompt", "x"]
+        for option, value in [("-n", "0"), ("-n", "-3"), ("-n", "many"), ("--threads", "0"), ("--threads", "-1"), ("--backend", "cuda"),
+                              ("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "0"), ("--top-p", "1.5"), ("--min-p", "2"),
+                              ("--top-k", "-1"), ("--seed", "x")]:
+            with self.subTest(option=option, value=value):
+                self.refuse(2, *prompt, option, value, says=option.lstrip("-") if option != "-n" else "tokens")
+        self.refuse(2, *prompt, "--system", "s", says="--chat")
+        self.refuse(2, "perplexity", FIXTURES / "llama_gqa.gguf", "--file", "f", "--chunk", "1", says="chunk")
+
+    def test_templates_and_labels_that_are_wrong(self):
+        classify = ["classify", FIXTURES / "llama_gqa.gguf"]
+        self.refuse(2, *classify, "--template", "nothing", "--labels", "a,b", "text", says="{input}")
+        self.refuse(2, *classify, "--template", "{input} {input}", "--labels", "a,b", "text", says="more than once")
+        self.refuse(2, *classify, "--template", "{output} {input}", "--labels", "a,b", "text", says="before")
+        self.refuse(2, *classify, "--template", "{input}", "--labels", "a", "text", says="two or more")
+        self.refuse(2, *classify, "--template", "{input}", "--labels", "a,a", "text", says="repeats")
+        self.refuse(2, *classify, "--template", "{input}", "--labels", "a,,b", "text", says="empty")
+
+    def test_model_file_that_is_missing(self):
+        for arguments in [["inspect"], ["tokenize", "--text", "x"], ["run", "--prompt", "x"], ["trace", "--prompt", "x"],
+                          ["classify", "--template", "{input}", "--labels", "a,b", "text"]]:
+            with self.subTest(command=arguments[0]):
+                path = self.folder / "missing.gguf"
+                self.refuse(1, arguments[0], path, *arguments[1:], says=[str(path), "No such file", "examples/get_model.sh smollm2"])
+        self.refuse(1, "inspect", self.folder, says="not a regular file")
+
+    def test_model_file_that_is_broken(self):
+        whole = (FIXTURES / "llama_gqa.gguf").read_bytes()
+        for name, content in {"empty": b"", "text": b"This is not a model.\n" * 100, "cut": whole[:-1000], "head": whole[:200],
+                              "magic": b"GGUG" + whole[4:]}.items():
+            with self.subTest(name=name):
+                path = self.write(f"{name}.gguf", content)
+                result = self.refuse(1, "inspect", path, says=str(path))
+                self.assertIn("get_model.sh", result.err)
+                self.refuse(1, "run", path, "--prompt", "x", says=str(path))
+
+    def test_model_file_without_tokenizer(self):
+        model = FIXTURES / "llama_gqa.gguf"
+        facts = self.succeed_json("inspect", model)
+        self.assertEqual((facts["architecture"], facts["layers"], facts["hidden"], facts["tokenizer"]), ("llama", 3, 60, None))
+        self.assertIn("none in the file", self.succeed("inspect", model).out)
+        self.refuse(1, "tokenize", model, "--text", "x", says="no tokenizer")
+        self.refuse(1, "run", model, "--prompt", "x", says="no tokenizer")
+
+    def test_inspect_adds_up(self):
+        for path in sorted(FIXTURES.glob("llama_*.gguf")):
+            with self.subTest(path=path.name):
+                facts = self.succeed_json("inspect", path, "--tensors")
+                tensors = facts["tensors"]["list"]
+                self.assertEqual(len(tensors), facts["tensors"]["count"])
+                self.assertEqual(sum(tensor["bytes"] for tensor in tensors), facts["tensors"]["bytes"])
+                self.assertEqual(sum(kind["count"] for kind in facts["tensors"]["by_type"].values()), facts["tensors"]["count"])
+                self.assertEqual(sum(kind["bytes"] for kind in facts["tensors"]["by_type"].values()), facts["tensors"]["bytes"])
+                self.assertEqual(facts["memory"]["file_bytes"], path.stat().st_size)
+                self.assertEqual(facts["memory"]["kv_bytes_per_token"], 8 * facts["layers"] * facts["kv_heads"] * facts["head_dim"])
+                embedding = next(tensor for tensor in tensors if tensor["name"] == "token_embd.weight")
+                self.assertEqual(embedding["shape"], [facts["vocabulary"], facts["hidden"]])
+                ratio, layers = facts["head_layer_ratio"], facts["layers"]
+                self.assertAlmostEqual(ratio, facts["head_bytes"] / facts["layer_bytes"])
+                self.assertAlmostEqual(facts["break_even_layer"], (layers + ratio) / (1 + ratio))
+                self.assertNotIn("list", self.succeed_json("inspect", path)["tensors"])
+                out = self.succeed("inspect", path, "--tensors").out
+                self.assertIn("(L + r) / (1 + r)", out)
+                for tensor in tensors:
+                    self.assertIn(tensor["name"], out)
+
+
+class Model(CliTest):
+    def test_inspect(self):
+        facts = self.succeed_json("inspect", MODEL)
+        self.assertEqual((facts["architecture"], facts["layers"], facts["hidden"], facts["vocabulary"], facts["context"]),
+                         ("llama", 30, 576, 49152, 8192))
+        self.assertEqual((facts["heads"], facts["kv_heads"], facts["head_dim"], facts["tied"]), (9, 3, 64, True))
+        self.assertEqual((facts["tokenizer"]["pre"], facts["tokenizer"]["chat_template"]), ("smollm", True))
+        self.assertAlmostEqual(facts["head_layer_ratio"], 13.6, places=1)
+        self.assertIn("13.60", self.succeed("inspect", MODEL).out)
+
+    def test_tokenize(self):
+        text = "Héllo wörld,\n\tdef f(x): return x ** 2  # 👋 1234"
+        tokens = self.succeed_json("tokenize", MODEL, "--text", text)
+        self.assertEqual(sorted(tokens), ["ids", "pieces", "tokens"])
+        self.assertEqual(tokens["tokens"], len(tokens["ids"]))
+        self.assertEqual(len(tokens["pieces"]), len(tokens["ids"]))
+        self.assertEqual(self.succeed_json("tokenize", MODEL, "--text", "Hello, world")["pieces"], ["Hello", ",", " world"])
+        self.assertEqual(self.succeed_json("tokenize", MODEL, "--file", self.write("text", text)), tokens)
+        self.assertEqual(self.succeed_json("tokenize", MODEL, "--file", "-", stdin=text.encode()), tokens)
+        lines = self.succeed("tokenize", MODEL, "--text", text).out.splitlines()
+        self.assertEqual([int(line.split("\t")[0]) for line in lines], tokens["ids"])
+        special = self.succeed_json("tokenize", MODEL, "--text", "<|im_end|>")
+        self.assertEqual(special["tokens"], 1)
+        self.assertGreater(self.succeed_json("tokenize", MODEL, "--text", "<|im_end|>", "--plain")["tokens"], 1)
+        self.assertEqual(self.succeed_json("tokenize", MODEL, "--text", ""), {"tokens": 0, "ids": [], "pieces": []})
+        self.assertEqual(self.succeed_json("tokenize", MODEL, "--text", "-n")["pieces"], ["-", "n"])
+        self.refuse(1, "tokenize", MODEL, "--file", self.folder / "missing", says="No such file")
+        self.refuse(1, "tokenize", MODEL, "--file", self.folder, says="folder")
+
+    def test_run(self):
+        arguments = ["run", MODEL, "--prompt", "The capital of France is", "-n", "12"]
+        dense = self.succeed_json(*arguments)
+        for field in ["ids", "text", "exit_layers", "layers", "mean_layers", "policy", "prompt_tokens", "prompt_seconds", "seconds",
+                      "tokens_per_second", "finish_reason"]:
+            self.assertIn(field, dense)
+        self.assertEqual(len(dense["ids"]), 12)
+        self.assertEqual(dense["exit_layers"], [30] * 12)
+        self.assertEqual((dense["layers"], dense["finish_reason"], dense["prompt_tokens"]), (30, "max tokens", 5))
+        self.assertTrue(dense["text"].startswith(" Paris"), dense["text"])
+        self.assertGreater(dense["tokens_per_second"], 0)
+        self.assertGreater(dense["seconds"], dense["prompt_seconds"])
+
+        plain = self.succeed(*arguments)
+        self.assertEqual(plain.out, dense["text"] + "\n")
+        self.assertRegex(plain.err, r"^12 tokens .*mean exit layer 30\.0 of 30, [\d.]+ tokens/s.*\n$")
+
+        full = self.succeed_json(*arguments, "--policy", "fixed:30")
+        self.assertEqual((full["ids"], full["exit_layers"]), (dense["ids"], dense["exit_layers"]))
+        early = self.succeed_json(*arguments, "--policy", "fixed:20")
+        self.assertEqual(early["exit_layers"], [30] + [20] * 11)  # the first token follows the prompt, which runs whole
+        self.assertAlmostEqual(early["mean_layers"], 250 / 12)
+        gap = self.succeed_json(*arguments, "--policy", "gap:0.9,layers=20-28/4")
+        self.assertTrue(set(gap["exit_layers"]) <= {20, 24, 28, 30}, gap["exit_layers"])
+        self.assertEqual(self.succeed_json(*arguments, "--policy", "gap:2")["ids"], dense["ids"])
+
+    def test_run_samples(self):
+        arguments = ["run", MODEL, "--prompt", "Once upon a time", "-n", "12", "--temperature", "1.5", "--top-p", "0.95", "--top-k", "200"]
+        one, again, other = [self.succeed_json(*arguments, "--seed", seed)["ids"] for seed in (1, 1, 2)]
+        self.assertEqual(one, again)
+        self.assertNotEqual(one, other)
+
+    def test_run_chats(self):
+        answer = self.succeed_json("run", MODEL, "--chat", "--prompt", "What is the capital of France? Answer in one word.", "-n", "40")
+        self.assertIn("Paris", answer["text"])
+        self.assertNotIn("<|im_end|>", answer["text"])
+        self.assertEqual(answer["finish_reason"], "stop token")
+        self.assertLess(len(answer["ids"]), 40)
+        system = self.succeed_json("run", MODEL, "--chat", "--prompt", "Hi", "--system", "You are a pirate.", "-n", "1")
+        self.assertNotEqual(system["prompt_tokens"], self.succeed_json("run", MODEL, "--chat", "--prompt", "Hi", "-n", "1")["prompt_tokens"])
+
+    def test_backends_and_threads_agree(self):
+        arguments = ["run", MODEL, "--prompt", "The capital of France is", "-n", "4"]
+        expected = self.succeed_json(*arguments)["ids"]
+        for more in [["--backend", "xtensor"], ["--backend", "reference"], ["--backend", "eigen", "--threads", "1"], ["--threads", "3"]]:
+            with self.subTest(more=more):
+                self.assertEqual(self.succeed_json(*arguments, *more)["ids"], expected)
+
+    def test_prompts_that_are_wrong(self):
+        self.refuse(2, "run", MODEL, "--prompt", "", says="prompt is empty")
+        self.refuse(2, "trace", MODEL, "--prompt", "", says="prompt is empty")
+        self.refuse(1, "run", MODEL, "--prompt", "word " * 9000, "-n", "1", says=["8192", "context"])
+
+    def test_perplexity(self):
+        text = self.write("text", (ROOT / "LICENSE").read_bytes()[:1200])
+        whole = self.succeed_json("perplexity", MODEL, "--file", text)
+        for field in ["perplexity", "tokens", "nats", "nats_per_token", "chunk", "chunks", "seconds"]:
+            self.assertIn(field, whole)
+        tokens = self.succeed_json("tokenize", MODEL, "--file", text, "--plain")["tokens"]
+        self.assertEqual((whole["tokens"], whole["chunk"], whole["chunks"]), (tokens - 1, 8192, 1))
+        self.assertAlmostEqual(whole["perplexity"], math.exp(whole["nats"] / whole["tokens"]))
+        self.assertTrue(1 < whole["perplexity"] < 100, whole)
+        parts = self.succeed_json("perplexity", MODEL, "--file", text, "--chunk", "50")
+        chunks = (tokens + 49) // 50 - (1 if tokens % 50 == 1 else 0)
+        self.assertEqual((parts["chunk"], parts["chunks"], parts["tokens"]), (50, chunks, tokens - (tokens + 49) // 50))
+        self.assertGreater(parts["nats_per_token"], whole["nats_per_token"])  # less to go by
+        self.assertIn(f"{whole['perplexity']:.4f}", self.succeed("perplexity", MODEL, "--file", text).out)
+        self.refuse(2, "perplexity", MODEL, "--file", text, "--chunk", "9000", says="8192")
+        self.refuse(1, "perplexity", MODEL, "--file", self.write("short", "a"), says="too short")
+        self.refuse(1, "perplexity", MODEL, "--file", self.folder / "missing", says="No such file")
+
+    TEMPLATE = (r"Review: A dull, endless film.\nSentiment: negative\n\nReview: What a joy from start to finish!\nSentiment: positive\n\n"
+                r"Review: {input}\nSentiment:")
+    TEXTS = ["I want my two hours back.", "One of the best evenings I have had in years.", "run"]
+
+    def test_classify(self):
+        arguments = ["classify", MODEL, "--template", self.TEMPLATE, "--labels", "negative,positive"]
+        dense = self.succeed_json(*arguments, *self.TEXTS)
+        self.assertEqual([item["text"] for item in dense], self.TEXTS)
+        for item in dense:
+            self.assertEqual(list(item["probabilities"]), ["negative", "positive"])
+            self.assertAlmostEqual(sum(item["probabilities"].values()), 1, places=5)
+            self.assertEqual(item["label"], max(item["probabilities"], key=item["probabilities"].get))
+            self.assertEqual((item["exit_layer"], item["layers"], item["checks"]), (30, 30, 0))
+        self.assertEqual(dense[1]["label"], "positive")
+        alone = self.succeed_json(*arguments, self.TEXTS[1])
+        self.assertAlmostEqual(alone[0]["probabilities"]["positive"], dense[1]["probabilities"]["positive"], places=3)
+        lines = self.succeed(*arguments, *self.TEXTS).out.splitlines()
+        self.assertEqual([line.split("\t")[0] for line in lines], [item["label"] for item in dense])
+        self.assertIn("30/30", lines[0])
+
+        # Spelling the answer's place out, real line breaks and a space at the end change nothing.
+        for template in [self.TEMPLATE + " {output}", self.TEMPLATE.replace(r"\n", "\n"), self.TEMPLATE + " "]:
+            self.assertEqual(self.succeed_json("classify", MODEL, "--template", template, "--labels", "negative,positive", *self.TEXTS), dense)
+
+        early = self.succeed_json(*arguments, "--policy", "fixed:12", *self.TEXTS)
+        self.assertEqual([item["exit_layer"] for item in early], [12] * 3)
+        oracle = self.succeed_json(*arguments, "--policy", "oracle", *self.TEXTS)
+        self.assertEqual([item["label"] for item in oracle], [item["label"] for item in dense])
+        self.assertTrue(all(1 <= item["exit_layer"] <= 30 and item["checks"] == 29 for item in oracle))
+
+    def test_trace(self):
+        arguments = ["trace", MODEL, "--prompt", "The capital of France is"]
+        dense = self.succeed_json(*arguments)
+        self.assertEqual([row["layer"] for row in dense["rows"]], list(range(1, 31)))
+        self.assertEqual((dense["dense"]["text"], dense["answer"], dense["exit_layer"], dense["lens"]),
+                         (" Paris", dense["dense"], 30, "logit"))
+        self.assertEqual([row["decision"] for row in dense["rows"]], ["not asked"] * 29 + ["end"])
+        for row in dense["rows"]:
+            self.assertEqual(list(row), ["layer", "token", "text", "gap", "top_prob", "agrees", "decision"])
+            self.assertTrue(0 <= row["gap"] <= row["top_prob"] <= 1, row)
+            self.assertEqual(row["agrees"], row["token"] == dense["dense"]["token"])
+
+        gaps = [row["gap"] for row in dense["rows"]]
+        threshold = sorted(gaps[9:25])[-2]  # passed by one of the layers 10 to 25
+        asked = self.succeed_json(*arguments, "--policy", f"gap:{threshold + 1e-4},layers=10-25")
+        exit_layer = max(range(10, 26), key=lambda layer: gaps[layer - 1])
+        self.assertEqual(asked["exit_layer"], exit_layer)
+        self.assertEqual([row["decision"] for row in asked["rows"]],
+                         ["not asked"] * 9 + ["continue"] * (exit_layer - 10) + ["exit"] + ["not run"] * (30 - exit_layer))
+        self.assertEqual(asked["answer"]["token"], asked["rows"][exit_layer - 1]["token"])
+        self.assertEqual([row["gap"] for row in asked["rows"]], gaps)
+
+        lines = self.succeed(*arguments, "--policy", "fixed:20").out.splitlines()
+        self.assertEqual(len(lines), 32)
+        self.assertIn("exit", lines[20])
+        self.assertIn("Paris", lines[30])
+
+    def test_policies_that_are_wrong(self):
+        for command in [["run", MODEL, "--prompt", "x"], ["trace", MODEL, "--prompt", "x"],
+                        ["classify", MODEL, "--template", "{input}", "--labels", "a,b", "text"]]:
+            self.refuse(2, *command, "--policy", "nonsense", says=["nonsense", *POLICY_FORMS])
+        run_one = ["run", MODEL, "--prompt", "x", "-n", "1", "--policy"]
+        for spec in ["", "gap", "gap:", "gap:x", "fixed:0", "fixed:31", "fixed:-1", "patience:0", "gap:0.5,colour=red", "gap:0.5,head=huge",
+                     "gap:0.5,layers=9-3", "fixed:best", "/no/such/policy.json"]:
+            with self.subTest(spec=spec):
+                self.refuse(2, *run_one, spec)
+        self.refuse(1, *run_one, "gap:0.5,lens=/no/such/lens", says="/no/such/lens")
+        self.refuse(1, *run_one, self.write("policy.json", "{}"), says="policy.json")
+        self.refuse(1, *run_one, self.write("cut.json", '{"format": "adai'), says="cut.json")
+        self.refuse(1, "trace", MODEL, "--prompt", "x", "--lens", self.write("lens.safetensors", b"\0" * 100), says="lens.safetensors")
+
+    def test_model_file_cut_off(self):
+        with open(MODEL, "rb") as file:
+            head = file.read(20_000_000)
+        path = self.write("cut.gguf", head)
+        for arguments in [["inspect", path], ["tokenize", path, "--text", "x"], ["run", path, "--prompt", "x"]]:
+            self.refuse(1, *arguments, says=["cut.gguf", "get_model.sh"])
+
+    def task(self):
+        words = ["river", "kettle", "honest", "window", "garden", "silver", "pencil", "summer", "market", "bridge", "forest", "hammer",
+                 "letter", "mirror", "orange", "planet"]
+        examples = [{"input": word, "output": word[0].upper() + word[1:]} for word in words]
+        return self.write("task.json", json.dumps({"name": "capitalize", "template": "{input} -> {output}\n", "shots": 4,
+                                                   "train": examples[:10], "test": examples[10:]}))
+
+    def test_evaluate(self):
+        rows = self.succeed_json("evaluate", MODEL, "--task", self.task(), "--policy", "dense", "--policy", "fixed:20", "--policy",
+                                 "oracle", "--limit", "3")
+        self.assertEqual([(row["task"], row["policy"]) for row in rows],
+                         [("capitalize", "dense"), ("capitalize", "fixed:20"), ("capitalize", "oracle")])
+        for row in rows:
+            for field in EVALUATION_FIELDS:
+                self.assertIn(field, row)
+            self.assertEqual(row["layers"], 30)
+            self.assertAlmostEqual(row["pruning_ratio"], 1 - row["mean_layers"] / 30, places=6)
+            self.assertEqual(row["accuracy_dense"], rows[0]["accuracy"])
+        self.assertEqual((rows[0]["agreement"], rows[0]["mean_layers"], rows[1]["mean_layers"], rows[2]["agreement"]), (1, 30, 20, 1))
+        out = self.succeed("evaluate", MODEL, "--task", self.task(), "--policy", "fixed:20", "--limit", "2").out
+        self.assertIn("capitalize", out)
+        self.refuse(1, "evaluate", MODEL, "--task", self.write("broken.json", "{"), says="broken.json")
+        self.refuse(2, "evaluate", MODEL, "--task", self.task(), "--policy", "nonsense", says=POLICY_FORMS)
+
+    def test_lens_train_and_use(self):
+        lens, policy = self.folder / "lens.safetensors", self.folder / "policy.json"
+        self.refuse(2, "lens", MODEL, "-o", lens, says="--file")
+        text = self.write("text", (FIXTURES / "smollm2_text.txt").read_text() + "\n" + (ROOT / "LICENSE").read_text())
+        self.succeed("lens", MODEL, "--file", text, "--layers", "20,24,28", "-o", lens)
+        traced = self.succeed_json("trace", MODEL, "--prompt", "The capital of France is", "--lens", lens)
+        self.assertEqual(([row["layer"] for row in traced["rows"]], traced["lens"]), ([20, 24, 28, 30], "linear"))
+        self.succeed("train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--agreement", "0.5", "-o", policy)
+        self.assertEqual(json.loads(policy.read_text())["kind"], "svm")
+        used = self.succeed_json("run", MODEL, "--prompt", "river -> River\nkettle ->", "-n", "6", "--policy", policy)
+        self.assertTrue(set(used["exit_layers"]) <= {20, 24, 28, 30}, used["exit_layers"])
+        lens.unlink()
+        self.refuse(1, "run", MODEL, "--prompt", "x", "--policy", policy, says="lens.safetensors")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PROGRAM, "tokenize", MODEL, "--text", "x"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"cannot write", done.stderr)
+
+    def test_progress_on_a_terminal(self):
+        try:
+            import pty
+            ours, theirs = pty.openpty()
+        except (ImportError, OSError) as error:
+            self.skipTest(f"no terminal to be had: {error}")
+        text = self.write("text", (ROOT / "LICENSE").read_bytes())
+        process = subprocess.Popen([PROGRAM, "perplexity", MODEL, "--file", text, "--chunk", "16", "--backend", "xtensor", "--json"],
+                                   stdout=subprocess.PIPE, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 65536):
+                shown += data
+        except OSError:
+            pass  # the other end is closed
+        out, _ = process.communicate(timeout=300)
+        os.close(ours)
+        self.assertEqual(process.returncode, 0)
+        json.loads(out)
+        self.assertRegex(shown.decode(), r"perplexity \[#*\.*\] +\d+%  \d+/\d+  [\d.]+/s  \d+:\d\d left")
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), shown[-80:])  # the line is taken away
+
+    def test_interrupt(self):
+        process = subprocess.Popen([PROGRAM, "run", MODEL, "--prompt", "Once upon a time", "-n", "4000"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        process.stdout.read(1)  # it is at work
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, err), (1, b"adainfer: cancelled\n"))
+        self.assertLess(time.monotonic() - start, 10)
+
+
+def main():
+    global PROGRAM, FIXTURES, MODEL
+    suite, PROGRAM, FIXTURES = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    if suite == "model":
+        MODEL = os.environ.get("ADAINFER_SMOLLM2") or str(ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf")
+        if not os.path.exists(MODEL):
+            print(f"skipped: no model at {MODEL}; set ADAINFER_SMOLLM2 or fetch one with examples/get_model.sh smollm2")
+            sys.exit(77)
+    cases = unittest.defaultTestLoader.loadTestsFromTestCase(Model if suite == "model" else Usage)
+    only = sys.argv[4:]  # names of single tests, for the one who repairs them
+    if only:
+        cases = unittest.TestSuite(case for case in cases if case.id().rsplit(".", 1)[-1] in only)
+    outcome = unittest.TextTestRunner(verbosity=2).run(cases)
+    sys.exit(0 if outcome.wasSuccessful() and outcome.testsRun > 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
