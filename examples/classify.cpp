@@ -1,5 +1,7 @@
 // Classify sentences: few-shot examples are read once, then each sentence runs only as deep as it has to.
 //     classify [MODEL.gguf]
+// Tasks and their prompts are in the part of the library that needs nlohmann/json: link adainfer::json, or define
+// ADAINFER_WITH_JSON before the include.
 #include <iostream>
 #include <string>
 #include <thread>

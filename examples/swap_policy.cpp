@@ -9,26 +9,24 @@
 #include "adainfer/adainfer.hpp"
 #include "example_model.hpp"
 
-/// Continues the prompt with whatever policy the model has. The session is the dense model's: the policies share the weights.
+/// Continues what the session has read by 16 tokens, with whatever policy the model has.
 template <class Model>
 void show(const std::string& name, const Model& model, const adainfer::Tokenizer& tokenizer, const adainfer::Session& prompt_read,
           adainfer::TokenId first) {
+    constexpr int count = 16;
     adainfer::Session session = prompt_read.clone();  // the prompt is not read again
-    adainfer::GenerateOptions options;
-    options.max_new_tokens = 16;
     std::string text(tokenizer.token_bytes(first));
     double layers = 0;
     const auto start = std::chrono::steady_clock::now();
     adainfer::TokenId token = first;
-    for (std::size_t i = 0; i < options.max_new_tokens; ++i) {
+    for (int i = 0; i < count; ++i) {
         const adainfer::Prediction next = model.decode(session, token);  // one token in, the next one out
         token = next.token;
-        layers += static_cast<double>(next.exit_layer);
+        layers += static_cast<double>(next.exit_layer) / count;
         text += tokenizer.token_bytes(token);
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    const auto count = static_cast<double>(options.max_new_tokens);
-    std::cout << name << ":\t" << layers / count << " layers a token, " << count / seconds.count() << " tokens/s:" << text << '\n';
+    std::cout << "--- " << name << ": " << layers << " layers a token, " << count / seconds.count() << " tokens/s\n" << text << '\n';
 }
 
 int main(int argc, char** argv) try {

@@ -2,6 +2,7 @@
 // this needs no files and takes a second; `adainfer lens` and `adainfer train` do the same with real models and tasks.
 #include <iostream>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "adainfer/adainfer.hpp"

@@ -351,11 +351,11 @@ class Model(CliTest):
             self.refuse(1, *arguments, says=["cut.gguf", "get_model.sh"])
 
     def task(self):
-        words = ["river", "kettle", "honest", "window", "garden", "silver", "pencil", "summer", "market", "bridge", "forest", "hammer",
-                 "letter", "mirror", "orange", "planet"]
+        words = ("river kettle honest window garden silver pencil summer market bridge forest hammer letter mirror orange planet "
+                 "rabbit saddle ticket valley winter yellow basket candle").split()
         examples = [{"input": word, "output": word[0].upper() + word[1:]} for word in words]
         return self.write("task.json", json.dumps({"name": "capitalize", "template": "{input} -> {output}\n", "shots": 4,
-                                                   "train": examples[:10], "test": examples[10:]}))
+                                                   "train": examples[:18], "test": examples[18:]}))
 
     def test_evaluate(self):
         rows = self.succeed_json("evaluate", MODEL, "--task", self.task(), "--policy", "dense", "--policy", "fixed:20", "--policy",

@@ -245,7 +245,7 @@ TEST_CASE("NaN is an error that names layer and position") {
         Session session = model.new_session();
         model.prefill(session, {{1, 2}});
         const std::string message = tiny::message_of([&] { model.prefill(session, {{3, 4, 17, 5}}); });
-        CHECK(tiny::contains(message, "after layer 1 at position 4"));
+        CHECK(tiny::contains(message, "layer 1 at position 4"));
         CHECK(session.length() == 2);
     }
     SUBCASE("in the head") {

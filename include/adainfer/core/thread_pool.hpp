@@ -20,20 +20,21 @@ namespace adainfer::inline v0 {
 /// Idle workers spin for some microseconds, because the next loop of a forward pass is near, then sleep.
 class ThreadPool {
   public:
+    /// Throws std::system_error where the system has no more threads, and std::bad_alloc; then none is left running.
     explicit ThreadPool(std::size_t threads) : threads_((std::max)(threads, std::size_t{1})) {
         workers_.reserve(threads_ - 1);
-        for (std::size_t i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+        try {
+            for (std::size_t i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+        } catch (...) {
+            stop();
+            throw;
+        }
     }
 
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    ~ThreadPool() {
-        stopping_.store(true, std::memory_order_relaxed);
-        generation_.fetch_add(1, std::memory_order_release);
-        generation_.notify_all();
-        for (auto& worker : workers_) worker.join();
-    }
+    ~ThreadPool() { stop(); }
 
     [[nodiscard]] std::size_t threads() const noexcept { return threads_; }
 
@@ -73,6 +74,13 @@ class ThreadPool {
     };
 
     static constexpr std::size_t spin_limit = 20'000;
+
+    void stop() noexcept {
+        stopping_.store(true, std::memory_order_relaxed);
+        generation_.fetch_add(1, std::memory_order_release);
+        generation_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
 
     void run_range(std::size_t index) noexcept {
         const std::size_t blocks = (job_.n + job_.grain - 1) / job_.grain;

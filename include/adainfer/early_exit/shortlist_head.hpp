@@ -6,7 +6,9 @@
 #include <span>
 #include <string_view>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
+#include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/readout.hpp"
 #include "adainfer/model/session.hpp"
 
@@ -24,6 +26,7 @@ class ShortlistHead {
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
+    /// As the other heads; throws NotFinite where the logits that the shortlist is made of are not finite.
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
                                  Workspace& work) const {
@@ -31,6 +34,8 @@ class ShortlistHead {
         if (!work.shortlist.empty()) return CandidateHead{}.run(decoder, state, work.shortlist, work);
         FullHead{}.run(decoder, state, candidates, work);
         const std::span<const float> logits = work.logits.row(0);
+        // NaN has no place in an order, so it must not reach the selection below.
+        if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
         work.shortlist.resize(logits.size());
         std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
         const std::size_t kept = (std::min)(size_, logits.size());

@@ -34,11 +34,15 @@ class TensorReader {
 
     [[nodiscard]] bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 
-    /// A matrix [rows, cols]. Throws CorruptFile where it is missing or of another shape.
+    /// A matrix [rows, cols]. Throws CorruptFile (missing), ShapeMismatch, Unsupported (storage type).
     [[nodiscard]] WeightView matrix(const std::string& name, std::size_t rows, std::size_t cols) {
         const GgufTensor& tensor = file_.tensor(name);
         const WeightView weight = file_.weight(tensor);
-        if (tensor.dims.size() > 2 || weight.rows != rows || weight.cols != cols) {
+        if (tensor.dims.size() > 2) {
+            fail(ErrorCode::ShapeMismatch, "'", file_.name(), "': tensor '", name, "' has ", tensor.dims.size(),
+                 " dimensions, expected [", rows, ", ", cols, "]");
+        }
+        if (weight.rows != rows || weight.cols != cols) {
             fail(ErrorCode::ShapeMismatch, "'", file_.name(), "': tensor '", name, "' is [", weight.rows, ", ", weight.cols,
                  "], expected [", rows, ", ", cols, "]");
         }
@@ -46,7 +50,7 @@ class TensorReader {
         return weight;
     }
 
-    /// A vector [size] as floats. Throws CorruptFile (missing, shape) or NotFinite.
+    /// A vector [size] as floats. Throws as matrix() does, and NotFinite.
     [[nodiscard]] std::vector<float> vector(const std::string& name, std::size_t size) {
         const WeightView weight = matrix(name, 1, size);
         std::vector<float> values(size);
@@ -115,13 +119,16 @@ inline ModelConfig read_config(const GgufFile& file) {
     config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
 
     config.rope.dims = number_or("rope.dimension_count", config.head_dim);
+    if (config.rope.dims == 0) {  // a model without rotary positions is something else than a llama
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("rope.dimension_count"), " is 0");
+    }
     config.rope.base = file.find_float(key("rope.freq_base")).value_or(10000.0);
     config.rope.interleaved = true;
     const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
     if (scaling == "linear") {
         config.rope.linear_factor = file.get_float(key("rope.scaling.factor"));
     } else if (scaling != "none") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling, "'; supported: none, linear, llama3");
+        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling, "'; supported: none, linear, and Llama 3's by its tensor rope_freqs.weight");
     }
     return config;
 }

@@ -26,7 +26,12 @@ namespace adainfer::inline v0 {
     data.tokens = file.get_string_array(key("tokens"));
     data.merges = file.find_string_array(key("merges")).value_or(std::vector<std::string>{});
     if (const auto types = file.find_int_array(key("token_type"))) {
-        for (const std::int64_t type : *types) data.token_types.push_back(static_cast<std::int32_t>(type));
+        for (const std::int64_t type : *types) {
+            if (type < 0 || type > static_cast<std::int64_t>(TokenType::Byte)) {
+                fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("token_type"), " of token ", data.token_types.size(), " is ", type);
+            }
+            data.token_types.push_back(static_cast<std::int32_t>(type));
+        }
     }
     const auto id = [&](std::string_view name) -> std::optional<TokenId> {
         const auto value = file.find_uint(key(name));
@@ -48,6 +53,14 @@ namespace adainfer::inline v0 {
 }
 
 /// The tokenizer of a GGUF file. Throws CorruptFile (none there, or inconsistent) and Unsupported.
-[[nodiscard]] inline Tokenizer load_tokenizer(const GgufFile& file) { return Tokenizer(read_tokenizer_data(file)); }
+[[nodiscard]] inline Tokenizer load_tokenizer(const GgufFile& file) {
+    TokenizerData data = read_tokenizer_data(file);
+    try {
+        return Tokenizer(std::move(data));
+    } catch (const Error& error) {  // it knows the vocabulary, not the file
+        const std::size_t prefix = to_string(error.code()).size() + 2;
+        fail(error.code(), "'", file.name(), "': ", std::string_view(error.what()).substr(prefix));
+    }
+}
 
 }  // namespace adainfer::inline v0

@@ -18,7 +18,6 @@
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
 
-
 namespace adainfer::inline v0 {
 
 /// Reporting and cancelling while a model is built.
@@ -79,7 +78,7 @@ class Decoder {
         }
     }
 
-    /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer.
+    /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer. Throws NotFinite likewise.
     void write_kv(Session& session, std::size_t layer) const {
         layers_[layer].write_kv(backend_, config(), layer, session.work, session.cache);
     }

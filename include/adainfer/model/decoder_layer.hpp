@@ -6,6 +6,8 @@
 
 #include "adainfer/backend/concept.hpp"
 #include "adainfer/backend/ops.hpp"
+#include "adainfer/core/error.hpp"
+#include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/config.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
@@ -39,7 +41,8 @@ class DecoderLayer {
           output_(backend, weights.attention_output), gate_(backend, weights.gate), up_(backend, weights.up),
           down_(backend, weights.down) {}
 
-    /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache.
+    /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache. Throws NotFinite
+    /// as write_kv() does.
     void run(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         const std::size_t tokens = work.hidden.view().rows();
         write_kv(backend, config, layer, work, cache);
@@ -68,6 +71,8 @@ class DecoderLayer {
     }
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
+    /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
+    /// would turn up at earlier positions, and in a session it would spoil every token to come.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         const MatrixView<float> hidden = work.hidden.view();
         const MatrixView<float> normed = work.normed.resize(hidden.rows(), config.hidden);
@@ -78,6 +83,10 @@ class DecoderLayer {
         v_.apply(backend, normed, v);
         rotate(backend, config, k, work);
         for (std::size_t t = 0; t < hidden.rows(); ++t) {
+            if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
+                fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
+                     " hold NaN or infinity");
+            }
             cache.store(cache.keys(layer), cache.length() + t, k.row(t));
             cache.store(cache.values(layer), cache.length() + t, v.row(t));
         }

@@ -89,22 +89,26 @@ class Observer {
 
     /// The candidate (or token) with the largest logit. Throws NotFinite.
     [[nodiscard]] TokenId best() const {
-        if (!candidates_.empty() && columns_.empty()) {
-            const std::span<const float> row = logits();
-            for (const TokenId token : candidates_) {
-                if (!std::isfinite(row[static_cast<std::size_t>(token)])) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
-            }
-            return *std::max_element(candidates_.begin(), candidates_.end(), [&](TokenId a, TokenId b) {
-                return row[static_cast<std::size_t>(a)] < row[static_cast<std::size_t>(b)];
-            });
-        }
-        return token_of(top_two(logits()).top);
+        return answers_among_candidates() ? best_candidate() : token_of(top_two(logits()).top);
     }
 
   private:
     [[nodiscard]] std::span<const float> last_hidden() const noexcept {
         const MatrixView<float> hidden = session_.work.hidden.view();
         return hidden.row(hidden.rows() - 1);
+    }
+
+    /// The call named candidates, but the logits are of the whole vocabulary.
+    [[nodiscard]] bool answers_among_candidates() const noexcept { return !candidates_.empty() && columns_.empty(); }
+
+    [[nodiscard]] TokenId best_candidate() const {
+        const std::span<const float> row = logits();
+        for (const TokenId token : candidates_) {
+            if (!std::isfinite(row[static_cast<std::size_t>(token)])) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+        }
+        return *std::max_element(candidates_.begin(), candidates_.end(), [&](TokenId a, TokenId b) {
+            return row[static_cast<std::size_t>(a)] < row[static_cast<std::size_t>(b)];
+        });
     }
 
     [[nodiscard]] TokenId token_of(std::size_t column) const noexcept {
@@ -133,7 +137,7 @@ class Observer {
         if (top_read_ && (entropy_read_ || !with_entropy)) return;
         if (!top_read_) reading_.previous_token = reading_.token;
         reading_.top = top_two(logits(), with_entropy);
-        reading_.token = token_of(reading_.top.top);
+        reading_.token = answers_among_candidates() ? best_candidate() : token_of(reading_.top.top);
         top_read_ = true;
         entropy_read_ = with_entropy;
     }

@@ -20,7 +20,7 @@ struct Reading {
     std::span<const float> lens;             ///< [hidden] as the lens reads it
     std::span<const float> previous_lens;    ///< the same at the check before; empty at the first
     TopTwo top;                              ///< of the logits
-    TokenId token = no_token;                ///< the token of the largest logit
+    TokenId token = no_token;                ///< the answer of an exit here: the largest logit, among the call's candidates if any
     TokenId previous_token = no_token;       ///< the same at the check before; no_token at the first
 };
 
