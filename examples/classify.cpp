@@ -39,8 +39,8 @@ int main(int argc, char** argv) try {
     model.prefill(session, prompts.prefix);  // what all prompts begin with: once
     for (std::size_t i = 0; i < sentences.size(); ++i) {
         const adainfer::Classification answer = adainfer::classify(model, session, prompts.rests[i], labels);
-        std::cout << labels.name(answer.label) << "  (P = " << answer.probabilities[answer.label] << ", layer " << answer.exit_layer
-                  << " of " << answer.layers << ")  " << sentences[i] << '\n';
+        std::cout << labels.name(answer.label) << "  (P = " << answer.probabilities[answer.label] << ", layer "
+                  << answer.exit_layer << " of " << answer.layers << ")  " << sentences[i] << '\n';
     }
 } catch (const adainfer::Error& error) {
     std::cerr << error.what() << '\n';

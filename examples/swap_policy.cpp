@@ -26,7 +26,8 @@ void show(const std::string& name, const Model& model, const adainfer::Tokenizer
         text += tokenizer.token_bytes(token);
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    std::cout << "--- " << name << ": " << layers << " layers a token, " << count / seconds.count() << " tokens/s\n" << text << '\n';
+    std::cout << "--- " << name << ": " << layers << " layers a token, " << count / seconds.count() << " tokens/s\n"
+              << text << '\n';
 }
 
 int main(int argc, char** argv) try {
@@ -47,7 +48,8 @@ int main(int argc, char** argv) try {
     show("gap", dense.with_policy(Scheduled(late, adainfer::GapThreshold<>(0.9F))), tokenizer, session, first);
     show("patience", dense.with_policy(Scheduled(late, adainfer::Patience(2))), tokenizer, session, first);
     // The same rule through a cheaper head: 256 tokens that were likely at the first check, in place of all 49,152.
-    const adainfer::GapThreshold<adainfer::LogitLens, adainfer::ShortlistHead> shortlisted(0.9F, {}, adainfer::ShortlistHead(256));
+    using ShortlistedGap = adainfer::GapThreshold<adainfer::LogitLens, adainfer::ShortlistHead>;
+    const ShortlistedGap shortlisted(0.9F, {}, adainfer::ShortlistHead(256));
     show("shortlist", dense.with_policy(Scheduled(late, shortlisted)), tokenizer, session, first);
 } catch (const adainfer::Error& error) {
     std::cerr << error.what() << '\n';

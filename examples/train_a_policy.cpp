@@ -17,8 +17,8 @@ Tokens random_tokens(std::size_t n, std::mt19937& random) {
 }
 
 int main() {
-    const adainfer::Model dense(adainfer::make_random_model({.layers = 12, .hidden = 64, .head_dim = 16, .vocabulary = 96, .context = 256}),
-                                adainfer::NeverExit{}, adainfer::EigenBackend());
+    const adainfer::RandomModelOptions shape{.layers = 12, .hidden = 64, .head_dim = 16, .vocabulary = 96, .context = 256};
+    const adainfer::Model dense(adainfer::make_random_model(shape), adainfer::NeverExit{}, adainfer::EigenBackend());
     std::mt19937 random(1);
 
     // 1. A lens: one linear map a layer from the hidden state to what the last layer makes of it.
@@ -31,8 +31,9 @@ int main() {
     adainfer::Session session = dense.new_session();
     std::vector<adainfer::Trace> traces;
     for (int i = 0; i < 600; ++i) {
-        traces.push_back(adainfer::collect_trace<adainfer::PaperFeatures>(dense, session, random_tokens(8, random), {}, std::nullopt, checks,
-                                                                          lens, adainfer::FullHead{}));
+        const Tokens prompt = random_tokens(8, random);
+        traces.push_back(adainfer::collect_trace<adainfer::PaperFeatures>(dense, session, prompt, {}, std::nullopt, checks, lens,
+                                                                          adainfer::FullHead{}));
     }
     const adainfer::Split split = adainfer::split_by_prompt(traces, 0.5);
     const auto train = adainfer::select_prompts(traces, split.train), held_out = adainfer::select_prompts(traces, split.held_out);

@@ -58,7 +58,9 @@ adainfer::Task make_task(const Options& options) {
         while (task.template_text.ends_with(' ')) task.template_text.pop_back();
         task.template_text += task.template_text.ends_with('\n') ? "{output}" : " {output}";
     }
-    for (const std::string& text : options.texts) task.test.push_back({text, task.labels.front()});  // the answer is not looked at
+    for (const std::string& text : options.texts) {
+        task.test.push_back({text, task.labels.front()});  // a task file has answers; this one is not looked at
+    }
     try {
         adainfer::validate(task);
     } catch (const adainfer::Error& error) {
@@ -134,7 +136,8 @@ void add_classify(CLI::App& app, const Context& context) {
         ->required()->type_name("T");
     command->add_option("--labels", options->labels, "the labels, e.g. negative,positive")->required()->type_name("A,B");
     add_policy_option(*command, options->policy);
-    command->add_option("--task", options->task, "use the threshold that a policy file has for the task of this name")->type_name("NAME");
+    command->add_option("--task", options->task, "use the threshold that a policy file has for the task of this name")
+        ->type_name("NAME");
     command->add_flag("--json", options->json,
                       "print a JSON array with an object a text: text, label, probabilities, exit_layer, layers, checks");
     command->add_option("TEXT", options->texts, "the texts")->required()->type_name("TEXT");

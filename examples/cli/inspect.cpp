@@ -48,7 +48,8 @@ Facts find_facts(const adainfer::GgufFile& file, const adainfer::ModelWeights& w
     facts.file_bytes = std::filesystem::file_size(path, ignored);
     // Of a prompt run 256 tokens at a time: see Workspace.
     constexpr std::size_t tokens = 256;
-    const std::size_t row = 3 * config.hidden + 2 * config.q_size() + 2 * config.kv_size() + 2 * config.feed_forward + config.rope.dims;
+    const std::size_t row =
+        3 * config.hidden + 2 * config.q_size() + 2 * config.kv_size() + 2 * config.feed_forward + config.rope.dims;
     facts.scratch_bytes = (tokens * row + 3 * config.hidden + config.vocabulary) * sizeof(float);
     facts.kv_bytes_per_token = 2 * config.layers * config.kv_size() * sizeof(float);
 
@@ -101,7 +102,10 @@ Json to_json(const adainfer::GgufFile& file, const adainfer::ModelWeights& weigh
     if (options.tensors) {
         Json list = Json::array();
         for (const adainfer::GgufTensor& tensor : file.tensors()) {
-            list.push_back({{"name", tensor.name}, {"type", std::string(tensor.type_name)}, {"shape", shape(tensor)}, {"bytes", tensor.bytes}});
+            list.push_back({{"name", tensor.name},
+                            {"type", std::string(tensor.type_name)},
+                            {"shape", shape(tensor)},
+                            {"bytes", tensor.bytes}});
         }
         json["tensors"]["list"] = std::move(list);
     }
@@ -113,20 +117,22 @@ void print_text(const Json& json, const Facts& facts) {
         std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value << '\n';
     };
     const auto number = [&](const char* key) { return json[key].dump(); };
+    const auto text = [](const Json& value) { return value.get<std::string>(); };
     const auto bytes = [](const Json& value) { return as_bytes(value.get<double>()); };
     const Json &tokenizer = json["tokenizer"], &tensors = json["tensors"], &memory = json["memory"];
 
-    line("architecture", json["architecture"].get<std::string>() + " (" + json["name"].get<std::string>() + ")");
-    line("identity", json["identity"].get<std::string>());
+    line("architecture", text(json["architecture"]) + " (" + text(json["name"]) + ")");
+    line("identity", text(json["identity"]));
     line("layers", number("layers"));
     line("hidden", number("hidden") + ", feed-forward " + number("feed_forward"));
-    line("heads", number("heads") + " for queries, " + number("kv_heads") + " for keys and values, " + number("head_dim") + " wide");
-    line("vocabulary", number("vocabulary") + (json["tied"].get<bool>() ? ", the head is the token embedding" : ", the head has weights of its own"));
+    line("heads", number("heads") + " query, " + number("kv_heads") + " key and value heads, " + number("head_dim") + " wide");
+    const bool tied = json["tied"].get<bool>();
+    line("vocabulary", number("vocabulary") + (tied ? ", the head is the token embedding" : ", the head has weights of its own"));
     line("context", number("context"));
     if (tokenizer.is_null()) {
         line("tokenizer", "none in the file");
     } else {
-        line("tokenizer", tokenizer["model"].get<std::string>() + ", pre-tokenizer " + quote(tokenizer["pre"].get<std::string>()) + ", " +
+        line("tokenizer", text(tokenizer["model"]) + ", pre-tokenizer " + quote(text(tokenizer["pre"])) + ", " +
                               tokenizer["merges"].dump() + " merges, " +
                               (tokenizer["chat_template"].get<bool>() ? "with" : "without") + " a chat template");
     }
@@ -135,17 +141,19 @@ void print_text(const Json& json, const Facts& facts) {
         types += (types.empty() ? "" : ", ") + count["count"].dump() + " " + type + " (" + bytes(count["bytes"]) + ")";
     }
     line("tensors", tensors["count"].dump() + ": " + types);
-    line("memory", "file " + bytes(memory["file_bytes"]) + ", about " + bytes(memory["resident_bytes"]) + " resident when it runs");
-    line("KV cache", bytes(memory["kv_bytes_per_token"]) + " a token, " + bytes(memory["kv_bytes_at_context"]) + " for the whole context");
-    line("head/layer", fixed(facts.ratio, 2) + ": the head has " + as_bytes(static_cast<double>(facts.head_bytes)) + " of weights, a layer " +
-                           as_bytes(facts.layer_bytes));
+    line("memory", "file " + bytes(memory["file_bytes"]) + ", about " + bytes(memory["resident_bytes"]) + " loaded");
+    line("KV cache", bytes(memory["kv_bytes_per_token"]) + " a token, " +
+                         bytes(memory["kv_bytes_at_context"]) + " at full context");
+    line("head/layer", fixed(facts.ratio, 2) + ": the head has " + as_bytes(static_cast<double>(facts.head_bytes)) +
+                           " of weights, a layer " + as_bytes(facts.layer_bytes));
     line("break-even", "layer " + fixed(facts.break_even, 1));
-    std::cout << "With the whole head read after every layer, generation is faster than the dense model only where it exits before layer "
-              << fixed(facts.break_even, 1) << " = (L + r) / (1 + r), L = " << json["layers"] << " layers, r = " << fixed(facts.ratio, 2)
-              << ";\ncheck fewer layers, or fewer tokens (head=candidates, head=shortlist), to move it.\n";
+    std::cout << "With the whole head read after every layer, generation beats the dense model only where it exits before\n"
+              << "layer " << fixed(facts.break_even, 1) << " = (L + r) / (1 + r), with L = " << json["layers"]
+              << " layers and r = " << fixed(facts.ratio, 2)
+              << " = head/layer; checking fewer layers, or fewer tokens\n(head=candidates, head=shortlist), moves it up.\n";
     if (!tensors.contains("list")) return;
     for (const Json& tensor : tensors["list"]) {
-        std::cout << tensor["name"].get<std::string>() << '\t' << tensor["type"].get<std::string>() << '\t' << tensor["shape"].dump() << '\t'
+        std::cout << text(tensor["name"]) << '\t' << text(tensor["type"]) << '\t' << tensor["shape"].dump() << '\t'
                   << tensor["bytes"] << '\n';
     }
 }
@@ -166,7 +174,7 @@ void inspect(const Options& options, const Context& context) {
 }  // namespace
 
 void add_inspect(CLI::App& app, const Context& context) {
-    auto* command = app.add_subcommand("inspect", "Say what a model file holds, what memory it takes and where early exit can pay");
+    auto* command = app.add_subcommand("inspect", "What a model file holds, what memory it takes and where early exit can pay");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
     command->add_flag("--tensors", options->tensors, "list every tensor: name, type, shape, bytes");

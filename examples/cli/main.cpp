@@ -57,8 +57,8 @@ int report(int code, const std::string& message, const std::string& advice = {})
 
 int run(int argc, char** argv) {
     CLI::App app("Early-exit inference of language models on the CPU", "adainfer");
-    app.set_version_flag("--version", std::to_string(ADAINFER_VERSION_MAJOR) + "." + std::to_string(ADAINFER_VERSION_MINOR) + "." +
-                                          std::to_string(ADAINFER_VERSION_PATCH));
+    const auto [major, minor, patch] = adainfer::version;
+    app.set_version_flag("--version", std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch));
     app.require_subcommand(1);
     app.footer("Results go to standard output, everything else to standard error. Exit codes: 0, 1 (failed), 2 (usage).");
 

@@ -30,12 +30,15 @@ struct Report {
 template <class Model>
 Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
     const std::size_t longest = model.config().context;
-    if (options.chunk > longest) throw UsageError("--chunk " + std::to_string(options.chunk) + " exceeds the model's context of " +
-                                                  std::to_string(longest));
+    if (options.chunk > longest) {
+        throw UsageError("--chunk " + std::to_string(options.chunk) + " exceeds the model's context of " +
+                         std::to_string(longest));
+    }
     const std::vector<adainfer::TokenId> ids =
         tokenizer.encode(read_text(options.file), {.parse_special = false, .add_bos = tokenizer.adds_bos()});
     if (ids.size() < 2) {
-        adainfer::fail(adainfer::ErrorCode::InvalidArgument, "'", options.file, "' is too short: ", ids.size(), " tokens, 2 are needed");
+        adainfer::fail(adainfer::ErrorCode::InvalidArgument, "'", options.file, "' is too short: ", ids.size(),
+                       " tokens, 2 are needed");
     }
     Report report;
     report.chunk = options.chunk == 0 ? longest : options.chunk;
@@ -44,7 +47,9 @@ Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const O
     const Stopwatch watch;
     for (std::size_t done = 0; done + 1 < ids.size(); done += report.chunk) {
         const std::span<const adainfer::TokenId> part = std::span(ids).subspan(done, (std::min)(report.chunk, ids.size() - done));
-        const auto progress = [&](const adainfer::ProgressEvent& event) { bar.update("perplexity", done + event.done, ids.size()); };
+        const auto progress = [&](const adainfer::ProgressEvent& event) {
+            bar.update("perplexity", done + event.done, ids.size());
+        };
         const adainfer::Score score = adainfer::log_likelihood(model, session, part, {context.stop, progress});
         report.nats -= score.log_probability;
         report.tokens += score.token_log_probabilities.size();

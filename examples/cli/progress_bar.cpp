@@ -57,7 +57,7 @@ void ProgressBar::update(std::string_view stage, std::size_t done, std::size_t t
     if (total != 0) {
         constexpr std::size_t width = 24;
         const std::size_t filled = width * (std::min)(done, total) / total;
-        line += "[" + std::string(filled, '#') + std::string(width - filled, '.') + "]";
+        line.append("[").append(filled, '#').append(width - filled, '.').append("]");
         std::snprintf(text, sizeof text, " %3zu%%  %zu/%zu", 100 * (std::min)(done, total) / total, done, total);
     } else {
         std::snprintf(text, sizeof text, "%zu", done);

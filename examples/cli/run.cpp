@@ -40,7 +40,8 @@ struct Report {
 };
 
 template <class Model>
-void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context, Report& report) {
+void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context,
+              Report& report) {
     const std::vector<adainfer::TokenId> prompt = encode_prompt(tokenizer, options.prompt, options.chat, options.system);
     const std::size_t context_length = model.config().context;
     // The last token is not put into the session; a prompt that does not fit is refused by generate().
@@ -132,10 +133,12 @@ void add_run(CLI::App& app, const Context& context) {
         ->check(CLI::Range(1e-6, 1.0))->type_name("P")->capture_default_str();
     command->add_option("--min-p", options->sampling.min_p, "draw from tokens at least so likely, relative to the likeliest")
         ->check(CLI::Range(0.0, 1.0))->type_name("P")->capture_default_str();
-    command->add_option("--seed", options->seed, "of the random numbers")->check(CLI::NonNegativeNumber)->type_name("S")->capture_default_str();
+    command->add_option("--seed", options->seed, "of the random numbers")
+        ->check(CLI::NonNegativeNumber)->type_name("S")->capture_default_str();
     command->add_flag("--json", options->json,
                       "print JSON when done: ids, text, exit_layers (one a token), layers, mean_layers, policy, prompt_tokens, "
-                      "prompt_seconds (until the first token), seconds (of all), tokens_per_second (after the first), finish_reason");
+                      "prompt_seconds (until the first token), seconds (of all), tokens_per_second (after the first token), "
+                      "finish_reason");
     command->callback([options, &context] { run(*options, context); });
 }
 

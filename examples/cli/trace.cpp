@@ -121,19 +121,21 @@ std::string decision_after(const Report& report, std::size_t layer) {
 void print_text(const Report& report, const Options& options) {
     std::size_t width = 9;
     for (const auto& [token, name] : report.names) width = (std::max)(width, quote(name).size());
-    const auto padded = [](std::string text, std::size_t to) { return text += std::string(text.size() < to ? to - text.size() : 0, ' '); };
-    std::cout << "layer  " << padded("top token", width) << "    gap   top prob  decision\n";
+    const auto blanks = [](std::size_t size, std::size_t to) { return std::string(size < to ? to - size : 0, ' '); };
+    std::cout << "layer  top token" << blanks(9, width) << "    gap   top prob  decision\n";
     const Row& last = report.rows.back();
     for (const Row& row : report.rows) {
-        const std::string layer = std::to_string(row.layer);
+        const std::string layer = std::to_string(row.layer), token = quote(report.names.at(row.token));
         const std::string decision = decision_after(report, row.layer);
-        std::cout << std::string(layer.size() < 5 ? 5 - layer.size() : 0, ' ') << layer << "  " << padded(quote(report.names.at(row.token)), width)
-                  << "  " << fixed(static_cast<double>(row.gap), 4) << "  " << fixed(static_cast<double>(row.top_probability), 4) << "    "
-                  << (decision == "exit" ? "exit  <--" : decision) << (row.layer < report.layers && row.token == last.token ? "  =" : "") << '\n';
+        std::cout << blanks(layer.size(), 5) << layer << "  " << token << blanks(token.size(), width) << "  "
+                  << fixed(static_cast<double>(row.gap), 4) << "  "
+                  << fixed(static_cast<double>(row.top_probability), 4) << "    "
+                  << (decision == "exit" ? "exit  <--" : decision)
+                  << (row.layer < report.layers && row.token == last.token ? "  =" : "") << '\n';
     }
-    std::cout << "lens " << report.lens << ", policy " << options.policy << ": " << quote(report.names.at(report.answer)) << " after "
-              << report.exit_layer << " of " << report.layers << " layers; the dense model says " << quote(report.names.at(last.token))
-              << " (layers marked = say so too)\n";
+    std::cout << "lens " << report.lens << ", policy " << options.policy << ": " << quote(report.names.at(report.answer))
+              << " after " << report.exit_layer << " of " << report.layers << " layers; the dense model says "
+              << quote(report.names.at(last.token)) << " (layers marked = say so too)\n";
 }
 
 void print_json(const Report& report, const Options& options) {
@@ -161,16 +163,17 @@ void print_json(const Report& report, const Options& options) {
 }  // namespace
 
 void add_trace(CLI::App& app, const Context& context) {
-    auto* command = app.add_subcommand("trace", "Show layer by layer what the model would say after a prompt, and what the policy decides");
+    auto* command = app.add_subcommand("trace", "What the model would say after each layer, and what the policy decides there");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
     command->add_option("--prompt", options->prompt, "what the model reads")->required()->type_name("S");
     command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn");
     add_policy_option(*command, options->policy);
-    command->add_option("--lens", options->lens, "read the layers through this linear lens (default: the policy's lens)")->type_name("LENS");
+    command->add_option("--lens", options->lens, "read the layers through this linear lens (default: the policy's lens)")
+        ->type_name("LENS");
     command->add_flag("--json", options->json,
-                      "print JSON: lens, policy, layers, exit_layer, answer, dense, and rows of layer, token, text, gap, top_prob, "
-                      "agrees, decision");
+                      "print JSON: lens, policy, layers, exit_layer, answer, dense, and rows of layer, token, text, gap, "
+                      "top_prob, agrees, decision");
     command->callback([options, &context] {
         Report report;
         with_model(options->model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {

@@ -52,7 +52,9 @@ template <class Number>
 [[nodiscard]] Number number(std::string_view spec, std::string_view text) {
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) wrong(spec, "'" + std::string(text) + "' is not a number that fits here");
+    if (error != std::errc() || end != text.data() + text.size()) {
+        wrong(spec, std::string("'").append(text).append("' is not a number that fits here"));
+    }
     return value;
 }
 
@@ -72,7 +74,9 @@ template <class Number>
         const std::size_t equals = item.find('=');
         const std::string_view key = item.substr(0, equals);
         std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
-        if (field == nullptr || equals == std::string_view::npos) wrong(spec, "unknown option '" + std::string(item) + "'");
+        if (field == nullptr || equals == std::string_view::npos) {
+            wrong(spec, std::string("unknown option '").append(item).append("'"));
+        }
         *field = item.substr(equals + 1);
     }
     return parts;
@@ -186,8 +190,12 @@ template <class Classifier, class Features>
     if (parts.kind == "fixed" && parts.value == "best") return {name, {}, true, fixed, lens};
     if (parts.kind == "fixed") {
         const std::size_t layer = count();
-        if (layer > weights.config.layers) s::wrong(spec, "the model has " + std::to_string(weights.config.layers) + " layers");
-        if (layer < weights.config.layers && !lens.reads(layer)) s::wrong(spec, "the lens has no map for layer " + std::to_string(layer));
+        if (layer > weights.config.layers) {
+            s::wrong(spec, std::string("the model has ").append(std::to_string(weights.config.layers)).append(" layers"));
+        }
+        if (layer < weights.config.layers && !lens.reads(layer)) {
+            s::wrong(spec, std::string("the lens has no map for layer ").append(std::to_string(layer)));
+        }
         NamedPolicy result{name, [=](const std::string&) { return fixed(layer); }};
         result.lens = lens;
         return result;

@@ -38,7 +38,7 @@ struct TrainPolicyOptions {
     CalibrateOptions calibration{};
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.1;    ///< per task: checks begin at the first layer that gives this share of the answers
+    double first_layer_share = 0.4;    ///< per task: checks begin at the first layer that gives this share of the answers
     std::uint64_t seed = 0;
     RunOptions run{};
 };

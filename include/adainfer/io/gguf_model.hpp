@@ -85,7 +85,8 @@ inline ModelConfig read_config(const GgufFile& file) {
     ModelConfig config;
     config.architecture = file.get_string("general.architecture");
     if (config.architecture != "llama") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", config.architecture, "'; supported: ", supported_architectures);
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", config.architecture, "'; supported: ",
+             supported_architectures);
     }
     config.name = file.find_string("general.name").value_or(config.architecture);
     const auto key = [&](std::string_view name) { return config.architecture + "." + std::string(name); };
@@ -119,7 +120,7 @@ inline ModelConfig read_config(const GgufFile& file) {
     config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
 
     config.rope.dims = number_or("rope.dimension_count", config.head_dim);
-    if (config.rope.dims == 0) {  // a model without rotary positions is something else than a llama
+    if (config.rope.dims == 0 && config.head_dim != 0) {  // a model without rotary positions is something else than a llama
         fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("rope.dimension_count"), " is 0");
     }
     config.rope.base = file.find_float(key("rope.freq_base")).value_or(10000.0);
@@ -128,7 +129,8 @@ inline ModelConfig read_config(const GgufFile& file) {
     if (scaling == "linear") {
         config.rope.linear_factor = file.get_float(key("rope.scaling.factor"));
     } else if (scaling != "none") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling, "'; supported: none, linear, and Llama 3's by its tensor rope_freqs.weight");
+        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling,
+             "'; supported: none, linear, and Llama 3's by its tensor rope_freqs.weight");
     }
     return config;
 }
@@ -160,7 +162,7 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
     model.token_embedding = tensors.matrix("token_embd.weight", config.vocabulary, config.hidden);
     for (std::size_t i = 0; i < config.layers; ++i) {
         if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", file.name(), "' was cancelled");
-        const std::string prefix = "blk." + std::to_string(i) + ".";
+        const std::string prefix = std::string("blk.").append(std::to_string(i)).append(".");
         LayerWeights layer;
         layer.attention_norm = tensors.vector(prefix + "attn_norm.weight", config.hidden);
         layer.q = tensors.linear(prefix + "attn_q", config.q_size(), config.hidden);

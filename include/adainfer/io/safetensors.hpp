@@ -159,9 +159,11 @@ struct Layout {
             fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
-        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) +
-                "\",\"shape\":[";
-        for (std::size_t d = 0; d < tensor.shape.size(); ++d) json += (d == 0 ? "" : ",") + std::to_string(tensor.shape[d]);
+        json.append(json.size() == 1 ? "" : ",").append(text(tensor.name));
+        json.append(":{\"dtype\":\"").append(tensor.dtype).append("\",\"shape\":[");
+        for (std::size_t d = 0; d < tensor.shape.size(); ++d) {
+            json.append(d == 0 ? "" : ",").append(std::to_string(tensor.shape[d]));
+        }
         json += "],\"data_offsets\":[" + std::to_string(end) + ',' + std::to_string(end + *bytes) + "]}";
         end += *bytes;
         names.push_back(tensor.name);
