@@ -160,20 +160,21 @@ namespace adainfer::inline v0 {
 /// Idle workers spin for some microseconds, because the next loop of a forward pass is near, then sleep.
 class ThreadPool {
   public:
+    /// Throws std::system_error where the system has no more threads, and std::bad_alloc; then none is left running.
     explicit ThreadPool(std::size_t threads) : threads_((std::max)(threads, std::size_t{1})) {
         workers_.reserve(threads_ - 1);
-        for (std::size_t i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+        try {
+            for (std::size_t i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+        } catch (...) {
+            stop();
+            throw;
+        }
     }
 
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    ~ThreadPool() {
-        stopping_.store(true, std::memory_order_relaxed);
-        generation_.fetch_add(1, std::memory_order_release);
-        generation_.notify_all();
-        for (auto& worker : workers_) worker.join();
-    }
+    ~ThreadPool() { stop(); }
 
     [[nodiscard]] std::size_t threads() const noexcept { return threads_; }
 
@@ -213,6 +214,13 @@ class ThreadPool {
     };
 
     static constexpr std::size_t spin_limit = 20'000;
+
+    void stop() noexcept {
+        stopping_.store(true, std::memory_order_relaxed);
+        generation_.fetch_add(1, std::memory_order_release);
+        generation_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
 
     void run_range(std::size_t index) noexcept {
         const std::size_t blocks = (job_.n + job_.grain - 1) / job_.grain;
@@ -1558,7 +1566,8 @@ class DecoderLayer {
           output_(backend, weights.attention_output), gate_(backend, weights.gate), up_(backend, weights.up),
           down_(backend, weights.down) {}
 
-    /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache.
+    /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache. Throws NotFinite
+    /// as write_kv() does.
     void run(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         const std::size_t tokens = work.hidden.view().rows();
         write_kv(backend, config, layer, work, cache);
@@ -1587,6 +1596,8 @@ class DecoderLayer {
     }
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
+    /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
+    /// would turn up at earlier positions, and in a session it would spoil every token to come.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         const MatrixView<float> hidden = work.hidden.view();
         const MatrixView<float> normed = work.normed.resize(hidden.rows(), config.hidden);
@@ -1597,6 +1608,10 @@ class DecoderLayer {
         v_.apply(backend, normed, v);
         rotate(backend, config, k, work);
         for (std::size_t t = 0; t < hidden.rows(); ++t) {
+            if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
+                fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
+                     " hold NaN or infinity");
+            }
             cache.store(cache.keys(layer), cache.length() + t, k.row(t));
             cache.store(cache.values(layer), cache.length() + t, v.row(t));
         }
@@ -1718,7 +1733,7 @@ class Decoder {
         }
     }
 
-    /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer.
+    /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer. Throws NotFinite likewise.
     void write_kv(Session& session, std::size_t layer) const {
         layers_[layer].write_kv(backend_, config(), layer, session.work, session.cache);
     }
@@ -1980,7 +1995,7 @@ struct Reading {
     std::span<const float> lens;             ///< [hidden] as the lens reads it
     std::span<const float> previous_lens;    ///< the same at the check before; empty at the first
     TopTwo top;                              ///< of the logits
-    TokenId token = no_token;                ///< the token of the largest logit
+    TokenId token = no_token;                ///< the answer of an exit here: the largest logit, among the call's candidates if any
     TokenId previous_token = no_token;       ///< the same at the check before; no_token at the first
 };
 
@@ -2063,22 +2078,26 @@ class Observer {
 
     /// The candidate (or token) with the largest logit. Throws NotFinite.
     [[nodiscard]] TokenId best() const {
-        if (!candidates_.empty() && columns_.empty()) {
-            const std::span<const float> row = logits();
-            for (const TokenId token : candidates_) {
-                if (!std::isfinite(row[static_cast<std::size_t>(token)])) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
-            }
-            return *std::max_element(candidates_.begin(), candidates_.end(), [&](TokenId a, TokenId b) {
-                return row[static_cast<std::size_t>(a)] < row[static_cast<std::size_t>(b)];
-            });
-        }
-        return token_of(top_two(logits()).top);
+        return answers_among_candidates() ? best_candidate() : token_of(top_two(logits()).top);
     }
 
   private:
     [[nodiscard]] std::span<const float> last_hidden() const noexcept {
         const MatrixView<float> hidden = session_.work.hidden.view();
         return hidden.row(hidden.rows() - 1);
+    }
+
+    /// The call named candidates, but the logits are of the whole vocabulary.
+    [[nodiscard]] bool answers_among_candidates() const noexcept { return !candidates_.empty() && columns_.empty(); }
+
+    [[nodiscard]] TokenId best_candidate() const {
+        const std::span<const float> row = logits();
+        for (const TokenId token : candidates_) {
+            if (!std::isfinite(row[static_cast<std::size_t>(token)])) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+        }
+        return *std::max_element(candidates_.begin(), candidates_.end(), [&](TokenId a, TokenId b) {
+            return row[static_cast<std::size_t>(a)] < row[static_cast<std::size_t>(b)];
+        });
     }
 
     [[nodiscard]] TokenId token_of(std::size_t column) const noexcept {
@@ -2107,7 +2126,7 @@ class Observer {
         if (top_read_ && (entropy_read_ || !with_entropy)) return;
         if (!top_read_) reading_.previous_token = reading_.token;
         reading_.top = top_two(logits(), with_entropy);
-        reading_.token = token_of(reading_.top.top);
+        reading_.token = answers_among_candidates() ? best_candidate() : token_of(reading_.top.top);
         top_read_ = true;
         entropy_read_ = with_entropy;
     }
@@ -2993,6 +3012,7 @@ class ShortlistHead {
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
+    /// As the other heads; throws NotFinite where the logits that the shortlist is made of are not finite.
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
                                  Workspace& work) const {
@@ -3000,6 +3020,8 @@ class ShortlistHead {
         if (!work.shortlist.empty()) return CandidateHead{}.run(decoder, state, work.shortlist, work);
         FullHead{}.run(decoder, state, candidates, work);
         const std::span<const float> logits = work.logits.row(0);
+        // NaN has no place in an order, so it must not reach the selection below.
+        if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
         work.shortlist.resize(logits.size());
         std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
         const std::size_t kept = (std::min)(size_, logits.size());
@@ -5879,10 +5901,10 @@ namespace detail {
 /// this does not.
 template <std::uniform_random_bit_generator G>
 [[nodiscard]] double uniform(G& generator) {
-    constexpr double range = static_cast<double>(G::max() - G::min()) + 1.0;
+    constexpr double range = static_cast<double>((G::max)() - (G::min)()) + 1.0;
     double value = 0, scale = 1;
     do {
-        value += static_cast<double>(generator() - G::min()) * scale;
+        value += static_cast<double>(generator() - (G::min)()) * scale;
         scale *= range;
     } while (scale < 0x1p53);
     return (std::min)(value / scale, 1.0 - 0x1p-53);
@@ -8396,11 +8418,15 @@ class TensorReader {
 
     [[nodiscard]] bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 
-    /// A matrix [rows, cols]. Throws CorruptFile where it is missing or of another shape.
+    /// A matrix [rows, cols]. Throws CorruptFile (missing), ShapeMismatch, Unsupported (storage type).
     [[nodiscard]] WeightView matrix(const std::string& name, std::size_t rows, std::size_t cols) {
         const GgufTensor& tensor = file_.tensor(name);
         const WeightView weight = file_.weight(tensor);
-        if (tensor.dims.size() > 2 || weight.rows != rows || weight.cols != cols) {
+        if (tensor.dims.size() > 2) {
+            fail(ErrorCode::ShapeMismatch, "'", file_.name(), "': tensor '", name, "' has ", tensor.dims.size(),
+                 " dimensions, expected [", rows, ", ", cols, "]");
+        }
+        if (weight.rows != rows || weight.cols != cols) {
             fail(ErrorCode::ShapeMismatch, "'", file_.name(), "': tensor '", name, "' is [", weight.rows, ", ", weight.cols,
                  "], expected [", rows, ", ", cols, "]");
         }
@@ -8408,7 +8434,7 @@ class TensorReader {
         return weight;
     }
 
-    /// A vector [size] as floats. Throws CorruptFile (missing, shape) or NotFinite.
+    /// A vector [size] as floats. Throws as matrix() does, and NotFinite.
     [[nodiscard]] std::vector<float> vector(const std::string& name, std::size_t size) {
         const WeightView weight = matrix(name, 1, size);
         std::vector<float> values(size);
@@ -8443,7 +8469,8 @@ inline ModelConfig read_config(const GgufFile& file) {
     ModelConfig config;
     config.architecture = file.get_string("general.architecture");
     if (config.architecture != "llama") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", config.architecture, "'; supported: ", supported_architectures);
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", config.architecture, "'; supported: ",
+             supported_architectures);
     }
     config.name = file.find_string("general.name").value_or(config.architecture);
     const auto key = [&](std::string_view name) { return config.architecture + "." + std::string(name); };
@@ -8477,13 +8504,17 @@ inline ModelConfig read_config(const GgufFile& file) {
     config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
 
     config.rope.dims = number_or("rope.dimension_count", config.head_dim);
+    if (config.rope.dims == 0 && config.head_dim != 0) {  // a model without rotary positions is something else than a llama
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("rope.dimension_count"), " is 0");
+    }
     config.rope.base = file.find_float(key("rope.freq_base")).value_or(10000.0);
     config.rope.interleaved = true;
     const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
     if (scaling == "linear") {
         config.rope.linear_factor = file.get_float(key("rope.scaling.factor"));
     } else if (scaling != "none") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling, "'; supported: none, linear, llama3");
+        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling,
+             "'; supported: none, linear, and Llama 3's by its tensor rope_freqs.weight");
     }
     return config;
 }
@@ -8515,7 +8546,7 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
     model.token_embedding = tensors.matrix("token_embd.weight", config.vocabulary, config.hidden);
     for (std::size_t i = 0; i < config.layers; ++i) {
         if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", file.name(), "' was cancelled");
-        const std::string prefix = "blk." + std::to_string(i) + ".";
+        const std::string prefix = std::string("blk.").append(std::to_string(i)).append(".");
         LayerWeights layer;
         layer.attention_norm = tensors.vector(prefix + "attn_norm.weight", config.hidden);
         layer.q = tensors.linear(prefix + "attn_q", config.q_size(), config.hidden);
@@ -8551,25 +8582,48 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
 
 namespace adainfer::inline v0 {
 
-/// The tokenizer keys of a GGUF file, unchecked beyond their types. Throws CorruptFile where the file has none.
+namespace detail {
+
+/// Calls what knows the vocabulary but not the file, and puts the file's name in front of the message of its Error.
+template <class Call>
+auto naming_file(const GgufFile& file, Call&& call) {
+    try {
+        return call();
+    } catch (const Error& error) {
+        const std::size_t prefix = to_string(error.code()).size() + 2;  // "corrupt file: "
+        fail(error.code(), "'", file.name(), "': ", std::string_view(error.what()).substr(prefix));
+    }
+}
+
+}  // namespace detail
+
+/// The tokenizer keys of a GGUF file, unchecked beyond their types and ids. Throws CorruptFile where the file has none, and
+/// Unsupported (pre-tokenizer).
 [[nodiscard]] inline TokenizerData read_tokenizer_data(const GgufFile& file) {
     if (!file.has("tokenizer.ggml.model")) {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': the file holds no tokenizer (no key tokenizer.ggml.model)");
     }
-    const auto key = [](std::string_view name) { return "tokenizer.ggml." + std::string(name); };
+    const auto key = [](std::string_view name) { return std::string("tokenizer.ggml.").append(name); };
     TokenizerData data;
     data.model = file.get_string(key("model"));
     data.pre = file.find_string(key("pre")).value_or("");
     data.tokens = file.get_string_array(key("tokens"));
     data.merges = file.find_string_array(key("merges")).value_or(std::vector<std::string>{});
     if (const auto types = file.find_int_array(key("token_type"))) {
-        for (const std::int64_t type : *types) data.token_types.push_back(static_cast<std::int32_t>(type));
+        for (const std::int64_t type : *types) {
+            if (type < 0 || type > static_cast<std::int64_t>(TokenType::Byte)) {
+                fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("token_type"), " of token ", data.token_types.size(),
+                     " is ", type);
+            }
+            data.token_types.push_back(static_cast<std::int32_t>(type));
+        }
     }
     const auto id = [&](std::string_view name) -> std::optional<TokenId> {
         const auto value = file.find_uint(key(name));
         if (!value || *value == 0xFFFFFFFFU) return std::nullopt;  // some writers say "none" so
         if (*value >= data.tokens.size()) {
-            fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key(name), " is ", *value, ", the vocabulary has ", data.tokens.size());
+            fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key(name), " is ", *value, ", the vocabulary has ",
+                 data.tokens.size());
         }
         return static_cast<TokenId>(*value);
     };
@@ -8578,14 +8632,18 @@ namespace adainfer::inline v0 {
     data.eot = id("eot_token_id");
     data.unknown = id("unknown_token_id");
     data.padding = id("padding_token_id");
-    data.add_bos = file.find_bool(key("add_bos_token")).value_or(pre_tokenizer_adds_bos(data.pre));
+    const bool usual = detail::naming_file(file, [&] { return pre_tokenizer_adds_bos(data.pre); });
+    data.add_bos = file.find_bool(key("add_bos_token")).value_or(usual);
     data.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(false);
     data.chat_template = file.find_string("tokenizer.chat_template").value_or("");
     return data;
 }
 
 /// The tokenizer of a GGUF file. Throws CorruptFile (none there, or inconsistent) and Unsupported.
-[[nodiscard]] inline Tokenizer load_tokenizer(const GgufFile& file) { return Tokenizer(read_tokenizer_data(file)); }
+[[nodiscard]] inline Tokenizer load_tokenizer(const GgufFile& file) {
+    TokenizerData data = read_tokenizer_data(file);
+    return detail::naming_file(file, [&] { return Tokenizer(std::move(data)); });
+}
 
 }  // namespace adainfer::inline v0
 
@@ -9762,9 +9820,11 @@ struct Layout {
             fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
-        json += (json.size() == 1 ? "" : ",") + text(tensor.name) + ":{\"dtype\":\"" + std::string(tensor.dtype) +
-                "\",\"shape\":[";
-        for (std::size_t d = 0; d < tensor.shape.size(); ++d) json += (d == 0 ? "" : ",") + std::to_string(tensor.shape[d]);
+        json.append(json.size() == 1 ? "" : ",").append(text(tensor.name));
+        json.append(":{\"dtype\":\"").append(tensor.dtype).append("\",\"shape\":[");
+        for (std::size_t d = 0; d < tensor.shape.size(); ++d) {
+            json.append(d == 0 ? "" : ",").append(std::to_string(tensor.shape[d]));
+        }
         json += "],\"data_offsets\":[" + std::to_string(end) + ',' + std::to_string(end + *bytes) + "]}";
         end += *bytes;
         names.push_back(tensor.name);
@@ -10649,7 +10709,9 @@ template <class Number>
 [[nodiscard]] Number number(std::string_view spec, std::string_view text) {
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) wrong(spec, "'" + std::string(text) + "' is not a number that fits here");
+    if (error != std::errc() || end != text.data() + text.size()) {
+        wrong(spec, std::string("'").append(text).append("' is not a number that fits here"));
+    }
     return value;
 }
 
@@ -10669,7 +10731,9 @@ template <class Number>
         const std::size_t equals = item.find('=');
         const std::string_view key = item.substr(0, equals);
         std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
-        if (field == nullptr || equals == std::string_view::npos) wrong(spec, "unknown option '" + std::string(item) + "'");
+        if (field == nullptr || equals == std::string_view::npos) {
+            wrong(spec, std::string("unknown option '").append(item).append("'"));
+        }
         *field = item.substr(equals + 1);
     }
     return parts;
@@ -10783,8 +10847,12 @@ template <class Classifier, class Features>
     if (parts.kind == "fixed" && parts.value == "best") return {name, {}, true, fixed, lens};
     if (parts.kind == "fixed") {
         const std::size_t layer = count();
-        if (layer > weights.config.layers) s::wrong(spec, "the model has " + std::to_string(weights.config.layers) + " layers");
-        if (layer < weights.config.layers && !lens.reads(layer)) s::wrong(spec, "the lens has no map for layer " + std::to_string(layer));
+        if (layer > weights.config.layers) {
+            s::wrong(spec, std::string("the model has ").append(std::to_string(weights.config.layers)).append(" layers"));
+        }
+        if (layer < weights.config.layers && !lens.reads(layer)) {
+            s::wrong(spec, std::string("the lens has no map for layer ").append(std::to_string(layer)));
+        }
         NamedPolicy result{name, [=](const std::string&) { return fixed(layer); }};
         result.lens = lens;
         return result;
@@ -11065,7 +11133,7 @@ template <class Backend>
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
-        const Trace trace = collect_trace<PaperFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
+        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
         for (std::size_t i = 0; i < trace.steps(); ++i) agrees[trace.layers[i]] += trace.agrees[i];
         if (run.stop.stop_requested()) fail(ErrorCode::Cancelled, "choosing a fixed layer was cancelled");
     }
@@ -11153,6 +11221,7 @@ namespace adainfer::inline v0 {
 
 struct TrainPolicyOptions {
     std::string classifier = "svm";    ///< "svm" or "crf"
+    std::vector<std::string> features = PaperFeatures::names();  ///< some of WideFeatures::names(), in any order
     AnyLens lens{};
     AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
     Label label = Label::AgreesWithFinal;
@@ -11160,7 +11229,7 @@ struct TrainPolicyOptions {
     CalibrateOptions calibration{};
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.1;    ///< per task: checks begin at the first layer that gives this share of the answers
+    double first_layer_share = 0.4;    ///< per task: checks begin at the first layer that gives this share of the answers
     std::uint64_t seed = 0;
     RunOptions run{};
 };
@@ -11189,7 +11258,24 @@ namespace detail::train_policy {
     return shots;
 }
 
-template <class Features, class Backend>
+/// Keeps the named columns of a trace of WideFeatures.
+inline void keep_features(Trace& trace, const std::vector<std::string>& names) {
+    const std::vector<std::string> all = WideFeatures::names();
+    std::vector<float> kept;
+    for (std::size_t t = 0; t < trace.steps(); ++t) {
+        for (const std::string& name : names) {
+            const auto column = static_cast<std::size_t>(std::find(all.begin(), all.end(), name) - all.begin());
+            if (column == all.size()) fail(ErrorCode::InvalidArgument, "unknown feature '", name, "'");
+            kept.push_back(trace.features[t * all.size() + column]);
+        }
+    }
+    trace.features = std::move(kept);
+    trace.n_features = names.size();
+}
+
+/// What the policy half of a task's train examples gives, with the options' features, `prefixes` times as many traces.
+/// All built-in features are collected and the wanted ones kept, so that one instantiation serves every list.
+template <class Backend>
 [[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
                                            const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
@@ -11204,7 +11290,9 @@ template <class Features, class Backend>
         dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
         for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
-            traces.push_back(collect_trace<Features>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group));
+            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group);
+            keep_features(trace, options.features);
+            traces.push_back(std::move(trace));
             if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
         }
     }
@@ -11233,7 +11321,7 @@ template <class Features, class Backend>
 /// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
 /// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
 /// collect_trace(), train_svm(), train_crf() and calibrate() do.
-template <class Features, class Backend>
+template <class Backend>
 [[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
                                          const TrainPolicyOptions& options) {
     namespace d = detail::train_policy;
@@ -11253,11 +11341,11 @@ template <class Features, class Backend>
         const Task& task = tasks[i];
         std::vector<std::size_t> layers = file.layers;
         if (options.per_task) {
-            const auto survey = d::traces_of<PaperFeatures>(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
+            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
             file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
             layers = d::from(layers, file.task_first_layers[task.name]);
         }
-        const auto traces = d::traces_of<Features>(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
+        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
     }
@@ -11286,7 +11374,7 @@ template <class Features, class Backend>
     }
 
     file.kind = options.classifier;
-    file.features = Features::names();
+    file.features = options.features;
     file.lens = options.lens.kind();
     file.head = options.head.kind();
     file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";
