@@ -28,5 +28,5 @@ for classifier in svm crf; do
     "$adainfer" train "$model" "${task_options[@]}" --classifier "$classifier" --prefixes 1 --agreement 0.99 -o "$out/${classifier}_paper.json"
     # Through the lens, with the depth as a third feature, thresholds calibrated a task on accuracy and agreement.
     "$adainfer" train "$model" "${task_options[@]}" --classifier "$classifier" --lens "$out/lens.safetensors" --features depth \
-        --head shortlist --per-task --agreement 0.9 --max-accuracy-loss 0 -o "$out/${classifier}_lens.json"
+        --head shortlist --per-task --agreement 0.95 --max-accuracy-loss 0 -o "$out/${classifier}_lens.json"
 done
