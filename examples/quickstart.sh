@@ -54,7 +54,7 @@ for task in "$demo"/*.json; do tasks+=(--task "$task"); done
     --policy "oracle,lens=$lens" --name "oracle, linear lens"
 echo "accuracy, dense, agreement: per cent; saved: layers not run; ms: a prompt after the cached few-shot prefix; speed-up: wall clock"
 
-say "Three prompts layer by layer (adainfer trace): top token, gap and decision of the SVM"
+say "Three prompts layer by layer (adainfer trace): top token and gap through the linear lens, decision of GapThreshold 0.9"
 for prompt in "Q: kettle, river, honest
 A: kettle
 
