@@ -7,21 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 limit=${1:-20}
 
-install_missing() {
-    local package missing=()
-    for package in "$@"; do
-        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-    done
-    [ ${#missing[@]} -eq 0 ] && return
-    echo "Installing ${missing[*]}"
-    local as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
-}
-if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
-    install_missing g++ cmake make libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev python3 python3-pip
-fi
+. examples/install_missing.sh
+install_missing g++ cmake make libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev python3 python3-pip
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -9,23 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
 
-install_missing() {
-    local package missing=()
-    for package in "$@"; do
-        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-    done
-    [ ${#missing[@]} -eq 0 ] && return
-    echo "Installing ${missing[*]}"
-    local as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
-}
-
-if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
-    install_missing g++ cmake make ccache libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
-        libbenchmark-dev python3 python3-pip
-fi
+. examples/install_missing.sh
+install_missing g++ cmake make ccache libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
+    libbenchmark-dev python3 python3-pip
 
 configure=(-S . -B build -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" -DADAINFER_WARNINGS_AS_ERRORS=ON
            -DADAINFER_BUILD_TESTS=ON -DADAINFER_BUILD_EXAMPLES=ON -DADAINFER_BUILD_BENCHMARKS=ON)
