@@ -1,5 +1,7 @@
 # Sourced by the scripts: install_missing PACKAGE... installs those of the Debian packages that are not there, and does
 # nothing on a system without apt-get.
+set -euo pipefail
+
 install_missing() {
     command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || return 0
     local package missing=() as_root=()
