@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the lens and the exit policies of examples/demo/smollm2 again, from nothing but the model and the demo tasks.
-# Takes about 25 minutes on two cores; run examples/quickstart.sh first, it fetches the model and builds the program.
+# Takes about 10 minutes on two cores; run examples/quickstart.sh first, it fetches the model and builds the program.
 #
 #     bash examples/retrain.sh [output folder] [task.json ...]      default: examples/demo/smollm2, the tasks of examples/demo
 set -euo pipefail
