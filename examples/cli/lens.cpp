@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <memory>
@@ -74,9 +75,13 @@ void fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& token
     lens_options.run = {context.stop, bar.callback()};
     adainfer::LensFitter<Backend> fitter(model.decoder(), lens_options);
     adainfer::LensSamples samples;
-    fitter.add_text(text);
-    if (options.refine > 0) fitter.keep_samples(&samples);
-    if (options.refine > 0 && options.tasks.empty()) fitter.add_text(std::span(text).first((std::min)(text.size(), std::size_t{8192})));
+    // Refined on the positions of the tasks, or on the start of the text where there are none.
+    const std::size_t refined = options.refine > 0 && options.tasks.empty() ? (std::min)(text.size(), 16 * chunk) : 0;
+    if (refined > 0) fitter.keep_samples(&samples);
+    fitter.add_text(std::span(text).first(refined));
+    fitter.keep_samples(nullptr);
+    fitter.add_text(std::span(text).subspan(refined));
+    if (options.refine > 0 && !options.tasks.empty()) fitter.keep_samples(&samples);
     for (const std::string& path : options.tasks) {
         const adainfer::Task task = adainfer::load_task(path);
         bar.update("prompts of " + task.name, 0, 0);

@@ -11096,6 +11096,15 @@ enum class TrainHalf { Lens, Policy };
     return examples;
 }
 
+/// The task with the shots and the lens half as its only train examples: what few-shot prefixes may be drawn from without
+/// showing an example of the policy half.
+[[nodiscard]] inline Task without_policy_half(const Task& task) {
+    Task result = task;
+    result.train.resize(task.shots);
+    for (Example& example : train_half(task, TrainHalf::Lens)) result.train.push_back(std::move(example));
+    return result;
+}
+
 }  // namespace adainfer::inline v0
 
 namespace adainfer::inline v0 {
@@ -11210,7 +11219,6 @@ template <class Backend>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -11243,21 +11251,6 @@ struct TrainedPolicy {
 
 namespace detail::train_policy {
 
-/// Indices into the task's train examples of a few-shot prefix that shares no example with the policy half: number 0 is
-/// the task's own.
-[[nodiscard]] inline std::vector<std::size_t> prefix_shots(const Task& task, std::size_t number, std::uint64_t seed) {
-    if (number == 0) return default_shots(task);
-    std::vector<std::size_t> pool(task.shots);
-    std::iota(pool.begin(), pool.end(), std::size_t{0});
-    for (std::size_t i = task.shots; i < task.train.size(); i += 2) pool.push_back(i);  // TrainHalf::Lens
-    Task part = task;
-    part.train.clear();
-    for (const std::size_t i : pool) part.train.push_back(task.train[i]);
-    std::vector<std::size_t> shots = pick_shots(part, seed + number);
-    for (std::size_t& shot : shots) shot = pool[shot];
-    return shots;
-}
-
 /// Keeps the named columns of a trace of WideFeatures.
 inline void keep_features(Trace& trace, const std::vector<std::string>& names) {
     const std::vector<std::string> all = WideFeatures::names();
@@ -11283,9 +11276,11 @@ template <class Backend>
         fail(ErrorCode::InvalidArgument, "task '", task.name, "': ", task.train.size(), " train examples and ", task.shots,
              " shots leave too few to train on; at least ", task.shots + 8, " are needed");
     }
+    const Task pool = without_policy_half(task);
     std::vector<Trace> traces;
-    for (std::size_t number = 0; number < prefixes; ++number) {
-        const TaskPrompts prompts = make_prompts(tokenizer, task, prefix_shots(task, number, options.seed), examples);
+    for (std::size_t number = 0; number < prefixes; ++number) {  // number 0 is the task's own prefix
+        const std::vector<std::size_t> shots = number == 0 ? default_shots(pool) : pick_shots(pool, options.seed + number);
+        const TaskPrompts prompts = make_prompts(tokenizer, pool, shots, examples);
         Session session = dense.new_session(prompts.longest());
         dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
         for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
@@ -11309,10 +11304,6 @@ template <class Backend>
         if (static_cast<double>(count) >= share * static_cast<double>(traces.size())) return layer;
     }
     return agrees.empty() ? 1 : agrees.rbegin()->first;
-}
-
-[[nodiscard]] inline std::vector<std::size_t> from(const std::vector<std::size_t>& layers, std::size_t first) {
-    return {std::lower_bound(layers.begin(), layers.end(), first), layers.end()};
 }
 
 }  // namespace detail::train_policy
@@ -11339,29 +11330,27 @@ template <class Backend>
     std::vector<Trace> training, calibration;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Task& task = tasks[i];
-        std::vector<std::size_t> layers = file.layers;
         if (options.per_task) {
-            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(layers), AnyHead(CandidateHead{}), 1, options);
+            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(file.layers), AnyHead(CandidateHead{}), 1, options);
             file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
-            layers = d::from(layers, file.task_first_layers[task.name]);
         }
-        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), Schedule::only(layers), options.head, options.prefixes, options);
+        const Schedule schedule = Schedule::only(file.layers_for(task.name));
+        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), schedule, options.head, options.prefixes, options);
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
     }
 
     const std::vector<Sequence> sequences = to_sequences(training, options.label);
     std::vector<ScoredPrompt> scored;
+    const auto adopt = [&](const auto& fit) {
+        scored = score_traces(fit.model, calibration, options.label);
+        file.training["converged"] = fit.converged ? "yes" : "no";
+        file.classifier = fit.model;
+    };
     if (options.classifier == "svm") {
-        const SvmFit fit = train_svm(sequences, {.max_passes = 5000});
-        scored = score_traces(fit.model, calibration, options.label);
-        file.training["converged"] = fit.converged ? "yes" : "no";
-        file.classifier = fit.model;
+        adopt(train_svm(sequences, {.max_passes = 5000}));
     } else {
-        const CrfFit fit = train_crf(sequences, {});
-        scored = score_traces(fit.model, calibration, options.label);
-        file.training["converged"] = fit.converged ? "yes" : "no";
-        file.classifier = fit.model;
+        adopt(train_crf(sequences, {}));
     }
     result.shared = calibrate(scored, options.calibration);
     file.threshold = result.shared.threshold;
@@ -11415,10 +11404,7 @@ struct TaskLensOptions {
 /// examples is seen. Throws as LensFitter::add_prompt().
 template <class Backend>
 void add_task(LensFitter<Backend>& fitter, const Tokenizer& tokenizer, const Task& task, const TaskLensOptions& options = {}) {
-    Task pool = task;
-    const std::vector<Example> half = train_half(task, TrainHalf::Lens);
-    pool.train.assign(task.train.begin(), task.train.begin() + static_cast<std::ptrdiff_t>(task.shots));
-    pool.train.insert(pool.train.end(), half.begin(), half.end());
+    Task pool = without_policy_half(task);
     pool.shots = (std::min)(task.shots + 1, pool.train.size());
     EncodeOptions plain;
     plain.parse_special = false;

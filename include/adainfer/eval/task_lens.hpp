@@ -28,10 +28,7 @@ struct TaskLensOptions {
 /// examples is seen. Throws as LensFitter::add_prompt().
 template <class Backend>
 void add_task(LensFitter<Backend>& fitter, const Tokenizer& tokenizer, const Task& task, const TaskLensOptions& options = {}) {
-    Task pool = task;
-    const std::vector<Example> half = train_half(task, TrainHalf::Lens);
-    pool.train.assign(task.train.begin(), task.train.begin() + static_cast<std::ptrdiff_t>(task.shots));
-    pool.train.insert(pool.train.end(), half.begin(), half.end());
+    Task pool = without_policy_half(task);
     pool.shots = (std::min)(task.shots + 1, pool.train.size());
     EncodeOptions plain;
     plain.parse_special = false;

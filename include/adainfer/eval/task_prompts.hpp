@@ -81,4 +81,13 @@ enum class TrainHalf { Lens, Policy };
     return examples;
 }
 
+/// The task with the shots and the lens half as its only train examples: what few-shot prefixes may be drawn from without
+/// showing an example of the policy half.
+[[nodiscard]] inline Task without_policy_half(const Task& task) {
+    Task result = task;
+    result.train.resize(task.shots);
+    for (Example& example : train_half(task, TrainHalf::Lens)) result.train.push_back(std::move(example));
+    return result;
+}
+
 }  // namespace adainfer::inline v0
