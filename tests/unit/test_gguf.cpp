@@ -16,6 +16,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/mapped_file.hpp"
+#include "errors.hpp"
 #include "gguf_writer.hpp"
 #include "temporary_files.hpp"
 
@@ -25,20 +26,6 @@ using namespace adainfer;
 using namespace std::string_literals;
 
 GgufFile parse(const std::vector<std::byte>& bytes) { return GgufFile::parse(bytes, "test.gguf"); }
-
-template <class Action>
-std::string error_of(ErrorCode code, Action action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.code() == code);
-        return error.what();
-    }
-    FAIL_CHECK("nothing was thrown");
-    return {};
-}
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 std::vector<std::byte> some_bytes(std::size_t count) {
     std::vector<std::byte> bytes(count);

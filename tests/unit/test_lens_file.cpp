@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <limits>
 #include <map>
 #include <random>
@@ -20,6 +19,7 @@
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/safetensors.hpp"
+#include "errors.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -47,19 +47,6 @@ const LinearLens::Map& map_of(const LinearLens& lens, std::size_t layer) {
     FAIL("the lens has no map of layer ", layer);
     return lens.maps().front();
 }
-
-std::string error_of(ErrorCode code, const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.code() == code);
-        return error.what();
-    }
-    FAIL_CHECK("nothing was thrown");
-    return {};
-}
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 /// A lens file as its tensors and metadata, to be broken.
 struct Parts {

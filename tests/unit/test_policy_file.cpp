@@ -29,6 +29,7 @@
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/readout.hpp"
 #include "adainfer/model/weights.hpp"
+#include "errors.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -135,26 +136,6 @@ std::string text_of(const PolicyFile& policy) {
     const TemporaryFiles files;
     save_policy(files.directory() / "policy.json", policy);
     return read_all(files.directory() / "policy.json");
-}
-
-std::string error_of(ErrorCode code, const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CAPTURE(error.what());
-        CHECK(error.code() == code);
-        return error.what();
-    }
-    FAIL_CHECK("nothing was thrown");
-    return {};
-}
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-std::string replaced(std::string text, std::string_view from, std::string_view to) {
-    const std::size_t at = text.find(from);
-    REQUIRE(at != std::string::npos);
-    return text.replace(at, from.size(), to);
 }
 
 /// Replaces something in the file of a valid policy and checks that it is refused.

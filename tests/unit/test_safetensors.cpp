@@ -18,6 +18,7 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/safetensors.hpp"
+#include "errors.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -52,8 +53,6 @@ std::string error_of(std::string_view file, ErrorCode code = ErrorCode::CorruptF
     }
     return {};
 }
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 void check_refused(std::string_view file, std::string_view reason, ErrorCode code = ErrorCode::CorruptFile) {
     const std::string message = error_of(file, code);

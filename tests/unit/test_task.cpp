@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <set>
 #include <span>
@@ -19,6 +18,7 @@
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
 #include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "errors.hpp"
 #include "temporary_files.hpp"
 #include "tokenizer_source.hpp"
 
@@ -42,26 +42,6 @@ const std::string good = R"({
   ],
   "test": [{"input": "leaf", "output": "green"}]
 })";
-
-std::string error_of(ErrorCode code, const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CAPTURE(error.what());
-        CHECK(error.code() == code);
-        return error.what();
-    }
-    FAIL_CHECK("nothing was thrown");
-    return {};
-}
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-std::string replaced(std::string text, std::string_view from, std::string_view to) {
-    const std::size_t at = text.find(from);
-    REQUIRE(at != std::string::npos);
-    return text.replace(at, from.size(), to);
-}
 
 void check_refused_text(const std::string& text, std::string_view reason) {
     const std::string message = error_of(ErrorCode::CorruptFile, [&] { static_cast<void>(parse_task(text, "t.json")); });
