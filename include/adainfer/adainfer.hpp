@@ -30,6 +30,7 @@
 #include "adainfer/model/kv_cache.hpp"
 #include "adainfer/model/kv_completion.hpp"
 #include "adainfer/model/model.hpp"
+#include "adainfer/model/norm.hpp"
 #include "adainfer/model/observer.hpp"
 #include "adainfer/model/random_model.hpp"
 #include "adainfer/model/reading.hpp"
@@ -79,7 +80,9 @@
 #include "adainfer/train/train_crf.hpp"
 #include "adainfer/train/train_svm.hpp"
 #include "adainfer/io/atomic_file.hpp"
+#include "adainfer/io/family.hpp"
 #include "adainfer/io/gguf.hpp"
+#include "adainfer/io/gguf_config.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/gguf_index.hpp"
 #include "adainfer/io/gguf_model.hpp"
@@ -90,6 +93,7 @@
 #include "adainfer/io/identity.hpp"
 #include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/model_file.hpp"
+#include "adainfer/io/read_weights.hpp"
 #include "adainfer/io/safetensors_types.hpp"
 
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)

@@ -179,7 +179,7 @@ std::vector<Case> cases(const M& model) {
         const ModelWeights& weights = model.decoder().weights();
         c.seen.resize(layers + 1);
         for (std::size_t l = 1; l <= layers; ++l) {
-            c.seen[l] = expect(weights, tiny::norm(c.states[l], weights.final_norm, weights.config.norm_eps));
+            c.seen[l] = expect(weights, tiny::norm(c.states[l], weights.final_norm.gain, weights.config.norm_eps));
         }
         result.push_back(std::move(c));
     }

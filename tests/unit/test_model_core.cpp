@@ -364,7 +364,7 @@ TEST_CASE("after an early exit the deeper layers hold the projections of the exi
     const std::size_t position = 6, d = config.head_dim;
     for (std::size_t layer = 2; layer < layers; ++layer) {
         const LayerWeights& l = weights.layers[layer];
-        const auto normed = tiny::norm(states[2], l.attention_norm, config.norm_eps);
+        const auto normed = tiny::norm(states[2], l.attention_norm.gain, config.norm_eps);
         std::vector<double> k = tiny::product(l.k, normed);
         const std::vector<double> v = tiny::product(l.v, normed);
         for (std::size_t head = 0; head < config.kv_heads; ++head) {

@@ -108,7 +108,7 @@ inline std::vector<double> product(const adainfer::LinearWeights& linear, const 
 
 /// Logits of a hidden state through the final norm and the head.
 inline std::vector<double> logits(const adainfer::ModelWeights& model, std::span<const float> hidden) {
-    return product(model.head, norm(hidden, model.final_norm, model.config.norm_eps));
+    return product(model.head, norm(hidden, model.final_norm.gain, model.config.norm_eps));
 }
 
 inline std::vector<double> softmax(const std::vector<double>& logits) {

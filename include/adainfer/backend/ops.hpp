@@ -63,6 +63,26 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
     }
 }
 
+/// out = (x - mean) / sqrt(variance + eps) * gain + bias, a row at a time (Ba et al., arXiv 1607.06450). x may be out; an empty
+/// bias is zero.
+template <class B>
+void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                MatrixView<float> out) {
+    if constexpr (requires { backend.layer_norm(x, gain, bias, eps, out); }) {
+        backend.layer_norm(x, gain, bias, eps, out);
+    } else {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            const float* row = x.row(t).data();
+            float* result = out.row(t).data();
+            const std::size_t n = x.cols();
+            const float mean = sum(row, n) / static_cast<float>(n);
+            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] - mean;
+            const float scale = 1.0F / std::sqrt(dot(result, result, n) / static_cast<float>(n) + eps);
+            for (std::size_t i = 0; i < n; ++i) result[i] = result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]);
+        }
+    }
+}
+
 /// Rotates pairs of each head by the angles whose cosines and sines stand in `cos`, `sin` [tokens, pairs] (Su et al.,
 /// arXiv 2104.09864). Interleaved: pair i is (x[2i], x[2i+1]); else (x[i], x[i + pairs]). Elements past the pairs stay.
 template <class B>

@@ -42,6 +42,21 @@ struct ReferenceBackend {
         }
     }
 
+    void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                    MatrixView<float> out) const {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            double mean = 0, squares = 0;
+            for (const float value : x.row(t)) mean += static_cast<double>(value);
+            mean /= static_cast<double>(x.cols());
+            for (const float value : x.row(t)) squares += (static_cast<double>(value) - mean) * (static_cast<double>(value) - mean);
+            const double scale = 1.0 / std::sqrt(squares / static_cast<double>(x.cols()) + static_cast<double>(eps));
+            for (std::size_t i = 0; i < x.cols(); ++i) {
+                const double normed = (static_cast<double>(x.row(t)[i]) - mean) * scale * static_cast<double>(gain[i]);
+                out.row(t)[i] = static_cast<float>(normed + (bias.empty() ? 0.0 : static_cast<double>(bias[i])));
+            }
+        }
+    }
+
     void attention(const AttentionArgs& args) const {
         std::vector<double> score(args.first + args.q.rows());
         for (std::size_t head = 0; head < args.heads; ++head) {

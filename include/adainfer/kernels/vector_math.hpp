@@ -26,6 +26,20 @@ namespace adainfer::inline v0 {
     return partial[0] + tail;
 }
 
+/// Sum of x[i]. The order of the additions depends on n only.
+[[nodiscard]] inline float sum(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j];
+    }
+    float tail = 0.0F;
+    for (; i < n; ++i) tail += x[i];
+    for (const float value : partial) tail += value;
+    return tail;
+}
+
 /// y[i] += scale * x[i].
 inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
     for (std::size_t i = 0; i < n; ++i) y[i] += scale * x[i];

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <utility>
@@ -12,8 +13,10 @@
 #include "adainfer/core/progress.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/decoder_layer.hpp"
+#include "adainfer/model/norm.hpp"
 #include "adainfer/model/rope.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
@@ -34,7 +37,9 @@ class Decoder {
     /// Throws Cancelled where options.stop was requested, and whatever the backend throws.
     Decoder(ModelWeights weights, Backend backend, const BuildOptions& options = {})
         : weights_(std::move(weights)), backend_(std::move(backend)), head_(backend_, weights_.head),
-          rope_frequencies_(rope_frequencies(weights_.config.rope)) {
+          frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
+        if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
+        if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
@@ -55,15 +60,29 @@ class Decoder {
         Workspace& work = session.work;
         const MatrixView<float> hidden = work.hidden.resize(tokens.size(), config().hidden);
         const WeightView& embedding = weights_.token_embedding;
+        const MatrixView<float> embedded = embedding_in_ ? work.projected.resize(tokens.size(), embedding.cols) : hidden;
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             if (tokens[t] < 0 || static_cast<std::size_t>(tokens[t]) >= config().vocabulary) {
                 fail(ErrorCode::UnknownToken, "token ", tokens[t], " at position ", session.length() + t,
                      " is outside the vocabulary of ", config().vocabulary);
             }
-            dequantize_row(embedding.dtype, embedding.row(static_cast<std::size_t>(tokens[t])), embedding.cols, hidden.row(t).data());
+            float* const row = embedded.row(t).data();
+            dequantize_row(embedding.dtype, embedding.row(static_cast<std::size_t>(tokens[t])), embedding.cols, row);
+            if (config().embedding_scale != 1.0F) {
+                for (std::size_t i = 0; i < embedding.cols; ++i) row[i] *= config().embedding_scale;
+            }
         }
-        const std::size_t pairs = config().rope.dims / 2;
-        rope_angles(rope_frequencies_, session.length(), work.cos.resize(tokens.size(), pairs), work.sin.resize(tokens.size(), pairs));
+        if (embedding_in_) embedding_in_->apply(backend_, embedded, hidden);
+        if (!weights_.position_embedding.empty()) add_positions(session.length(), hidden);
+        locate(session);
+    }
+
+    /// Sets the rotation angles of the rows of work.hidden for the positions from session.length() on. Part of begin().
+    void locate(Session& session) const {
+        Workspace& work = session.work;
+        const std::size_t rows = work.hidden.view().rows();
+        angles(config().rope, frequencies_, session.length(), rows, work.cos, work.sin);
+        angles(config().window_rope, window_frequencies_, session.length(), rows, work.window_cos, work.window_sin);
     }
 
     /// Runs layer `layer` (0 is the first) on the hidden state. Throws NotFinite, naming layer and position.
@@ -85,27 +104,53 @@ class Decoder {
 
     /// out [hidden] = the final norm of one hidden state [hidden].
     void final_norm(std::span<const float> hidden, std::span<float> out) const {
-        ops::rms_norm(backend_, {hidden.data(), 1, hidden.size()}, weights_.final_norm, config().norm_eps,
-                      {out.data(), 1, out.size()});
+        apply_norm(backend_, config(), weights_.final_norm, {hidden.data(), 1, hidden.size()}, {out.data(), 1, out.size()});
     }
 
     /// Logits [vocabulary] of one final-normed (or lens-read) state [hidden].
     void logits(std::span<const float> normed, std::span<float> out) const {
-        head_.apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        const std::span<const float> state = project_out(normed);
+        head_.apply(backend_, {state.data(), 1, state.size()}, {out.data(), 1, out.size()});
     }
 
     /// Logits [tokens.size()] of those tokens only.
     void logits(std::span<const float> normed, std::span<const TokenId> tokens, std::span<float> out) const {
-        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, normed, out);
+        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, project_out(normed), out);
         if (head_.bias.empty()) return;
         for (std::size_t i = 0; i < tokens.size(); ++i) out[i] += head_.bias[static_cast<std::size_t>(tokens[i])];
     }
 
   private:
+    void add_positions(std::size_t first, MatrixView<float> hidden) const {
+        struct Slot;
+        const WeightView& positions = weights_.position_embedding;
+        const std::span<float> row = thread_scratch<Slot>(positions.cols);
+        for (std::size_t t = 0; t < hidden.rows(); ++t) {
+            dequantize_row(positions.dtype, positions.row(first + t + config().position_offset), positions.cols, row.data());
+            axpy(1.0F, row.data(), hidden.row(t).data(), positions.cols);
+        }
+    }
+
+    static void angles(const RopeConfig& rope, const std::vector<double>& frequencies, std::size_t first, std::size_t tokens,
+                       Buffer& cos, Buffer& sin) {
+        if (frequencies.empty()) return;
+        rope_angles(frequencies, rope.amplitude, first, cos.resize(tokens, rope.dims / 2), sin.resize(tokens, rope.dims / 2));
+    }
+
+    /// What the head reads: the state itself, or projected to the width of a token embedding, valid until the next call.
+    [[nodiscard]] std::span<const float> project_out(std::span<const float> normed) const {
+        if (!embedding_out_) return normed;
+        struct Slot;
+        const std::span<float> out = thread_scratch<Slot>(config().embedding_size());
+        embedding_out_->apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        return out;
+    }
+
     ModelWeights weights_;
     Backend backend_;
     Linear<Backend> head_;
-    std::vector<double> rope_frequencies_;
+    std::optional<Linear<Backend>> embedding_in_, embedding_out_;
+    std::vector<double> frequencies_, window_frequencies_;
     std::vector<DecoderLayer<Backend>> layers_;
 };
 

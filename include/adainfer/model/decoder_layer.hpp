@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/config.hpp"
+#include "adainfer/model/norm.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
 
@@ -32,57 +34,45 @@ struct Linear {
     }
 };
 
-/// One decoder layer: hidden += attention(norm(hidden)); hidden += feed_forward(norm(hidden)).
+/// One decoder layer: hidden += attention(norm(hidden)); hidden += feed_forward(norm(hidden)). ModelConfig and the weights
+/// that are there say what a family does otherwise: where its norms stand, whether both blocks read the same state, ...
 template <class Backend>
 class DecoderLayer {
   public:
     DecoderLayer(const Backend& backend, const LayerWeights& weights)
         : weights_(&weights), q_(backend, weights.q), k_(backend, weights.k), v_(backend, weights.v),
-          output_(backend, weights.attention_output), gate_(backend, weights.gate), up_(backend, weights.up),
-          down_(backend, weights.down) {}
+          output_(backend, weights.attention_output), up_(backend, weights.up), down_(backend, weights.down) {
+        if (!weights.gate.weight.empty()) gate_.emplace(backend, weights.gate);
+    }
 
     /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache. Throws NotFinite
     /// as write_kv() does.
     void run(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
-        const std::size_t tokens = work.hidden.view().rows();
         write_kv(backend, config, layer, work, cache);
-
-        const MatrixView<float> q = work.q.resize(tokens, config.q_size());
-        q_.apply(backend, work.normed.view(), q);
-        rotate(backend, config, q, work);
-        const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
-        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
-                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
-                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
-                                              .scale = config.attention_scale, .window = 0, .out = attended});
-        const MatrixView<float> projected = work.projected.resize(tokens, config.hidden);
-        output_.apply(backend, attended, projected);
-        add(projected, work.hidden.view());
-
-        ops::rms_norm(backend, work.hidden.view(), weights_->feed_forward_norm, config.norm_eps, work.normed.view());
-        const MatrixView<float> gate = work.gate.resize(tokens, config.feed_forward);
-        const MatrixView<float> up = work.up.resize(tokens, config.feed_forward);
-        gate_.apply(backend, work.normed.view(), gate);
-        up_.apply(backend, work.normed.view(), up);
-        ops::activate(backend, config.activation, gate);
-        multiply(up, gate);
-        down_.apply(backend, gate, projected);
-        add(projected, work.hidden.view());
+        attend(backend, config, layer, work, cache);
+        if (config.parallel_blocks) {
+            block_input(backend, config, weights_->feed_forward_norm, work);
+            add_block(backend, config, weights_->attention_post_norm, weights_->attention_norm, work);
+        } else {
+            add_block(backend, config, weights_->attention_post_norm, weights_->attention_norm, work);
+            block_input(backend, config, weights_->feed_forward_norm, work);
+        }
+        feed_forward(backend, config, work);
+        add_block(backend, config, weights_->feed_forward_post_norm, weights_->feed_forward_norm, work);
     }
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
     /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
     /// would turn up at earlier positions, and in a session it would spoil every token to come.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
-        const MatrixView<float> hidden = work.hidden.view();
-        const MatrixView<float> normed = work.normed.resize(hidden.rows(), config.hidden);
-        ops::rms_norm(backend, hidden, weights_->attention_norm, config.norm_eps, normed);
-        const MatrixView<float> k = work.k.resize(hidden.rows(), config.kv_size());
-        const MatrixView<float> v = work.v.resize(hidden.rows(), config.kv_size());
-        k_.apply(backend, normed, k);
-        v_.apply(backend, normed, v);
-        rotate(backend, config, k, work);
-        for (std::size_t t = 0; t < hidden.rows(); ++t) {
+        block_input(backend, config, weights_->attention_norm, work);
+        const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> k = work.k.resize(input.rows(), config.kv_size());
+        const MatrixView<float> v = work.v.resize(input.rows(), config.kv_size());
+        k_.apply(backend, input, k);
+        v_.apply(backend, input, v);
+        place(backend, config, layer, weights_->k_norm, k, work);
+        for (std::size_t t = 0; t < input.rows(); ++t) {
             if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
                 fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
                      " hold NaN or infinity");
@@ -93,13 +83,67 @@ class DecoderLayer {
     }
 
   private:
-    static void rotate(const Backend& backend, const ModelConfig& config, MatrixView<float> x, Workspace& work) {
-        if (config.rope.dims == 0) return;
-        ops::rope(backend, x, config.head_dim, config.rope.interleaved, work.cos.view(), work.sin.view());
+    /// work.projected = attention of work.normed, over the K/V that are in the cache.
+    void attend(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
+        const std::size_t tokens = work.normed.view().rows();
+        const MatrixView<float> q = work.q.resize(tokens, config.q_size());
+        q_.apply(backend, work.normed.view(), q);
+        place(backend, config, layer, weights_->q_norm, q, work);
+        const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
+        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
+                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
+                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
+                                              .scale = config.attention_scale, .window = config.window_of(layer),
+                                              .out = attended});
+        output_.apply(backend, attended, work.projected.resize(tokens, config.hidden));
     }
 
-    static void add(MatrixView<const float> x, MatrixView<float> y) noexcept {
-        for (std::size_t t = 0; t < y.rows(); ++t) axpy(1.0F, x.row(t).data(), y.row(t).data(), y.cols());
+    /// work.projected = down(activation(gate) * up), or down(activation(up)) without a gate, of work.normed.
+    void feed_forward(const Backend& backend, const ModelConfig& config, Workspace& work) const {
+        const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> inner = work.gate.resize(input.rows(), config.feed_forward);
+        if (gate_) {
+            const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
+            gate_->apply(backend, input, inner);
+            up_.apply(backend, input, up);
+            ops::activate(backend, config.activation, inner);
+            multiply(up, inner);
+        } else {
+            up_.apply(backend, input, inner);
+            ops::activate(backend, config.activation, inner);
+        }
+        down_.apply(backend, inner, work.projected.resize(input.rows(), config.hidden));
+    }
+
+    /// work.normed = what a block reads.
+    static void block_input(const Backend& backend, const ModelConfig& config, const NormWeights& norm, Workspace& work) {
+        const MatrixView<const float> hidden = work.hidden.view();
+        const MatrixView<float> input = work.normed.resize(hidden.rows(), hidden.cols());
+        if (config.norm_placement == NormPlacement::Before) {
+            apply_norm(backend, config, norm, hidden, input);
+        } else {
+            copy_rows(hidden, input);
+        }
+    }
+
+    /// hidden += work.projected, with the norms that stand around the sum.
+    static void add_block(const Backend& backend, const ModelConfig& config, const NormWeights& post_norm, const NormWeights& norm,
+                          Workspace& work) {
+        const MatrixView<float> projected = work.projected.view(), hidden = work.hidden.view();
+        apply_norm(backend, config, post_norm, projected, projected);
+        for (std::size_t t = 0; t < hidden.rows(); ++t) axpy(1.0F, projected.row(t).data(), hidden.row(t).data(), hidden.cols());
+        if (config.norm_placement == NormPlacement::After) apply_norm(backend, config, norm, hidden, hidden);
+    }
+
+    /// The norm of each head of q or k, then its position.
+    static void place(const Backend& backend, const ModelConfig& config, std::size_t layer, const NormWeights& norm,
+                      MatrixView<float> x, Workspace& work) {
+        const MatrixView<float> heads(x.data(), x.rows() * x.cols() / config.head_dim, config.head_dim);
+        apply_norm(backend, config, norm, heads, heads);
+        if (config.rope.dims == 0) return;
+        const bool own = config.window_rope.dims != 0 && config.window_of(layer) != 0;
+        ops::rope(backend, x, config.head_dim, config.rope.interleaved, (own ? work.window_cos : work.cos).view(),
+                  (own ? work.window_sin : work.sin).view());
     }
 
     static void multiply(MatrixView<const float> x, MatrixView<float> y) noexcept {
@@ -111,7 +155,8 @@ class DecoderLayer {
     }
 
     const LayerWeights* weights_;
-    Linear<Backend> q_, k_, v_, output_, gate_, up_, down_;
+    Linear<Backend> q_, k_, v_, output_, up_, down_;
+    std::optional<Linear<Backend>> gate_;
 };
 
 }  // namespace adainfer::inline v0

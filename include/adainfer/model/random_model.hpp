@@ -85,18 +85,18 @@ struct RandomModelOptions {
     model.token_embedding = matrix(config.vocabulary, config.hidden, 1.0F);
     for (std::size_t i = 0; i < config.layers; ++i) {
         LayerWeights layer;
-        layer.attention_norm = vector(config.hidden, 0.3F, 1.0F);
+        layer.attention_norm.gain = vector(config.hidden, 0.3F, 1.0F);
         layer.q = linear(config.q_size(), config.hidden);
         layer.k = linear(config.kv_size(), config.hidden);
         layer.v = linear(config.kv_size(), config.hidden);
         layer.attention_output = linear(config.hidden, config.q_size());
-        layer.feed_forward_norm = vector(config.hidden, 0.3F, 1.0F);
+        layer.feed_forward_norm.gain = vector(config.hidden, 0.3F, 1.0F);
         layer.gate = linear(config.feed_forward, config.hidden);
         layer.up = linear(config.feed_forward, config.hidden);
         layer.down = linear(config.hidden, config.feed_forward);
         model.layers.push_back(std::move(layer));
     }
-    model.final_norm = vector(config.hidden, 0.3F, 1.0F);
+    model.final_norm.gain = vector(config.hidden, 0.3F, 1.0F);
     // A gain on the head, because real models are sure of some tokens: without it every distribution is nearly flat.
     model.head = options.tied ? LinearWeights{model.token_embedding, {}} : linear(config.vocabulary, config.hidden, 4.0F);
     model.identity = "random-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +

@@ -20,13 +20,14 @@ namespace adainfer::inline v0 {
     return frequencies;
 }
 
-/// Cosines and sines of the positions first, first + 1, ...; both [tokens, dims / 2].
-inline void rope_angles(const std::vector<double>& frequencies, std::size_t first, MatrixView<float> cos, MatrixView<float> sin) {
+/// Cosines and sines, times `amplitude`, of the positions first, first + 1, ...; both [tokens, dims / 2].
+inline void rope_angles(const std::vector<double>& frequencies, double amplitude, std::size_t first, MatrixView<float> cos,
+                        MatrixView<float> sin) {
     for (std::size_t t = 0; t < cos.rows(); ++t) {
         for (std::size_t i = 0; i < frequencies.size(); ++i) {
             const double angle = static_cast<double>(first + t) * frequencies[i];
-            cos.row(t)[i] = static_cast<float>(std::cos(angle));
-            sin.row(t)[i] = static_cast<float>(std::sin(angle));
+            cos.row(t)[i] = static_cast<float>(amplitude * std::cos(angle));
+            sin.row(t)[i] = static_cast<float>(amplitude * std::sin(angle));
         }
     }
 }

@@ -16,23 +16,39 @@ struct LinearWeights {
     std::vector<float> bias;  ///< [out] or empty
 };
 
+/// Gain and, for a LayerNorm, bias; both empty where the model has no such norm.
+struct NormWeights {
+    std::vector<float> gain;
+    std::vector<float> bias;
+
+    [[nodiscard]] bool present() const noexcept { return !gain.empty(); }
+};
+
+/// A weight without rows, or a norm without a gain, is one that the family does not have.
 struct LayerWeights {
-    std::vector<float> attention_norm;  ///< [hidden]
-    LinearWeights q;                    ///< [heads * head_dim, hidden]
-    LinearWeights k, v;                 ///< [kv_heads * head_dim, hidden]
-    LinearWeights attention_output;     ///< [hidden, heads * head_dim]
-    std::vector<float> feed_forward_norm;
-    LinearWeights gate, up;             ///< [feed_forward, hidden]
-    LinearWeights down;                 ///< [hidden, feed_forward]
+    NormWeights attention_norm;           ///< [hidden]
+    LinearWeights q;                      ///< [heads * head_dim, hidden]
+    LinearWeights k, v;                   ///< [kv_heads * head_dim, hidden]
+    NormWeights q_norm, k_norm;           ///< optional [head_dim]: on each head of q and k before they are rotated
+    LinearWeights attention_output;       ///< [hidden, heads * head_dim]
+    NormWeights attention_post_norm;      ///< optional [hidden]: on what attention adds to the residual stream
+    NormWeights feed_forward_norm;        ///< [hidden]
+    LinearWeights gate;                   ///< optional [feed_forward, hidden]: activation(gate) * up, else activation(up)
+    LinearWeights up;                     ///< [feed_forward, hidden]
+    LinearWeights down;                   ///< [hidden, feed_forward]
+    NormWeights feed_forward_post_norm;   ///< optional [hidden]
 };
 
 /// A model as a file holds it: configuration, and views into bytes that `storage` keeps alive.
 struct ModelWeights {
     ModelConfig config;
-    WeightView token_embedding;  ///< [vocabulary, hidden]
+    WeightView token_embedding;     ///< [vocabulary, embedding_size]
+    WeightView position_embedding;  ///< optional [positions, hidden]: learned positions, added to the token embedding
+    LinearWeights embedding_in;     ///< optional [hidden, embedding_size]
+    LinearWeights embedding_out;    ///< optional [embedding_size, hidden]: on what the head reads
     std::vector<LayerWeights> layers;
-    std::vector<float> final_norm;  ///< [hidden]
-    LinearWeights head;             ///< [vocabulary, hidden]; the token embedding where the model ties them
+    NormWeights final_norm;         ///< [hidden]; OPT-350m has none
+    LinearWeights head;             ///< [vocabulary, embedding_size]; the token embedding where the model ties them
     std::string identity;           ///< names this very set of weights; policies and lenses are bound to it
     std::shared_ptr<const void> storage;
 
