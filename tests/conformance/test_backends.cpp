@@ -18,7 +18,10 @@
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/ops.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
+#include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/tensor/half.hpp"
 
@@ -26,7 +29,7 @@
 
 using namespace adainfer;
 
-#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend
+#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, SimdPortable, SimdAvx2, SimdAvx512
 
 namespace {
 
@@ -35,6 +38,15 @@ Backend make(std::size_t threads = 1) {
     if constexpr (std::constructible_from<Backend, std::size_t>) return Backend(threads);
     else return Backend{};
 }
+
+/// SimdBackend at a level, or at the best that this machine has.
+template <CpuLevel asked>
+struct SimdAt : SimdBackend {
+    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, best_cpu_level())) {}
+};
+using SimdPortable = SimdAt<CpuLevel::Portable>;
+using SimdAvx2 = SimdAt<CpuLevel::Avx2>;
+using SimdAvx512 = SimdAt<CpuLevel::Avx512>;
 
 using Sizes = std::initializer_list<std::size_t>;
 
@@ -114,14 +126,31 @@ struct Strided {
     }
 };
 
+/// A row of activations as the backend sees it: rounded to 8 bits where it multiplies integers.
+template <class Backend>
+std::vector<float> seen_by(const Backend& backend, DType dtype, std::size_t tokens, std::span<const float> x) {
+    std::vector<float> seen(x.begin(), x.end());
+    if constexpr (std::derived_from<Backend, SimdBackend>) {
+        if (!backend.rounds_activations(dtype, tokens)) return seen;
+        for (std::size_t at = 0; at < seen.size(); at += activation_block) {
+            ActivationBlock block{};
+            quantize_block(x.data() + at, block);
+            for (std::size_t i = 0; i < activation_block; ++i) seen[at + i] = block.scale * static_cast<float>(block.codes[i]);
+        }
+    }
+    return seen;
+}
+
 /// Compares y with x w^T; the tolerance is relative to the sum of the absolute products.
-void check_product(const RandomWeight& w, MatrixView<const float> x, MatrixView<const float> y) {
+template <class Backend>
+void check_product(const Backend& backend, const RandomWeight& w, MatrixView<const float> x, MatrixView<const float> y) {
     std::size_t wrong = 0;
     for (std::size_t t = 0; t < x.rows(); ++t) {
+        const std::vector<float> seen = seen_by(backend, w.view.dtype, x.rows(), x.row(t));
         for (std::size_t r = 0; r < w.view.rows; ++r) {
             double sum = 0, size = 0;
             for (std::size_t i = 0; i < w.view.cols; ++i) {
-                const double product = static_cast<double>(w.values[r * w.view.cols + i]) * static_cast<double>(x.row(t)[i]);
+                const double product = static_cast<double>(w.values[r * w.view.cols + i]) * static_cast<double>(seen[i]);
                 sum += product;
                 size += std::abs(product);
             }
@@ -179,7 +208,7 @@ TEST_CASE_TEMPLATE("matmul: every storage type, one row to many, one token to ma
                         CAPTURE(tokens);
                         Strided x(tokens, cols, 0, random), y(tokens, rows, 0, random);
                         backend.matmul(prepared, x.view, y.view);
-                        check_product(w, x.view, y.view);
+                        check_product(backend, w, x.view, y.view);
                     }
                 }
             }
@@ -195,10 +224,10 @@ TEST_CASE_TEMPLATE("matmul: more rows than one block of scratch holds", Backend,
         for (const std::size_t tokens : Sizes{std::size_t{1}, std::size_t{5}}) {
             Strided x(tokens, 512, 0, random), y(tokens, 515, 0, random);
             backend.matmul(backend.prepare(w.view), x.view, y.view);
-            check_product(w, x.view, y.view);
+            check_product(backend, w, x.view, y.view);
             Strided long_x(tokens, 70'001, 0, random), short_y(tokens, 3, 0, random);
             backend.matmul(backend.prepare(wide.view), long_x.view, short_y.view);
-            check_product(wide, long_x.view, short_y.view);
+            check_product(backend, wide, long_x.view, short_y.view);
         }
     }
 }
@@ -211,7 +240,7 @@ TEST_CASE_TEMPLATE("matmul: views with gaps between the rows", Backend, BACKENDS
         Strided x(tokens, 20, 7, random), y(tokens, 33, 5, random);
         const auto before = y.surroundings();
         backend.matmul(backend.prepare(w.view), x.view, y.view);
-        check_product(w, x.view, y.view);
+        check_product(backend, w, x.view, y.view);
         CHECK(y.surroundings() == before);
     }
 }
@@ -237,12 +266,13 @@ TEST_CASE_TEMPLATE("matmul_rows: the rows asked for, in that order", Backend, BA
         const auto x = random.reals(cols);
         std::vector<float> all(12), some(4);
         const std::vector<TokenId> rows{11, 0, 3, 11};
+        const std::vector<float> seen = seen_by(backend, dtype, 1, x);
         ops::matmul_rows(backend, backend.prepare(w.view), w.view, rows, x, some);
         for (std::size_t i = 0; i < 4; ++i) {
             const auto r = static_cast<std::size_t>(rows[i]);
             double sum = 0, size = 0;
             for (std::size_t c = 0; c < cols; ++c) {
-                const double product = static_cast<double>(w.values[r * cols + c]) * static_cast<double>(x[c]);
+                const double product = static_cast<double>(w.values[r * cols + c]) * static_cast<double>(seen[c]);
                 sum += product;
                 size += std::abs(product);
             }

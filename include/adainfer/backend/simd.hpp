@@ -1,0 +1,292 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "adainfer/backend/ops.hpp"
+#include "adainfer/core/thread_pool.hpp"
+#include "adainfer/core/types.hpp"
+#include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/float_tile.hpp"
+#include "adainfer/kernels/int8_row.hpp"
+#include "adainfer/kernels/int8_row_avx2.hpp"
+#include "adainfer/kernels/int8_tile.hpp"
+#include "adainfer/kernels/lane_attention.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+namespace adainfer::inline v0 {
+
+/// This library's own kernels. Whatever the compiler was told, it uses AVX2 or AVX-512 where the machine has them (see cpu.hpp);
+/// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
+///
+/// Quantised weights are multiplied as the integers they are by activations rounded to 8 bits, 32 under one scale, as llama.cpp
+/// does: a relative error of about 1 / 250 of a block's largest activation. Other weights, and the portable level, in float.
+class SimdBackend {
+  public:
+    using Weight = WeightView;
+
+    /// Throws InvalidArgument where the environment variable ADAINFER_CPU asks for what the machine does not have.
+    explicit SimdBackend(std::size_t threads = 1) : SimdBackend(threads, cpu_level()) {}
+    SimdBackend(std::size_t threads, CpuLevel level) : pool_(std::make_shared<ThreadPool>(threads)), level_(level) {}
+
+    [[nodiscard]] std::size_t threads() const noexcept { return pool_->threads(); }
+    [[nodiscard]] CpuLevel level() const noexcept { return level_; }
+
+    /// True where a product of this many tokens with a weight of this type goes through 8-bit activations.
+    [[nodiscard]] bool rounds_activations(DType dtype, std::size_t tokens) const noexcept {
+        if (code_format(dtype).group == 0 || level_ == CpuLevel::Portable) return false;
+        return tokens <= few_tokens || level_ == CpuLevel::Avx512;
+    }
+
+    [[nodiscard]] Weight prepare(WeightView weight) const { return weight; }
+
+    template <class F>
+    void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
+        pool_->parallel_for(n, grain, f);
+    }
+
+    void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        const bool quantised = rounds_activations(weight.dtype, x.rows());
+        if (x.rows() <= few_tokens) {
+            for (std::size_t t = 0; t < x.rows(); ++t) {
+                const auto all = [](std::size_t i) { return i; };
+                if (quantised) int8_rows(weight, weight.rows, all, x.row(t), y.row(t).data());
+                else float_rows(weight, weight.rows, all, x.row(t), y.row(t).data());
+            }
+        } else if (quantised) {
+            int8_tiles(weight, x, y);
+        } else {
+            float_tiles(weight, x, y);
+        }
+    }
+
+    void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
+        const auto chosen = [rows](std::size_t i) { return static_cast<std::size_t>(rows[i]); };
+        if (rounds_activations(weight.dtype, 1)) int8_rows(weight, rows.size(), chosen, x, out.data());
+        else float_rows(weight, rows.size(), chosen, x, out.data());
+    }
+
+    void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
+        at_level(level_, [&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+    }
+
+    void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                    MatrixView<float> out) const {
+        at_level(level_, [&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+    }
+
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+        at_level(level_, [&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+    }
+
+    void activate(Activation activation, MatrixView<float> x) const {
+        parallel_for(x.rows(), 8, [&](std::size_t begin, std::size_t end) {
+            at_level(level_, [&] { ops::activate(Loops{}, activation, x.rows(begin, end - begin)); });
+        });
+    }
+
+    void attention(const AttentionArgs& args) const {
+        if (args.q.rows() == 1) {
+            parallel_for(args.heads, 1, [&](std::size_t begin, std::size_t end) {
+                struct Slot;
+                float* const scores = thread_scratch<Slot>(args.capacity).data();  // at once, not as it grows
+                at_level(level_, [&] {
+                    for (std::size_t head = begin; head < end; ++head) ops::attend(args, 0, head, scores);
+                });
+            });
+            return;
+        }
+        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args); });
+    }
+
+  private:
+    static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t block_rows = 24; // weight rows that are unpacked at once, a multiple of tile_rows
+
+    struct Loops {};  // a backend without operations: the loops of ops.hpp
+
+    template <class F>
+    void with_tile(F&& f) const {
+#if ADAINFER_X86
+        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512{});
+        if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
+#endif
+        f(detail::FloatTilePortable{});
+    }
+
+    // ---- a row of activations --------------------------------------------------------------------------------------------
+
+    /// out[i] = weight row row_of(i) . x in float.
+    template <class RowOf>
+    void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+        parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            float* const row = thread_scratch<Slot>(weight.cols).data();
+            at_level(level_, [&] {
+                for (std::size_t i = begin; i < end; ++i) {
+                    dequantize_row(weight.dtype, weight.row(row_of(i)), weight.cols, row);
+                    out[i] = dot(row, x.data(), weight.cols);
+                }
+            });
+        });
+    }
+
+    /// The same of a quantised weight.
+    template <class RowOf>
+    void int8_rows([[maybe_unused]] const WeightView& weight, [[maybe_unused]] std::size_t count, [[maybe_unused]] RowOf row_of,
+                   [[maybe_unused]] std::span<const float> x, [[maybe_unused]] float* out) const {
+#if ADAINFER_X86
+        thread_local ActivationCodes codes;
+        const CodeFormat format = code_format(weight.dtype);
+        const bool avx512 = level_ == CpuLevel::Avx512;
+        codes.assign({x.data(), 1, x.size()}, 1, format.group, format.bias, avx512 ? detail::avx512::quantize : quantize_block);
+        const ActivationCodes& shared = codes;  // of this thread, read by all
+        parallel_for(count, 16, [&, avx512](std::size_t begin, std::size_t end) {
+            struct Slot;
+            const std::size_t groups = weight.cols / format.group + 32;
+            float* const scratch = thread_scratch<Slot>(2 * groups).data();
+            if (avx512) {
+                const auto row_dot = detail::avx512::row_dot_of(weight.dtype);
+                for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(row_of(i)), weight.cols, shared, scratch);
+            } else {
+                const detail::avx2::UnpackedRow row{code_scratch(weight.cols), scratch, scratch + groups};
+                for (std::size_t i = begin; i < end; ++i) {
+                    out[i] = detail::avx2::row_dot(weight.dtype, weight.row(row_of(i)), weight.cols, shared, row);
+                }
+            }
+        });
+#endif
+    }
+
+    // ---- many rows of activations ----------------------------------------------------------------------------------------
+
+    void float_tiles(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        with_tile([&]<class Tile>(Tile) {
+            struct Packed;
+            constexpr std::size_t lanes = Tile::lanes;
+            const std::size_t panels = (x.rows() + lanes - 1) / lanes, cols = weight.cols;
+            float* const packed = thread_scratch<Packed>(panels * lanes * cols).data();
+            parallel_for(panels, 1, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t p = begin; p < end; ++p) {
+                    const std::size_t count = (std::min)(lanes, x.rows() - p * lanes);
+                    at_level(level_, [&] { pack_lanes(x.rows(p * lanes, count), lanes, packed + p * lanes * cols); });
+                }
+            });
+            parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+                struct Rows;
+                float* const rows = thread_scratch<Rows>(block_rows * cols).data();
+                float out[block_rows * lanes];
+                for (std::size_t first = begin; first < end; first += block_rows) {
+                    const std::size_t count = (std::min)(block_rows, end - first);
+                    at_level(level_, [&] {
+                        for (std::size_t r = 0; r < count; ++r) {
+                            dequantize_row(weight.dtype, weight.row(first + r), cols, rows + r * cols);
+                        }
+                    });
+                    for (std::size_t p = 0; p < panels; ++p) {
+                        detail::float_tiles<Tile>({.a = rows, .row_stride = cols, .k_stride = 1, .k = cols,
+                                                   .b = packed + p * lanes * cols, .out = out}, count);
+                        unpack_lanes(out, lanes, count, y, p * lanes, first);
+                    }
+                }
+            });
+        });
+    }
+
+    void int8_tiles([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
+                    [[maybe_unused]] MatrixView<float> y) const {
+#if ADAINFER_X86
+        constexpr std::size_t lanes = 16;
+        thread_local ActivationCodes codes;
+        const CodeFormat format = code_format(weight.dtype);
+        codes.assign(x, lanes, format.group, format.bias, detail::avx512::quantize);
+        const ActivationCodes& shared = codes;
+        parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            const std::size_t cols = weight.cols, groups = cols / format.group;
+            std::uint8_t* const rows = code_scratch(block_rows * cols);
+            float* const scales = thread_scratch<Slot>(2 * block_rows * groups).data();
+            float* const minima = scales + block_rows * groups;
+            float out[block_rows * 2 * lanes];
+            for (std::size_t first = begin; first < end; first += block_rows) {
+                const std::size_t count = (std::min)(block_rows, end - first);
+                at_level(CpuLevel::Avx512, [&] {
+                    for (std::size_t r = 0; r < count; ++r) {
+                        unpack_codes(weight.dtype, weight.row(first + r), cols, rows + r * cols, scales + r * groups, minima + r * groups);
+                    }
+                });
+                for (std::size_t p = 0; p < shared.panels(); p += 2) {
+                    const std::size_t panels = (std::min)(std::size_t{2}, shared.panels() - p);
+                    for (std::size_t r = 0; r < count; r += tile_rows) {
+                        detail::avx512::int8_tile(format, {rows + r * cols, scales + r * groups, minima + r * groups, cols}, shared, p,
+                                                  panels, out + r * panels * lanes);
+                    }
+                    unpack_lanes(out, panels * lanes, count, y, p * lanes, first);
+                }
+            }
+        });
+#endif
+    }
+
+    /// y[token][first + r] = out[r][lane] for the lanes that are tokens.
+    static void unpack_lanes(const float* out, std::size_t lanes, std::size_t rows, MatrixView<float> y, std::size_t token,
+                             std::size_t first) noexcept {
+        for (std::size_t lane = 0; lane < lanes && token + lane < y.rows(); ++lane) {
+            float* const row = y.row(token + lane).data() + first;
+            for (std::size_t r = 0; r < rows; ++r) row[r] = out[r * lanes + lane];
+        }
+    }
+
+    /// Bytes of the calling thread, until its next call.
+    static std::uint8_t* code_scratch(std::size_t bytes) {
+        thread_local std::vector<std::uint8_t> buffer;
+        if (buffer.size() < bytes + 64) buffer.resize(bytes + 64);  // whole vectors may be read past the end
+        return buffer.data();
+    }
+
+    // ---- attention -------------------------------------------------------------------------------------------------------
+
+    /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
+    template <class Tile>
+    void lanes_of_attention(const AttentionArgs& args) const {
+        constexpr std::size_t lanes = Tile::lanes;
+        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
+        const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
+        parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, args.first + args.q.rows())).data();
+            for (std::size_t item = begin; item < end; ++item) {
+                const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
+                QueryLanes<lanes> queries{};
+                for (std::size_t lane = 0; lane < lanes; ++lane) {
+                    const std::size_t i = block * lanes + lane, token = i / group;
+                    if (token >= args.q.rows()) break;
+                    const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+                    queries.q[lane] = args.q.row(token).data() + head * d;
+                    queries.out[lane] = args.out.row(token).data() + head * d;
+                    queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
+                    queries.end[lane] = seen;
+                }
+                const std::size_t plane = kv_head * args.capacity * d;
+                at_level(level_, [&] { lane_attention<Tile>(queries, args.k + plane, args.v + plane, d, args.scale, scratch); });
+            }
+        });
+    }
+
+    std::shared_ptr<ThreadPool> pool_;
+    CpuLevel level_;
+};
+
+}  // namespace adainfer::inline v0
