@@ -14,12 +14,15 @@
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
 #include "adainfer/early_exit/adainfer_policy.hpp"
+#include "adainfer/early_exit/any_policy.hpp"
 #include "adainfer/early_exit/combinators.hpp"
 #include "adainfer/early_exit/features.hpp"
 #include "adainfer/early_exit/linear_chain_crf.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/early_exit/linear_svm.hpp"
 #include "adainfer/early_exit/policies.hpp"
+#include "adainfer/early_exit/skip_layers.hpp"
+#include "adainfer/generate/generate.hpp"
 #include "adainfer/model/model.hpp"
 #include "tiny_model.hpp"
 
@@ -62,6 +65,26 @@ struct Script {
         log->push_back(layer);
         const bool exit = ++state.asked >= least_asked && holds(exits, layer);
         return exit ? adainfer::ExitDecision::Exit : adainfer::ExitDecision::Continue;
+    }
+};
+
+/// Writes down how far its generation is, when it starts and when it is asked; never exits.
+struct Stepping {
+    using Features = adainfer::FeatureList<adainfer::LayerFraction>;
+    struct State {
+        std::size_t step = 1000;
+    };
+    std::vector<std::size_t>* started;
+    std::vector<std::size_t>* asked;
+
+    State start(std::size_t step) const {
+        started->push_back(step);
+        return {step};
+    }
+    bool wants(std::size_t layer) const { return layer == 2; }
+    adainfer::ExitDecision decide(std::size_t, const Features::Values&, State& state) const {
+        asked->push_back(state.step++);
+        return adainfer::ExitDecision::Continue;
     }
 };
 
@@ -539,4 +562,59 @@ TEST_CASE("a backend of somebody else's, with all that it leaves out") {
         next = x.token;
     }
     CHECK(foreign.decoder().backend().name == "somebody's backend");
+}
+
+TEST_CASE("a policy starts at the step of its generation") {
+    std::vector<std::size_t> started, asked;
+    const Model<EigenBackend, elsewhere::Stepping> model(deep_weights(), elsewhere::Stepping{&started, &asked});
+    Session session = model.new_session();
+    const auto steps_of = [&](const auto& run) {
+        started.clear();
+        asked.clear();
+        run();
+        CHECK(asked == started);
+        return started;
+    };
+    const auto prompt = tiny::tokens(3);
+    using Steps = std::vector<std::size_t>;
+    CHECK(steps_of([&] { static_cast<void>(model.prefill_and_predict(session, prompt)); }).empty());
+    CHECK(steps_of([&] { static_cast<void>(model.decode(session, 1)); }) == Steps{0});
+    CHECK(steps_of([&] { static_cast<void>(model.decode(session, 1, {.step = 7})); }) == Steps{7});
+    CHECK(steps_of([&] { static_cast<void>(model.predict(session, prompt)); }) == Steps{0});
+    CHECK(steps_of([&] { static_cast<void>(model.predict(session, prompt, {}, {.step = 3})); }) == Steps{3});
+
+    // The first token follows the prompt, at full depth.
+    const auto ignore = [](const GeneratedToken&) {};
+    CHECK(steps_of([&] { generate(model, session, prompt, {.max_new_tokens = 5}, ignore); }) == Steps{0, 1, 2, 3});
+    const GenerateOptions later{.max_new_tokens = 3, .run = {.step = 10}};
+    CHECK(steps_of([&] { generate(model, session, prompt, later, ignore); }) == Steps{10, 11});
+}
+
+TEST_CASE("composite policies start their parts at the step") {
+    const Model<EigenBackend> model(deep_weights());
+    std::vector<std::size_t> started, asked, other_started, other_asked;
+    const elsewhere::Stepping part{&started, &asked}, other{&other_started, &other_asked};
+    Session session = model.new_session();
+    using Steps = std::vector<std::size_t>;
+    const auto check = [&](auto policy, std::size_t parts) {
+        const auto composite = model.with_policy(std::move(policy));
+        for (std::vector<std::size_t>* log : {&started, &asked, &other_started, &other_asked}) log->clear();
+        for (const std::size_t step : {std::size_t{4}, std::size_t{9}}) {
+            static_cast<void>(composite.predict(session, tiny::tokens(2), {}, {.step = step}));
+        }
+        CHECK(started == Steps{4, 9});
+        CHECK(asked == Steps{4, 9});
+        CHECK(other_started == (parts == 2 ? Steps{4, 9} : Steps{}));
+        CHECK(other_asked == other_started);
+    };
+    check(part, 1);
+    check(Scheduled(Schedule::every(1), part), 1);
+    check(AnyOf(part, other), 2);
+    check(AllOf(part, other), 2);
+    check(AnyOf(HiddenSaturation<>(2.0F), part), 1);
+    check(Gated(HiddenSaturation<>(-2.0F), part), 1);
+    check(SkipLayers(std::vector<std::size_t>{5}, part), 1);
+    check(OneOf<NeverExit, elsewhere::Stepping>(part), 1);
+    const OneOf<elsewhere::Stepping, NeverExit> chosen(part);
+    check(Scheduled(Schedule::every(2, 2), AnyOf(chosen, Scheduled(Schedule::only({2}), other))), 2);
 }

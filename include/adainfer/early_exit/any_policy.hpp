@@ -7,10 +7,12 @@
 
 #include "adainfer/core/types.hpp"
 #include "adainfer/early_exit/adainfer_policy.hpp"
+#include "adainfer/early_exit/any_classifier.hpp"
 #include "adainfer/early_exit/any_readout.hpp"
-#include "adainfer/early_exit/linear_chain_crf.hpp"
-#include "adainfer/early_exit/linear_svm.hpp"
+#include "adainfer/early_exit/calm_threshold.hpp"
 #include "adainfer/early_exit/policies.hpp"
+#include "adainfer/early_exit/skip_decode.hpp"
+#include "adainfer/early_exit/skip_layers.hpp"
 #include "adainfer/model/exit_policy.hpp"
 
 namespace adainfer::inline v0 {
@@ -32,6 +34,25 @@ class OneOf {
         return std::visit([&](const auto& policy) { return policy.wants(layer); }, policy_);
     }
 
+    [[nodiscard]] State start(std::size_t step) const {
+        return std::visit(
+            [&]<class Policy>(const Policy& policy) {
+                constexpr std::size_t slot = index_of<Policy>() + 1;
+                State state;
+                if constexpr (HasStart<Policy>) {
+                    state.active.template emplace<slot>(policy.start(step));
+                } else {
+                    state.active.template emplace<slot>();
+                }
+                return state;
+            },
+            policy_);
+    }
+
+    [[nodiscard]] bool skips(std::size_t layer) const {
+        return std::visit([&](const auto& policy) { return adainfer::skips_of(policy, layer); }, policy_);
+    }
+
     template <class Ask>
     ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
         return with_state(state, [&](const auto& policy, auto& own) { return ask(policy, own); });
@@ -50,10 +71,10 @@ class OneOf {
     }
 
     [[nodiscard]] AnyLens lens() const {
-        return std::visit([](const auto& policy) { return AnyLens(lens_of(policy)); }, policy_);
+        return std::visit([](const auto& policy) { return AnyLens(adainfer::lens_of(policy)); }, policy_);
     }
     [[nodiscard]] AnyHead head() const {
-        return std::visit([](const auto& policy) { return AnyHead(head_of(policy)); }, policy_);
+        return std::visit([](const auto& policy) { return AnyHead(adainfer::head_of(policy)); }, policy_);
     }
 
     template <class Weights>
@@ -92,14 +113,12 @@ class OneOf {
     std::variant<Policies...> policy_;
 };
 
-/// Every built-in policy, with lens and head chosen at run time too.
+/// Every built-in policy, with lens, head and classifier chosen at run time too.
 using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
                         EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
-                        Oracle<AnyLens, AnyHead>, AdaInferPolicy<LinearSvm, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearSvm, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearSvm, WideFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, WideFeatures, AnyLens, AnyHead>>;
+                        CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
 
 }  // namespace adainfer::inline v0

@@ -26,8 +26,8 @@ template <class Policy>
 struct ReadsThrough<Policy> {
     template <bool needed, class T>
     using If = std::conditional_t<needed, T, void>;
-    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(lens_of(std::declval<const Policy&>()))>>;
-    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(head_of(std::declval<const Policy&>()))>>;
+    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
+    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
 };
 template <class Policy>
     requires requires { typename Policy::Readout; }
@@ -52,8 +52,9 @@ template <class Part>
 class ReadsLike {
   public:
     explicit ReadsLike(Part part) : part_(std::move(part)) {}
-    [[nodiscard]] decltype(auto) lens() const { return lens_of(part_); }
-    [[nodiscard]] decltype(auto) head() const { return head_of(part_); }
+    [[nodiscard]] decltype(auto) lens() const { return adainfer::lens_of(part_); }
+    [[nodiscard]] decltype(auto) head() const { return adainfer::head_of(part_); }
+    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(part_, layer); }
 
     template <class Weights>
     void check_model(const Weights& weights) const {
@@ -81,6 +82,8 @@ class Scheduled : public detail::ReadsLike<Policy> {
         return ask(this->part_, state);
     }
 
+    [[nodiscard]] State start(std::size_t step) const { return adainfer::start_of(this->part_, step); }
+
     /// Passes a policy's own hindsight on.
     [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t layers) const
         requires requires(const Policy& p) { p.hindsight(state, final_token, layers); }
@@ -104,12 +107,17 @@ class Pair : public ReadsLike<Second> {
 
     Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
 
+    [[nodiscard]] State start(std::size_t step) const { return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)}; }
+
+    /// What either part skips.
+    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer); }
+
     /// Throws what the parts throw, and InvalidArgument where they read through different lenses of the same type.
     template <class Weights>
     void check_model(const Weights& weights) const {
         if constexpr (!std::is_void_v<typename ReadsThrough<First>::Lens> && !std::is_void_v<typename ReadsThrough<Second>::Lens>) {
-            if constexpr (requires { lens_of(first_) == lens_of(this->part_); }) {
-                if (!(lens_of(first_) == lens_of(this->part_))) {
+            if constexpr (requires { adainfer::lens_of(first_) == adainfer::lens_of(this->part_); }) {
+                if (!(adainfer::lens_of(first_) == adainfer::lens_of(this->part_))) {
                     fail(ErrorCode::InvalidArgument, "policies that are combined must read their features through the same lens");
                 }
             }
@@ -137,7 +145,7 @@ class AnyOf : public detail::Pair<First, Second> {
 
     /// False also where the second policy's lens, which reads the answer if no check has, has no map.
     [[nodiscard]] bool wants(std::size_t layer) const {
-        return (this->first_.wants(layer) || this->part_.wants(layer)) && lens_of(this->part_).reads(layer);
+        return (this->first_.wants(layer) || this->part_.wants(layer)) && adainfer::lens_of(this->part_).reads(layer);
     }
 
     template <class Ask>

@@ -16,7 +16,7 @@
 #include "adainfer/eval/task.hpp"
 #include "adainfer/eval/task_prompts.hpp"
 #include "adainfer/model/model.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/train/collect_trace.hpp"
 
 namespace adainfer::inline v0 {
@@ -85,6 +85,14 @@ template <class Backend>
         }
     }
 
+    // A prefix without the layers that a policy skips has K/V of its own.
+    std::vector<std::optional<Session>> pruned(models.size());
+    for (std::size_t i = 0; i < models.size(); ++i) {
+        if (models[i].skipped() == dense.skipped()) continue;
+        pruned[i].emplace(models[i].new_session(prompts.longest()));
+        models[i].prefill(*pruned[i], prompts.prefix, RunOptions{options.run.stop, {}});
+    }
+
     struct Sums {
         double seconds = 0, right = 0, agrees = 0, layers = 0, squares = 0, checks = 0;
     };
@@ -94,7 +102,7 @@ template <class Backend>
         for (std::size_t turn = 0; turn < sums.size(); ++turn) {
             const std::size_t which = (i + turn) % sums.size();
             const auto start = Clock::now();
-            answers[which] = which < models.size() ? models[which].predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
+            answers[which] = which < models.size() ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
                                                    : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
             sums[which].seconds += std::chrono::duration<double>(Clock::now() - start).count();
         }

@@ -10,13 +10,16 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/any_classifier.hpp"
 #include "adainfer/early_exit/any_policy.hpp"
 #include "adainfer/early_exit/any_readout.hpp"
+#include "adainfer/early_exit/calm_threshold.hpp"
 #include "adainfer/early_exit/combinators.hpp"
+#include "adainfer/early_exit/skip_decode.hpp"
+#include "adainfer/early_exit/skip_layers.hpp"
 #include "adainfer/eval/task.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/policy_file.hpp"
@@ -35,13 +38,15 @@ struct NamedPolicy {
 
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
-    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, oracle, each with ,lens=FILE ,head=full|candidates|shortlist "
-    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file";
+    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
+    "file, with these options";
 
 namespace detail::spec {
 
 struct Parts {
-    std::string kind, value, lens, head, layers;
+    std::string kind, value, lens, head, layers, decay, length;
 };
 
 [[noreturn]] inline void wrong(std::string_view spec, std::string_view why) {
@@ -73,7 +78,10 @@ template <class Number>
         }
         const std::size_t equals = item.find('=');
         const std::string_view key = item.substr(0, equals);
+        const bool generation = parts.kind == "calm" || parts.kind == "skipdecode";  // depends on how far it is
         std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
+        if (key == "length" && generation) field = &parts.length;
+        if (key == "decay" && parts.kind == "calm") field = &parts.decay;
         if (field == nullptr || equals == std::string_view::npos) {
             wrong(spec, std::string("unknown option '").append(item).append("'"));
         }
@@ -95,12 +103,42 @@ template <class Number>
     return Schedule::only(std::move(layers));
 }
 
-template <template <class, class> class Policy, class Value>
-[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Value value) {
+template <template <class, class> class Policy, class... Values>
+[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Values... values) {
     NamedPolicy result{std::move(name), {}};
     result.lens = lens;
-    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Policy<AnyLens, AnyHead>(value, lens, head))); };
+    const Policy<AnyLens, AnyHead> policy(values..., lens, head);
+    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(policy)); };
     return result;
+}
+
+[[nodiscard]] inline NamedPolicy calm(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head) {
+    ThresholdDecay decay;
+    if (!parts.decay.empty()) decay.decay = number<float>(spec, parts.decay);
+    if (!parts.length.empty()) decay.length = number<std::size_t>(spec, parts.length);
+    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value), decay);
+}
+
+[[nodiscard]] inline NamedPolicy skip_decode(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head,
+                                             const ModelWeights& weights) {
+    const std::size_t dash = parts.value.find('-');
+    if (dash == std::string::npos) wrong(spec, "the depths must be FEWEST-MOST");
+    const std::string_view value = parts.value;
+    DepthSchedule depth{number<std::size_t>(spec, value.substr(0, dash)), number<std::size_t>(spec, value.substr(dash + 1))};
+    if (!parts.length.empty()) depth.length = number<std::size_t>(spec, parts.length);
+    SkipDecode<AnyLens, AnyHead>(depth, lens, head).check_model(weights);
+    return simple<SkipDecode>(std::string(spec), std::move(when), std::move(lens), head, depth);
+}
+
+[[nodiscard]] inline NamedPolicy skip_layers(std::string_view spec, std::string_view value, const ModelWeights& weights) {
+    std::vector<std::size_t> layers;
+    for (std::size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
+        end = value.find('+', begin);
+        layers.push_back(number<std::size_t>(spec, value.substr(begin, end == std::string_view::npos ? end : end - begin)));
+    }
+    const SkipLayers<> policy(std::move(layers));
+    policy.check_model(weights);
+    return {std::string(spec), [=](const std::string&) { return Scheduled<AnyPolicy>(Schedule{}, AnyPolicy(policy)); }};
 }
 
 [[nodiscard]] inline std::string printable(std::vector<std::string> names) {
@@ -110,11 +148,11 @@ template <template <class, class> class Policy, class Value>
 }
 
 /// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
-template <class Classifier, class Features>
-[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const Classifier& classifier, const Schedule& when,
+template <class Features>
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier, const Schedule& when,
                                                      const AnyLens& lens, const AnyHead& head) {
     if (names != Features::names()) return std::nullopt;
-    return AnyPolicy(AdaInferPolicy<Classifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
+    return AnyPolicy(AdaInferPolicy<AnyClassifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
 }
 
 /// A policy file as AnyPolicy.
@@ -146,17 +184,30 @@ template <class Classifier, class Features>
     result.lens = lens;
     result.make = [=](const std::string& task) {
         const Schedule when = Schedule::only(file->layers_for(task));
-        return std::visit(
-            [&](auto classifier) {
-                using Classifier = decltype(classifier);
-                classifier.threshold = file->threshold_for(task);
-                auto policy = with_features<Classifier, PaperFeatures>(file->features, classifier, when, lens, head);
-                if (!policy) policy = with_features<Classifier, DepthFeatures>(file->features, classifier, when, lens, head);
-                if (!policy) policy = with_features<Classifier, WideFeatures>(file->features, classifier, when, lens, head);
-                return Scheduled<AnyPolicy>(when, *std::move(policy));
-            },
-            file->classifier);
+        AnyClassifier classifier(file->classifier);
+        classifier.threshold = file->threshold_for(task);
+        auto policy = with_features<PaperFeatures>(file->features, classifier, when, lens, head);
+        if (!policy) policy = with_features<DepthFeatures>(file->features, classifier, when, lens, head);
+        if (!policy) policy = with_features<WideFeatures>(file->features, classifier, when, lens, head);
+        return Scheduled<AnyPolicy>(when, *std::move(policy));
     };
+    return result;
+}
+
+/// The classifier of another model's policy file, scaler and shared threshold included, to see how well it generalises (AdaInfer,
+/// arXiv 2403.02181, section 4). Lens and layers of the file belong to that model, so the spec names those of this one. Throws
+/// Unsupported for other features than the paper's two, which mean the same in every model, and for a classifier by layer.
+[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens, const AnyHead& head) {
+    const PolicyFile file = load_policy_file(parts.value);
+    if (file.features != PaperFeatures::names() || file.kind == PerLayer<LinearSvm>::kind) {
+        fail(ErrorCode::Unsupported, "'", parts.value, "': classifier ", file.kind, " of ", printable(file.features),
+             "; only one of (", printable(PaperFeatures::names()), ") that is not by layer can go to another model");
+    }
+    AnyClassifier classifier(file.classifier);
+    classifier.threshold = file.threshold;
+    const AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead> policy(classifier, when, lens, head);
+    NamedPolicy result{std::string(spec), [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(policy)); }};
+    result.lens = lens;
     return result;
 }
 
@@ -205,6 +256,10 @@ template <class Classifier, class Features>
     if (parts.kind == "entropy") return s::simple<EntropyThreshold>(name, when, lens, head, threshold());
     if (parts.kind == "saturation") return s::simple<HiddenSaturation>(name, when, lens, label_head, threshold());
     if (parts.kind == "patience") return s::simple<Patience>(name, when, lens, head, count());
+    if (parts.kind == "calm") return s::calm(spec, parts, when, lens, head);
+    if (parts.kind == "skipdecode") return s::skip_decode(spec, parts, when, lens, label_head, weights);
+    if (parts.kind == "foreign") return s::foreign(spec, parts, when, lens, head);
+    if (parts.kind == "skip") return s::skip_layers(spec, parts.value, weights);
     if (parts.kind == "oracle") {
         NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
         result.lens = lens;

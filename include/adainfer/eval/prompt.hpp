@@ -16,7 +16,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/eval/task.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 
 // How the prompts of a task are put together.
 //

@@ -11,7 +11,7 @@
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
 #include "adainfer/eval/task_prompts.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/train/fit_lens.hpp"
 
 namespace adainfer::inline v0 {

@@ -12,7 +12,7 @@
 #include "adainfer/core/types.hpp"
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 
 namespace adainfer::inline v0 {
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,17 +19,20 @@
 #include "adainfer/eval/task_prompts.hpp"
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/model.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/train/calibrate.hpp"
 #include "adainfer/train/collect_trace.hpp"
 #include "adainfer/train/dataset.hpp"
 #include "adainfer/train/train_crf.hpp"
+#include "adainfer/train/train_per_layer_svm.hpp"
+#include "adainfer/train/train_rbf_svm.hpp"
 #include "adainfer/train/train_svm.hpp"
 
 namespace adainfer::inline v0 {
 
 struct TrainPolicyOptions {
-    std::string classifier = "svm";    ///< "svm" or "crf"
+    std::string classifier = "svm";    ///< "svm", "crf" or "rbf"
+    bool per_layer = false;            ///< of "svm": one a layer beside the shared one
     std::vector<std::string> features = PaperFeatures::names();  ///< some of WideFeatures::names(), in any order
     AnyLens lens{};
     AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
@@ -111,14 +115,17 @@ template <class Backend>
 /// Trains one exit classifier on few-shot prompts of some tasks and calibrates its threshold. Only the policy half of the
 /// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
 /// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
-/// collect_trace(), train_svm(), train_crf() and calibrate() do.
+/// collect_trace(), the trainers and calibrate() do.
 template <class Backend>
 [[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
                                          const TrainPolicyOptions& options) {
     namespace d = detail::train_policy;
     if (tasks.empty()) fail(ErrorCode::InvalidArgument, "training needs at least one task");
-    if (options.classifier != "svm" && options.classifier != "crf") {
-        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf");
+    if (options.classifier != LinearSvm::kind && options.classifier != LinearChainCrf::kind && options.classifier != RbfSvm::kind) {
+        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf, rbf");
+    }
+    if (options.per_layer && options.classifier != LinearSvm::kind) {
+        fail(ErrorCode::InvalidArgument, "a classifier for each layer can be of kind svm only, found '", options.classifier, "'");
     }
     TrainedPolicy result;
     PolicyFile& file = result.file;
@@ -145,10 +152,16 @@ template <class Backend>
     const auto adopt = [&](const auto& fit) {
         scored = score_traces(fit.model, calibration, options.label);
         file.training["converged"] = fit.converged ? "yes" : "no";
+        file.kind = std::remove_cvref_t<decltype(fit.model)>::kind;
         file.classifier = fit.model;
     };
-    if (options.classifier == "svm") {
-        adopt(train_svm(sequences, {.max_passes = 5000}));
+    const SvmOptions svm{.max_passes = 5000};
+    if (options.per_layer) {
+        adopt(train_per_layer_svm(training, options.label, svm));
+    } else if (options.classifier == LinearSvm::kind) {
+        adopt(train_svm(sequences, svm));
+    } else if (options.classifier == RbfSvm::kind) {
+        adopt(train_rbf_svm(sequences, {.seed = options.seed}));
     } else {
         adopt(train_crf(sequences, {}));
     }
@@ -162,7 +175,6 @@ template <class Backend>
         }
     }
 
-    file.kind = options.classifier;
     file.features = options.features;
     file.lens = options.lens.kind();
     file.head = options.head.kind();
@@ -170,6 +182,7 @@ template <class Backend>
     file.agreement = options.calibration.target;
     file.model_identity = dense.decoder().weights().identity;
     file.model_name = dense.config().name;
+    if (options.calibration.confidence > 0) file.training["confidence"] = std::to_string(options.calibration.confidence);
     file.training["prompts_trained"] = std::to_string(training.size());
     file.training["prompts_calibrated"] = std::to_string(calibration.size());
     for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;

@@ -34,7 +34,7 @@ struct GenerateOptions {
     SamplingOptions sampling{};
     std::uint64_t seed = 0;                  ///< of the generator, where the caller brings none
     std::function<bool(TokenId)> is_end{};   ///< true for tokens that end the text, e.g. Tokenizer::is_end_of_generation
-    RunOptions run{};                        ///< progress counts the prompt's tokens
+    RunOptions run{};                        ///< progress counts the prompt's tokens; step is that of the first decode
 };
 
 enum class FinishReason {
@@ -83,6 +83,7 @@ GenerateResult generate(const Model& model, Session& session, std::span<const To
         return result;
     }
     std::size_t layers_run = 0;
+    RunOptions run = options.run;
     Prediction next = model.prefill_and_predict(session, prompt, options.run);
     for (;;) {
         TokenId token = next.token;
@@ -113,7 +114,8 @@ GenerateResult generate(const Model& model, Session& session, std::span<const To
             result.reason = FinishReason::ContextFull;
             break;
         }
-        next = model.decode(session, token, options.run);
+        next = model.decode(session, token, run);
+        ++run.step;
     }
     if (result.tokens != 0) result.mean_layers = static_cast<double>(layers_run) / static_cast<double>(result.tokens);
     return result;

@@ -23,13 +23,18 @@ enum class ExitDecision { Continue, Exit };
 ///         std::size_t hindsight(const State&, TokenId final_token, std::size_t layers) const;  // OPTIONAL: after a run at
 ///                                                  // full depth, the layer to report as exit layer (Oracle)
 ///         static constexpr bool needs_dense_answer = true;   // OPTIONAL: at full depth no shortlist stands in for the vocabulary
+///         State start(std::size_t step) const;     // OPTIONAL: the state of an inference that is `step` steps into its
+///                                                  // generation (RunOptions::step); default State{}
+///         bool skips(std::size_t layer) const;     // OPTIONAL: layers, counted from 1, that this model never runs; default
+///                                                  // none. Asked once, when the model is built
 ///     };
 ///
 /// A composite one asks others, in place of Features and decide():
 ///
 ///     template <class Ask> ExitDecision consult(std::size_t layer, Ask&& ask, State&) const;   // ask(policy, its state)
 ///
-/// `layer` counts the layers that have run, 1 to layers - 1. decide() is const and must not throw.
+/// `layer` counts the layers that have run, 1 to layers - 1. decide() is const and must not throw. A composite passes start(),
+/// skips() and hindsight() of its parts on, with start_of() and skips_of().
 template <class P>
 concept HasState = requires { typename P::State; } && std::default_initializable<typename P::State>;
 
@@ -56,6 +61,26 @@ concept HasConsult = requires(const P& policy, std::size_t layer, const detail::
     { policy.consult(layer, ask, state) } -> std::same_as<ExitDecision>;
 };
 
+/// The optional members, where a policy has them with the right signature.
+template <class P>
+concept HasStart = requires(const P& policy, std::size_t step) {
+    { policy.start(step) } -> std::same_as<typename P::State>;
+};
+
+template <class P>
+concept HasSkips = requires(const P& policy, std::size_t layer) {
+    { policy.skips(layer) } -> std::same_as<bool>;
+};
+
+namespace detail {
+// A member of that name that does not fit its concept is a mistake, which would go unnoticed as the member is optional.
+template <class P>
+concept NamesStart = requires { &P::start; } || requires(P& policy, std::size_t step) { policy.start(step); };
+
+template <class P>
+concept NamesSkips = requires { &P::skips; } || requires(P& policy, std::size_t layer) { policy.skips(layer); };
+}  // namespace detail
+
 template <class P>
 concept ExitPolicy = std::move_constructible<P> && HasState<P> && HasWants<P> && (HasDecide<P> || HasConsult<P>);
 
@@ -69,7 +94,35 @@ consteval void require_exit_policy() {
                       "adainfer: the exit policy lacks 'ExitDecision decide(std::size_t layer, const Features::Values&, State&) "
                       "const' (see ExitPolicy)");
     }
-    static_assert(std::move_constructible<P>, "adainfer: the exit policy must be movable (see ExitPolicy)");
+    if constexpr (HasState<P>) {
+        static_assert(HasStart<P> || !detail::NamesStart<P>,
+                      "adainfer: the exit policy's optional start must be 'State start(std::size_t step) const' (see "
+                      "ExitPolicy)");
+    }
+    static_assert(HasSkips<P> || !detail::NamesSkips<P>,
+                  "adainfer: the exit policy's optional skips must be 'bool skips(std::size_t layer) const' (see ExitPolicy)");
+    constexpr bool movable = std::move_constructible<P>;
+    static_assert(movable, "adainfer: the exit policy must be movable (see ExitPolicy)");
+}
+
+/// The policy's state for an inference that is `step` steps into its generation.
+template <class P>
+[[nodiscard]] typename P::State start_of(const P& policy, std::size_t step) {
+    if constexpr (HasStart<P>) {
+        return policy.start(step);
+    } else {
+        return typename P::State{};
+    }
+}
+
+/// True where models of this policy never run `layer`, counted from 1.
+template <class P>
+[[nodiscard]] bool skips_of(const P& policy, std::size_t layer) {
+    if constexpr (HasSkips<P>) {
+        return policy.skips(layer);
+    } else {
+        return false;
+    }
 }
 
 /// The policy's lens, or the logit lens where it names none.

@@ -6,36 +6,24 @@
 #include <span>
 #include <stop_token>
 #include <utility>
+#include <vector>
 
 #include "adainfer/backend/concept.hpp"
 #include "adainfer/core/error.hpp"
-#include "adainfer/core/progress.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/model/decoder.hpp"
 #include "adainfer/model/exit_policy.hpp"
+#include "adainfer/model/fit_together.hpp"
+#include "adainfer/model/forward_pass.hpp"
 #include "adainfer/model/kv_completion.hpp"
 #include "adainfer/model/observer.hpp"
+#include "adainfer/model/prediction.hpp"
 #include "adainfer/model/session.hpp"
+#include "adainfer/model/skipped_layers.hpp"
 #include "adainfer/model/weights.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
 
 namespace adainfer::inline v0 {
-
-/// Of one call.
-struct RunOptions {
-    std::stop_token stop{};  ///< looked at between layers; a stop throws Cancelled and leaves the session as it was
-    Progress progress{};     ///< prompt tokens done
-};
-
-/// What the model says comes next, and how deep it went to say so. The spans point into the session and are valid until its
-/// next pass.
-struct Prediction {
-    TokenId token = no_token;          ///< the largest logit: among the candidates where the call named some
-    std::size_t exit_layer = 0;        ///< layers run for this token, 1 to layers
-    std::size_t layers = 0;            ///< layers of the model
-    std::size_t checks = 0;            ///< how often the policy was consulted
-    std::span<const float> logits;     ///< a row, computed at the exit layer
-    std::span<const TokenId> columns;  ///< token of each logit; empty: logit i belongs to token i
-};
 
 /// A decoder-only language model that stops each inference at the layer where its exit policy says so.
 ///
@@ -43,10 +31,6 @@ struct Prediction {
 /// other policies over the same weights come from with_policy() and share them.
 template <class Backend, class Policy = NeverExit, class Completion = PropagateHidden>
 class Model {
-    static_assert((require_backend<Backend>(), true));
-    static_assert((require_exit_policy<Policy>(), true));
-    static_assert(KvCompletion<Completion>, "adainfer: the third argument of Model must be a KvCompletion");
-
   public:
     /// Throws Cancelled, and what the policy throws where it belongs to another model.
     explicit Model(ModelWeights weights, Policy policy = {}, Backend backend = Backend{}, const BuildOptions& options = {})
@@ -55,6 +39,9 @@ class Model {
     explicit Model(std::shared_ptr<const Decoder<Backend>> decoder, Policy policy = {})
         : decoder_(std::move(decoder)), policy_(std::move(policy)) {
         if constexpr (requires { policy_.check_model(decoder_->weights()); }) policy_.check_model(decoder_->weights());
+        std::vector<bool> skipped;
+        for (std::size_t layer = 1; layer <= config().layers; ++layer) skipped.push_back(adainfer::skips_of(policy_, layer));
+        skipped_ = SkippedLayers(std::move(skipped));
     }
 
     Model(Model&&) noexcept = default;
@@ -66,9 +53,18 @@ class Model {
         return Model<Backend, Other, Completion>(decoder_, std::move(policy));
     }
 
+    /// The same weights and policy with another completion.
+    template <class Other>
+    [[nodiscard]] Model<Backend, Policy, Other> with_completion() const {
+        return Model<Backend, Policy, Other>(decoder_, policy_);
+    }
+
     [[nodiscard]] const ModelConfig& config() const noexcept { return decoder_->config(); }
     [[nodiscard]] const Decoder<Backend>& decoder() const noexcept { return *decoder_; }
     [[nodiscard]] const Policy& policy() const noexcept { return policy_; }
+
+    /// The layers that no pass of this model runs.
+    [[nodiscard]] const SkippedLayers& skipped() const noexcept { return skipped_; }
 
     /// An empty session for `capacity` positions; 0: as many as the model was made for. Throws ContextOverflow above that.
     [[nodiscard]] Session new_session(std::size_t capacity = 0) const {
@@ -79,14 +75,17 @@ class Model {
     }
 
     /// Appends the tokens to the session at full depth; no logits. Throws InvalidArgument (no tokens), ContextOverflow,
-    /// UnknownToken, NotFinite, Cancelled; then the session is as it was.
+    /// UnknownToken, NotFinite, Cancelled, IdentityMismatch (a session of other weights, or without K/V of the same layers); then
+    /// the session is as it was.
     void prefill(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
         check(session, tokens);
-        Transaction transaction(session);
+        detail::Transaction transaction(session);
         for (std::size_t done = 0; done < tokens.size();) {
-            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(prefill_chunk, tokens.size() - done));
-            run_all_layers(session, chunk, options.stop);
-            session.cache.set_length(session.length() + chunk.size());
+            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(rows_at_once, tokens.size() - done));
+            ForwardPass<Backend> pass(*decoder_, session, chunk);
+            run_all_layers(pass, options.stop);
+            pass.commit(config().layers);
+            pass.append();
             done += chunk.size();
             if (options.progress) options.progress({"prefill", done, tokens.size()});
         }
@@ -95,7 +94,7 @@ class Model {
 
     /// Appends the tokens at full depth and says what comes next. Throws as prefill() does.
     [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
-        Transaction transaction(session);
+        detail::Transaction transaction(session);
         prefill(session, tokens, options);
         Observer<Backend> observer(*decoder_, session, {});
         observer.answer(policy_, config().layers);
@@ -109,10 +108,25 @@ class Model {
     [[nodiscard]] Prediction decode(Session& session, TokenId token, const RunOptions& options = {}) const {
         static_assert(Completion::keeps_session, "adainfer: decode() and generate() need a KvCompletion that keeps the session; "
                                                  "Discard is for predict() and classify() only");
-        const Pass pass = run_until_exit(session, {&token, 1}, {}, options.stop);
-        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, pass.layers_run);
-        session.cache.set_length(session.length() + 1);
-        return pass.prediction;
+        check(session, {&token, 1});
+        if constexpr (!defers && !never_exits) finish(session, options);
+        ForwardPass<Backend> pass(*decoder_, session, {&token, 1});
+        const Outcome outcome = run_until_exit(pass, session, {}, options);
+        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, outcome.depth);
+        pass.commit(outcome.depth);
+        pass.append();
+        return outcome.prediction;
+    }
+
+    /// Brings the positions whose K/V DeferredExact has left out to full depth: afterwards the session is as a dense run would
+    /// have left it. Other models of these weights do so of themselves before they continue the session. Throws NotFinite,
+    /// Cancelled, IdentityMismatch; then the session is as it was.
+    void finish(Session& session, const RunOptions& options = {}) const {
+        check_session(session);
+        if (session.deferred.empty()) return;
+        ForwardPass<Backend> pass(*decoder_, session, {});
+        run_all_layers(pass, options.stop);
+        pass.commit(config().layers);
     }
 
     /// What comes after the session's positions and these tokens: among the candidates, or in the whole vocabulary where
@@ -124,7 +138,11 @@ class Model {
                 fail(ErrorCode::UnknownToken, "candidate token ", candidate, " is outside the vocabulary of ", config().vocabulary);
             }
         }
-        return run_until_exit(session, tokens, candidates, options.stop).prediction;
+        check(session, tokens);
+        ForwardPass<Backend> pass(*decoder_, session, tokens);
+        const Outcome outcome = run_until_exit(pass, session, candidates, options);
+        pass.commit(outcome.depth);
+        return outcome.prediction;
     }
 
     /// Full-depth pass over the tokens that keeps no K/V beyond the session's and calls visit(t, logits [vocabulary]) for
@@ -132,52 +150,50 @@ class Model {
     template <class Visit>
     void for_each_logits(Session& session, std::span<const TokenId> tokens, Visit&& visit, const RunOptions& options = {}) const {
         check(session, tokens);
-        Transaction transaction(session);  // never committed: rewinds
+        detail::Transaction transaction(session);  // never committed: rewinds
         for (std::size_t done = 0; done < tokens.size();) {
-            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(prefill_chunk, tokens.size() - done));
-            run_all_layers(session, chunk, options.stop);
+            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(rows_at_once, tokens.size() - done));
+            ForwardPass<Backend> pass(*decoder_, session, chunk);
+            run_all_layers(pass, options.stop);
+            pass.commit(config().layers);
+            const MatrixView<float> all = session.work.hidden.view();
+            const MatrixView<float> hidden = all.rows(all.rows() - chunk.size(), chunk.size());
             const std::span<float> normed = session.work.lens.resize(1, config().hidden).row(0);
             const std::span<float> logits = session.work.logits.resize(1, config().vocabulary).row(0);
             for (std::size_t t = 0; t < chunk.size(); ++t) {
-                decoder_->final_norm(session.work.hidden.row(t), normed);
+                decoder_->final_norm(hidden.row(t), normed);
                 decoder_->logits(normed, logits);
                 visit(done + t, std::span<const float>(logits));
             }
-            session.cache.set_length(session.length() + chunk.size());
+            pass.append();
             done += chunk.size();
             if (options.progress) options.progress({"score", done, tokens.size()});
         }
     }
 
   private:
-    static constexpr std::size_t prefill_chunk = 256;  // tokens a pass: bounds the scratch
+    static constexpr bool never_exits = requires { Policy::never_exits; };
+    static constexpr bool defers = requires { Completion::defers; };
 
-    struct Pass {
+    struct Outcome {
         Prediction prediction;
-        std::size_t layers_run;  // hindsight may report a smaller exit layer
+        std::size_t depth;  // layers passed, skipped ones included; hindsight may report a smaller exit layer
     };
 
-    /// Restores the session's length unless the work was committed.
-    class Transaction {
-      public:
-        explicit Transaction(Session& session) : session_(session), length_(session.length()) {}
-        Transaction(const Transaction&) = delete;
-        Transaction& operator=(const Transaction&) = delete;
-        ~Transaction() {
-            if (!committed_) session_.cache.set_length(length_);
-        }
-        void commit() noexcept { committed_ = true; }
-
-      private:
-        Session& session_;
-        std::size_t length_;
-        bool committed_ = false;
-    };
-
-    void check(const Session& session, std::span<const TokenId> tokens) const {
+    void check_session(Session& session) const {
         if (session.identity() != decoder_->weights().identity) {
             fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ", decoder_->weights().identity);
         }
+        if (session.skipped == skipped_) return;
+        if (session.length() != 0) {
+            fail(ErrorCode::IdentityMismatch, "the session was filled by a model that skips ", session.skipped.describe(),
+                 ", this one skips ", skipped_.describe());
+        }
+        session.skipped = skipped_;
+    }
+
+    void check(Session& session, std::span<const TokenId> tokens) const {
+        check_session(session);
         if (tokens.empty()) fail(ErrorCode::InvalidArgument, "the prompt is empty: at least one token is needed");
         if (tokens.size() > session.capacity() - session.length()) {
             fail(ErrorCode::ContextOverflow, tokens.size(), " tokens after ", session.length(), " positions exceed the session's ",
@@ -185,45 +201,46 @@ class Model {
         }
     }
 
-    void run_layer(Session& session, std::size_t layer, const std::stop_token& stop) const {
+    static void run_layer(ForwardPass<Backend>& pass, std::size_t layer, const std::stop_token& stop) {
         if (stop.stop_requested()) fail(ErrorCode::Cancelled, "stopped before layer ", layer + 1);
-        decoder_->run_layer(session, layer);
+        pass.run_layer(layer);
     }
 
-    void run_all_layers(Session& session, std::span<const TokenId> tokens, const std::stop_token& stop) const {
-        decoder_->begin(session, tokens);
-        for (std::size_t layer = 0; layer < config().layers; ++layer) run_layer(session, layer, stop);
+    void run_all_layers(ForwardPass<Backend>& pass, const std::stop_token& stop) const {
+        for (std::size_t layer = 0; layer < config().layers; ++layer) {
+            if (!skipped_.contains(layer)) run_layer(pass, layer, stop);
+        }
     }
 
     /// AdaInfer's loop (arXiv 2403.02181, section 3.3): run a layer, read the features, ask the classifier.
-    Pass run_until_exit(Session& session, std::span<const TokenId> tokens, std::span<const TokenId> candidates,
-                        const std::stop_token& stop) const {
-        check(session, tokens);
+    Outcome run_until_exit(ForwardPass<Backend>& pass, Session& session, std::span<const TokenId> candidates,
+                           const RunOptions& options) const {
         Observer<Backend> observer(*decoder_, session, candidates);
-        std::size_t layers_run = config().layers, exit_layer = layers_run;
-        if constexpr (requires { Policy::never_exits; }) {
-            run_all_layers(session, tokens, stop);
-            observer.answer(policy_, layers_run);
+        std::size_t depth = config().layers, exit_layer = depth;
+        if constexpr (never_exits) {
+            run_all_layers(pass, options.stop);
+            observer.answer(policy_, depth);
         } else {
-            typename Policy::State state{};
-            decoder_->begin(session, tokens);
-            for (std::size_t layer = 1; layer <= config().layers; ++layer) {
-                const bool wanted = layer < config().layers && policy_.wants(layer);
+            typename Policy::State state = adainfer::start_of(policy_, options.step);
+            const std::size_t last = skipped_.last_of(config().layers);
+            for (std::size_t layer = 1; layer <= last; ++layer) {
+                if (skipped_.contains(layer - 1)) continue;
+                const bool wanted = layer < last && policy_.wants(layer);
                 if (wanted) observer.before_layer();
-                run_layer(session, layer - 1, stop);
+                run_layer(pass, layer - 1, options.stop);
                 if (!wanted) continue;
                 observer.after_layer(layer);
                 if (ask(policy_, layer, observer, state) == ExitDecision::Exit) {
-                    layers_run = exit_layer = layer;
+                    depth = exit_layer = layer;
                     break;
                 }
             }
-            observer.answer(policy_, layers_run);
+            observer.answer(policy_, depth);
             if constexpr (requires { policy_.hindsight(state, TokenId{}, exit_layer); }) {
                 exit_layer = policy_.hindsight(state, observer.best(), exit_layer);
             }
         }
-        return {conclude(observer, exit_layer), layers_run};
+        return {conclude(observer, exit_layer), depth};
     }
 
     template <class Asked>
@@ -235,12 +252,29 @@ class Model {
         }
     }
 
-    Prediction conclude(const Observer<Backend>& observer, std::size_t exit_layer) const {
-        return {observer.best(), exit_layer, config().layers, observer.checks(), observer.logits(), observer.columns()};
+    Prediction conclude(const Observer<Backend>& observer, std::size_t depth) const {
+        return {observer.best(),   skipped_.run_of(depth), config().layers,
+                observer.checks(), observer.logits(),      observer.columns()};
     }
 
     std::shared_ptr<const Decoder<Backend>> decoder_;
     Policy policy_;
+    SkippedLayers skipped_;
+};
+
+/// Backend, policy and completion that do not make a model: one readable line says why. The rest of the program is checked as if
+/// they did, so that the compiler adds nothing to that line.
+template <class Backend, class Policy, class Completion>
+    requires(!FitTogether<Backend, Policy, Completion>)
+class Model<Backend, Policy, Completion> : public Model<detail::StandInBackend, NeverExit, PropagateHidden> {
+    static_assert((require_backend<Backend>(), true));
+    static_assert((require_exit_policy<Policy>(), true));
+    static_assert((require_readout<Backend, Policy>(), true));
+    static_assert(KvCompletion<Completion>, "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
+
+  public:
+    template <class... Arguments>
+    explicit Model(Arguments&&...);
 };
 
 }  // namespace adainfer::inline v0

@@ -49,9 +49,9 @@ class Observer {
     [[nodiscard]] typename Policy::Features::Values features(const Policy& policy) {
         using Features = typename Policy::Features;
         if constexpr (requires { Features::needs; }) {
-            if constexpr (Features::needs >= Needs::Lens) read_lens(lens_of(policy));
+            if constexpr (Features::needs >= Needs::Lens) read_lens(adainfer::lens_of(policy));
             if constexpr (Features::needs >= Needs::Logits) {
-                run_head(head_of(policy));
+                run_head(adainfer::head_of(policy));
                 read_top(Features::needs >= Needs::Entropy);
             }
             return Features::read(reading_);
@@ -76,8 +76,8 @@ class Observer {
         } else if (!top_read_ || reading_.layer != layer) {
             reading_.layer = layer;
             reading_.hidden = last_hidden();
-            read_lens(lens_of(policy));
-            run_head(head_of(policy));
+            read_lens(adainfer::lens_of(policy));
+            run_head(adainfer::head_of(policy));
         }
     }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -11,6 +12,19 @@
 // says which rows of the vocabulary are computed. These two are what the paper uses; early_exit/ has more.
 
 namespace adainfer::inline v0 {
+
+/// `void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const`: see LogitLens.
+template <class L, class Decoder>
+concept Lens = requires(const L& lens, const Decoder& decoder, std::size_t layer, std::span<const float> hidden,
+                        std::span<float> out) { lens.apply(decoder, layer, hidden, out); };
+
+/// `std::span<const TokenId> run(const Decoder&, std::span<const float> state, std::span<const TokenId> candidates,
+/// Workspace&) const`: see FullHead.
+template <class H, class Decoder>
+concept LmHead = requires(const H& head, const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
+                          Workspace& work) {
+    { head.run(decoder, state, candidates, work) } -> std::convertible_to<std::span<const TokenId>>;
+};
 
 /// The model's own final norm (AdaInfer, arXiv 2403.02181, section 3.1; nostalgebraist's logit lens).
 struct LogitLens {
@@ -30,6 +44,9 @@ struct LogitLens {
 struct FullHead {
     static constexpr std::string_view name = "full";
 
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] static constexpr std::size_t rows(std::size_t vocabulary, std::size_t, bool) noexcept { return vocabulary; }
+
     /// Fills work.logits with a row; returns the token of each column, empty where column i is token i.
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>, Workspace& work) const {
@@ -42,6 +59,10 @@ struct FullHead {
 /// names none. Probabilities are then relative to the candidates.
 struct CandidateHead {
     static constexpr std::string_view name = "candidates";
+
+    [[nodiscard]] static constexpr std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool) noexcept {
+        return candidates > 0 ? candidates : vocabulary;
+    }
 
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,

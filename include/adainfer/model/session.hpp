@@ -10,6 +10,7 @@
 #include "adainfer/core/types.hpp"
 #include "adainfer/model/deferred_rows.hpp"
 #include "adainfer/model/kv_cache.hpp"
+#include "adainfer/model/skipped_layers.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 
 namespace adainfer::inline v0 {
@@ -71,7 +72,7 @@ class Session {
     [[nodiscard]] Session clone() const {
         Session copy(cache.clone(), identity_);
         copy.deferred = deferred;
-        copy.skipped_ = skipped_;
+        copy.skipped = skipped;
         return copy;
     }
 
@@ -91,19 +92,13 @@ class Session {
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
 
-    /// The layers without K/V, because the models that filled the session skip them: [layers], or empty for none.
-    [[nodiscard]] const std::vector<bool>& skipped() const noexcept { return skipped_; }
-
-    /// For Model: the session is empty, and goes on without those layers.
-    void set_skipped(const std::vector<bool>& layers) { skipped_ = layers; }
-
     KvCache cache;
     DeferredRows deferred;  ///< positions without K/V above some depth (DeferredExact)
+    SkippedLayers skipped;  ///< layers without K/V; an empty session takes those of the model that fills it
     Workspace work;
 
   private:
     std::string identity_;
-    std::vector<bool> skipped_;
 };
 
 }  // namespace adainfer::inline v0
