@@ -3,7 +3,9 @@
 #
 #     bash tests/run.sh [arguments of ctest, e.g. -L unit]
 #
-# ADAINFER_SMOLLM2=FILE   use this model file in place of fetching it; empty: leave the real-model tests out
+# ADAINFER_SMOLLM2=FILE   use this model file in place of fetching it; empty: leave its tests out
+# ADAINFER_GEMMA3=FILE    likewise; unset: use it where it was fetched before (examples/get_model.sh gemma3); the word
+#                         fetch: fetch it, 253 MB, which is to accept the Gemma Terms of Use, https://ai.google.dev/gemma/terms
 # ADAINFER_SHARED=FOLDER  more test material; found by itself in ../shared/data
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +27,13 @@ if [ -z "${ADAINFER_SMOLLM2+set}" ]; then
     else
         echo "SmolLM2 could not be fetched (see above): the real-model tests skip themselves." >&2
     fi
+fi
+gemma=models/gemma-3-270m-q4_k_m.gguf
+if [ "${ADAINFER_GEMMA3-}" = fetch ]; then
+    ADAINFER_GEMMA3=$(bash examples/get_model.sh gemma3)
+    export ADAINFER_GEMMA3
+elif [ -z "${ADAINFER_GEMMA3+set}" ] && [ -f "$gemma" ]; then
+    export ADAINFER_GEMMA3=$PWD/$gemma
 fi
 if [ -z "${ADAINFER_SHARED+set}" ] && [ -d ../shared/data ]; then
     ADAINFER_SHARED=$(cd ../shared/data && pwd)

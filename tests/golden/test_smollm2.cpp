@@ -25,7 +25,7 @@
 #define ADAINFER_FIXTURES "tests/fixtures"
 #endif
 
-// SmolLM2-135M-Instruct against what transformers computes in double precision (fixtures/make_smollm2_fixture.py). Needs the
+// SmolLM2-135M-Instruct against what transformers computes in double precision (fixtures/make_real_model_fixture.py). Needs the
 // model file, named by the environment variable ADAINFER_SMOLLM2.
 
 using namespace adainfer;

@@ -1,0 +1,104 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "adainfer/backend/eigen.hpp"
+#include "adainfer/backend/simd.hpp"
+#include "adainfer/generate/score.hpp"
+#include "adainfer/io/model_file.hpp"
+#include "adainfer/model/model.hpp"
+
+// What 8-bit activations do to a real model: next to nothing, at every level that this machine has.
+
+using namespace adainfer;
+
+namespace {
+
+#ifndef ADAINFER_FIXTURES
+#define ADAINFER_FIXTURES "tests/fixtures"
+#endif
+
+/// 20 KB of English where there is a folder of test material, else the 2 KB that stand beside the fixtures.
+std::string some_text() {
+    const char* const shared = std::getenv("ADAINFER_SHARED");
+    const std::filesystem::path corpus = std::filesystem::path(shared == nullptr ? "" : shared) / "corpora" / "wikitext2_valid.txt";
+    const bool there = shared != nullptr && std::filesystem::exists(corpus);
+    std::ifstream in(there ? corpus.string() : std::string(ADAINFER_FIXTURES) + "/smollm2_text.txt", std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    text.resize(std::min(text.size(), std::size_t{20'000}));
+    REQUIRE(text.size() > 1000);
+    return text;
+}
+
+/// Mean negative log likelihood of the text, in chunks of 256 tokens.
+template <class Backend>
+double nats_per_token(const Model<Backend>& model, std::span<const TokenId> text) {
+    Session session = model.new_session(256);
+    double nats = 0;
+    std::size_t tokens = 0;
+    for (std::size_t at = 0; at + 1 < text.size(); at += 256) {
+        const Score score = log_likelihood(model, session, text.subspan(at, std::min(text.size() - at, std::size_t{256})));
+        nats -= score.log_probability;
+        tokens += score.token_log_probabilities.size();
+    }
+    return nats / static_cast<double>(tokens);
+}
+
+/// The gap (AdaInfer's first feature) after every layer, at the last of the tokens.
+template <class Backend>
+std::vector<double> gaps(const Model<Backend>& model, std::span<const TokenId> tokens) {
+    const Decoder<Backend>& decoder = model.decoder();
+    Session session = model.new_session(tokens.size());
+    std::vector<float> normed(model.config().hidden), logits(model.config().vocabulary);
+    std::vector<double> result;
+    decoder.begin(session, tokens);
+    for (std::size_t layer = 0; layer < model.config().layers; ++layer) {
+        decoder.run_layer(session, layer);
+        decoder.final_norm(session.work.hidden.row(tokens.size() - 1), normed);
+        decoder.logits(normed, logits);
+        const float largest = *std::max_element(logits.begin(), logits.end());
+        double sum = 0;
+        for (const float logit : logits) sum += std::exp(static_cast<double>(logit - largest));
+        std::nth_element(logits.begin(), logits.begin() + 1, logits.end(), std::greater<>{});
+        result.push_back((1.0 - std::exp(static_cast<double>(logits[1] - largest))) / sum);
+    }
+    return result;
+}
+
+}  // namespace
+
+TEST_CASE("SmolLM2 on SimdBackend: perplexity within 0.5 %, the features of exit policies as in float") {
+    const char* const path = std::getenv("ADAINFER_SMOLLM2");
+    if (path == nullptr || !std::filesystem::exists(path)) {
+        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
+        return;
+    }
+    const ModelFile file = load_model(path);
+    const std::vector<TokenId> text = file.tokenizer.encode(some_text());
+    const Model<EigenBackend> in_float(file.weights, NeverExit{}, EigenBackend(2));
+    const double expected = nats_per_token(in_float, text);
+    const std::vector<double> expected_gaps = gaps(in_float, std::span(text).first(40));
+    for (const CpuLevel level : {CpuLevel::Avx2, CpuLevel::Avx512}) {
+        if (level > best_cpu_level()) {
+            MESSAGE("skipped: this machine has no " << to_string(level));
+            continue;
+        }
+        CAPTURE(to_string(level));
+        const Model<SimdBackend> model(file.weights, NeverExit{}, SimdBackend(2, level));
+        const double ratio = std::exp(nats_per_token(model, text) - expected);
+        MESSAGE(to_string(level) << ": perplexity " << ratio << " times that in float, " << text.size() << " tokens");
+        CHECK(ratio == doctest::Approx(1.0).epsilon(0.005));
+        const std::vector<double> found = gaps(model, std::span(text).first(40));
+        for (std::size_t layer = 0; layer < found.size(); ++layer) CHECK(std::abs(found[layer] - expected_gaps[layer]) < 0.03);
+    }
+}
