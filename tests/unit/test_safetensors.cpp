@@ -279,6 +279,42 @@ TEST_CASE("safetensors: keys that stand twice") {
                   "data_offsets stands twice");
 }
 
+// fixtures/compare_safetensors.py compares the verdicts of both readers; here is every difference that it knows.
+TEST_CASE("safetensors: refused though the official reader takes it") {
+    const std::string empty = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+    check_refused(file_of("{\"a\":" + empty + ",\"a\":" + empty + "}"), "the tensor 'a' stands twice");  // it takes the last
+    check_refused(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":)"
+                          R"({"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+                          "\0\0\0\0\0\0\0\0"s),
+                  "the tensor 'a' stands twice");
+    check_refused(file_of(R"({"__metadata__":{"a":"b","a":"c"}})"), "the metadata key 'a' stands twice");
+    check_refused(file_of(R"({"a":["F32",[1],[0,4]]})", "\0\0\0\0"s), "must be an object, found an array");
+    check_refused(with("{\"F32\":null}"), "bad dtype: found an object");
+    std::string ones = "[1";
+    for (int i = 0; i < 64; ++i) ones += ",1";
+    check_refused(with("\"F32\"", ones + "]"), "more than 64 dimensions");
+}
+
+TEST_CASE("safetensors: verdicts that the comparison with the official reader looked at") {
+    const std::string empty = R"("dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+    check_refused(file_of("{\"a\":{\"x\":" + std::string(400, '9') + "," + empty + "}"), "not valid JSON");  // beyond a double
+    CHECK(error_of(file_of("{\"a\":{\"x\":1." + std::string(4000, '1') + "," + empty + "}")).empty());
+    CHECK(error_of(file_of("{\"a\":{\"x\":1,\"x\":2," + empty + "}")).empty());  // unknown members may stand twice
+    CHECK(error_of(file_of("{\"\x7F\":{" + empty + "}")).empty());
+    CHECK(error_of(file_of("{\"\\ud83d\\ude00\":{" + empty + "}")).empty());
+    check_refused(file_of("{\"\\udc00\":{" + empty + "}"), "not valid JSON");
+    CHECK(error_of(file_of(R"({"a":{"\u0064type":"U8","shape":[0],"data_offsets":[0,0]}})")).empty());
+    for (const std::string_view space : {"\v", "\f", "\xC2\xA0"}) {
+        check_refused(file_of(std::string(space) + "{}"), "not valid JSON");
+    }
+    check_refused(with("\"F32\"", "[+1]"), "not valid JSON");
+    // An empty tensor inside the data of another one.
+    check_refused(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                          R"("b":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}})",
+                          "\0\0\0\0"s),
+                  "tensor 'b'");
+}
+
 TEST_CASE("safetensors: text that is not quite JSON") {
     check_refused(file_of("\xEF\xBB\xBF{}"), "byte order mark");
     check_refused(file_of("{}\0"s), "a NUL byte at byte 2");

@@ -17,8 +17,7 @@ static_assert(std::endian::native == std::endian::little, "files are read as lit
 
 /// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
 /// replaced, cut to a length that fits a line.
-[[nodiscard]] inline std::string quoted(std::string_view text) {
-    constexpr std::size_t longest = 80;
+[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
     std::string shown = "'";
     for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
     return shown + (text.size() > longest ? "...'" : "'");

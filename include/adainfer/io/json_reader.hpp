@@ -146,6 +146,14 @@ class Field {
     }
 
     [[nodiscard]] bool is_string() const noexcept { return value_->is_string(); }
+    [[nodiscard]] bool is_null() const noexcept { return value_->is_null(); }
+    [[nodiscard]] bool is_array() const noexcept { return value_->is_array(); }
+    [[nodiscard]] bool is_object() const noexcept { return value_->is_object(); }
+
+    [[nodiscard]] bool boolean() const {
+        if (!value_->is_boolean()) wrong("true or false");
+        return value_->get<bool>();
+    }
 
     [[nodiscard]] const std::string& text() const {
         if (!value_->is_string()) wrong("a string");

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -19,19 +17,19 @@
 #include <nlohmann/json.hpp>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/early_exit/linear_chain_crf.hpp"
+#include "adainfer/early_exit/any_classifier.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
-#include "adainfer/early_exit/linear_svm.hpp"
 #include "adainfer/io/atomic_file.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
+#include "adainfer/io/policy_classifier.hpp"
 
 namespace adainfer::inline v0 {
 
 /// Everything that the file of a trained policy records.
 struct PolicyFile {
-    std::string kind;  ///< of the classifier: "svm" or "crf"
-    std::variant<LinearSvm, LinearChainCrf> classifier;  ///< its own threshold counts for nothing: the file has those below
+    std::string kind;  ///< of the classifier: "svm", "crf", "per_layer_svm" or "rbf"
+    AnyClassifier::Variant classifier;  ///< its own threshold counts for nothing: the file has those below
     std::vector<std::string> features;             ///< FeatureList::names()
     std::string lens = "logit";                    ///< name of the lens type
     std::string lens_hash;                         ///< of a linear lens: lens_hash(); else empty
@@ -66,7 +64,6 @@ namespace detail::policy {
 inline constexpr std::string_view format = "adainfer-policy-1";
 inline constexpr std::string_view format_family = "adainfer-policy-";
 inline constexpr std::size_t max_bytes = std::size_t{16} << 20U;
-inline constexpr std::size_t max_layer = 100'000;
 
 /// Throws what is wrong with a policy; `where` starts the message.
 inline void check(const PolicyFile& policy, const std::string& where, ErrorCode code) {
@@ -124,24 +121,6 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (policy.model_identity.empty()) refuse("model identity: empty");
 }
 
-/// The double that prints as briefly as the float does and reads back as it.
-[[nodiscard]] inline double brief(float value) {
-    char text[32];
-    const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-    double wide = 0;
-    std::from_chars(text, end, wide);
-    // The shortest text of the largest float spells a little more than that float.
-    const bool in_range = std::abs(wide) <= static_cast<double>((std::numeric_limits<float>::max)());
-    return in_range && static_cast<float>(wide) == value ? wide : static_cast<double>(value);
-}
-
-template <class Floats>
-[[nodiscard]] nlohmann::ordered_json to_json(const Floats& values) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const float value : values) list.push_back(brief(value));
-    return list;
-}
-
 inline constexpr std::string_view never = "never", always = "always";
 
 [[nodiscard]] inline nlohmann::ordered_json threshold_to_json(float threshold) {
@@ -151,19 +130,7 @@ inline constexpr std::string_view never = "never", always = "always";
 
 [[nodiscard]] inline nlohmann::ordered_json to_json(const PolicyFile& policy) {
     nlohmann::ordered_json classifier;
-    std::visit(
-        [&](const auto& c) {
-            classifier["mean"] = to_json(c.mean);
-            classifier["scale"] = to_json(c.scale);
-            classifier["weights"] = to_json(c.weights);
-            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(c)>, LinearSvm>) {
-                classifier["bias"] = brief(c.bias);
-            } else {
-                classifier["bias"] = to_json(c.bias);
-                classifier["transitions"] = to_json(c.transitions);
-            }
-        },
-        policy.classifier);
+    std::visit([&](const auto& c) { write(c, classifier); }, policy.classifier);
     nlohmann::ordered_json thresholds = nlohmann::ordered_json::object(), training = thresholds, json;
     for (const auto& [task, threshold] : policy.task_thresholds) thresholds[task] = threshold_to_json(threshold);
     for (const auto& [key, value] : policy.training) training[key] = value;
@@ -183,19 +150,6 @@ inline constexpr std::string_view never = "never", always = "always";
     if (!policy.task_first_layers.empty()) json["task_first_layers"] = policy.task_first_layers;
     json["training"] = std::move(training);
     return json;
-}
-
-[[nodiscard]] inline std::vector<float> read_floats(const json::Field& field) {
-    std::vector<float> values;
-    for (const json::Field& element : field.elements()) values.push_back(element.real());
-    return values;
-}
-
-template <std::size_t N>
-void read_floats(const json::Field& field, std::array<float, N>& values) {
-    const std::vector<float> found = read_floats(field);
-    if (found.size() != N) field.wrong("an array of " + std::to_string(N) + " numbers");
-    std::copy(found.begin(), found.end(), values.begin());
 }
 
 [[nodiscard]] inline float read_threshold(const json::Field& field) {
@@ -235,30 +189,8 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     for (const json::Field& layer : root.at("layers").elements()) policy.layers.push_back(layer.count(max_layer));
     for (const json::Field& feature : root.at("features").elements()) policy.features.push_back(feature.text());
     policy.kind = root.at("kind").text();
-    const auto read_common = [&](auto& c) {
-        c.mean = read_floats(classifier.at("mean"));
-        c.scale = read_floats(classifier.at("scale"));
-        c.weights = read_floats(classifier.at("weights"));
-    };
     policy.threshold = read_threshold(root.at("threshold"));
-    if (policy.kind == LinearSvm::kind) {
-        classifier.only({"mean", "scale", "weights", "bias"});
-        LinearSvm svm;
-        read_common(svm);
-        svm.bias = classifier.at("bias").real();
-        svm.threshold = policy.threshold;
-        policy.classifier = std::move(svm);
-    } else if (policy.kind == LinearChainCrf::kind) {
-        classifier.only({"mean", "scale", "weights", "bias", "transitions"});
-        LinearChainCrf crf;
-        read_common(crf);
-        read_floats(classifier.at("bias"), crf.bias);
-        read_floats(classifier.at("transitions"), crf.transitions);
-        crf.threshold = policy.threshold;
-        policy.classifier = std::move(crf);
-    } else {
-        fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(policy.kind), "; known: svm, crf");
-    }
+    policy.classifier = read_classifier(classifier, policy.kind, policy.threshold, file);
     for (const auto& [task, threshold] : root.at("task_thresholds").members())
         policy.task_thresholds.emplace(task, read_threshold(threshold));
     if (const auto first_layers = root.find("task_first_layers")) {

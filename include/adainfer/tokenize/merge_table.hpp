@@ -10,7 +10,7 @@
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 inline constexpr std::uint32_t no_rank = (std::numeric_limits<std::uint32_t>::max)();
 
@@ -63,6 +63,6 @@ class MergeTable {
     int shift_ = 63;
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0

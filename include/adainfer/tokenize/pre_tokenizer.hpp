@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
-#include <optional>
+#include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/tokenize/split_stages.hpp"
@@ -11,8 +14,12 @@
 
 namespace adainfer::inline v0 {
 
-/// How text is cut into the pieces inside which merges happen. Named after the best-known user.
-enum class PreTokenizer { Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder };
+/// How text is cut into the pieces inside which merges happen. Named after the best-known user; the last ones only after what
+/// they cut out, as they are stages of others.
+enum class PreTokenizer {
+    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder,
+    Digit, Digits, Mark, Marks, ThreeDigits
+};
 
 namespace detail::pre_tokenizer {
 
@@ -21,6 +28,7 @@ struct Name {
     PreTokenizer kind;
     bool whole_words = false;  ///< a piece that is itself a token is taken whole, whatever the merges say
     bool adds_bos = false;     ///< where the file does not say
+    bool long_s = false;       ///< contractions in any case take U+017F for an s, which llama.cpp does not
 };
 
 inline constexpr std::array names = {
@@ -75,6 +83,15 @@ inline constexpr std::array names = {
     Name{"deepseek-coder", PreTokenizer::DeepseekCoder},
 };
 
+/// What a name such as "digit+gpt-2" is made of, beside the names above.
+inline constexpr std::array stages = {
+    Name{"digit", PreTokenizer::Digit},    // every number character
+    Name{"digits", PreTokenizer::Digits},  // every run of them
+    Name{"mark", PreTokenizer::Mark},      // every punctuation character, ASCII symbols among them
+    Name{"marks", PreTokenizer::Marks},    // every run of them
+    Name{"three-digits", PreTokenizer::ThreeDigits},
+};
+
 /// Throws Error(Unsupported), with the names that are known.
 [[nodiscard]] inline const Name& find(std::string_view name) {
     if (name.empty()) name = "default";
@@ -87,7 +104,20 @@ inline constexpr std::array names = {
     fail(ErrorCode::Unsupported, "pre-tokenizer \"", name, "\"; supported: ", known);
 }
 
-/// Stages one after the other: each gets every piece of the one before.
+/// The pre-tokenizers of a name, which joins several by '+': each gets every piece of the one before. Throws as find().
+[[nodiscard]] inline std::vector<Name> find_all(std::string_view name, bool long_s) {
+    const bool several = name.find('+') != std::string_view::npos;
+    std::vector<Name> found;
+    for (std::size_t first = 0, last = 0; last != std::string_view::npos; first = last + 1) {
+        last = name.find('+', first);
+        const std::string_view one = name.substr(first, last == std::string_view::npos ? last : last - first);
+        const auto stage = std::find_if(stages.begin(), stages.end(), [one](const Name& n) { return n.name == one; });
+        found.push_back(several && stage != stages.end() ? *stage : find(one));
+        found.back().long_s = long_s;
+    }
+    return found;
+}
+
 template <class Sink>
 void split_starcoder(const char* p, const char* end, Sink& sink) {
     split::cut(p, end, split::Run{unicode::number, 1}, [&](const char* a, const char* b) { split::gpt2(a, b, sink); });
@@ -132,22 +162,37 @@ void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
 template <class Sink>
-void run(PreTokenizer kind, std::string_view text, Sink&& sink) {
+void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = false) {
     const char* const p = text.data();
     const char* const end = p + text.size();
     switch (kind) {
         case PreTokenizer::Default: split_default(p, end, sink); return;
         case PreTokenizer::Gpt2: split::gpt2(p, end, sink); return;
         case PreTokenizer::Starcoder: split_starcoder(p, end, sink); return;
-        case PreTokenizer::LlamaBpe: split::gpt4(p, end, split::Gpt4Rules{}, sink); return;
-        case PreTokenizer::Qwen2: split::gpt4(p, end, split::Gpt4Rules{1}, sink); return;
+        case PreTokenizer::LlamaBpe: split::gpt4(p, end, split::Gpt4Rules{3, unicode::letter, long_s}, sink); return;
+        case PreTokenizer::Qwen2: split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter, long_s}, sink); return;
         case PreTokenizer::Qwen35:
-            split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark}, sink);
+            split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark, long_s}, sink);
             return;
         case PreTokenizer::Falcon: split_falcon(p, end, sink); return;
         case PreTokenizer::DeepseekLlm: split_deepseek_llm(p, end, sink); return;
         case PreTokenizer::DeepseekCoder: split_deepseek_coder(p, end, sink); return;
+        case PreTokenizer::Digit: split::cut(p, end, split::Run{unicode::number, 1}, sink); return;
+        case PreTokenizer::Digits: split::cut(p, end, split::Run{unicode::number}, sink); return;
+        case PreTokenizer::Mark: split::cut(p, end, split::FalconMarks{true, 1}, sink); return;
+        case PreTokenizer::Marks: split::cut(p, end, split::FalconMarks{true}, sink); return;
+        case PreTokenizer::ThreeDigits: split::cut(p, end, split::ThreeDigits{}, sink); return;
     }
+}
+
+/// The same for several, one after the other. Requires at least one.
+template <class Sink>
+void run(std::span<const Name> kinds, std::string_view text, Sink&& sink) {
+    if (kinds.size() == 1) return run(kinds[0].kind, text, sink, kinds[0].long_s);
+    const auto rest = [&](const char* first, const char* last) {
+        run(kinds.subspan(1), {first, static_cast<std::size_t>(last - first)}, sink);
+    };
+    run(kinds[0].kind, text, rest, kinds[0].long_s);
 }
 
 }  // namespace detail::pre_tokenizer

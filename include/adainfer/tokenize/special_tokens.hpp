@@ -13,7 +13,7 @@
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 /// Finds tokens that are written out in a text, e.g. "<|im_start|>".
 class SpecialTokens {
@@ -25,19 +25,23 @@ class SpecialTokens {
 
     SpecialTokens() = default;
 
-    /// Takes the tokens `ids` of `texts`, which are not empty and all different. Where two overlap in a text the
-    /// longer one wins, then the one with the lower id.
-    SpecialTokens(const std::vector<std::string>& texts, std::vector<TokenId> ids) {
-        const auto text = [&](TokenId id) -> const std::string& { return texts[static_cast<std::size_t>(id)]; };
-        std::sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) {
-            return text(a).size() != text(b).size() ? text(a).size() > text(b).size() : a < b;
+    struct Pattern {
+        std::string text;  ///< not empty
+        TokenId token;
+    };
+
+    /// Where two overlap in a text the longer one wins, then the one with the lower id.
+    explicit SpecialTokens(std::vector<Pattern> patterns) {
+        std::sort(patterns.begin(), patterns.end(), [](const Pattern& a, const Pattern& b) {
+            return a.text.size() != b.text.size() ? a.text.size() > b.text.size() : a.token < b.token;
         });
-        entries_.reserve(ids.size());
-        for (const TokenId id : ids) {
-            add(text(id), static_cast<std::uint32_t>(entries_.size()));
-            entries_.push_back({id, text(id).size()});
+        entries_.reserve(patterns.size());
+        for (const Pattern& pattern : patterns) {
+            add(pattern.text, static_cast<std::uint32_t>(entries_.size()));
+            entries_.push_back({pattern.token, pattern.text.size()});
         }
-        for (Entry& entry : entries_) entry.shorter = longest_at(text(entry.token), 0, entry.length);
+        for (std::size_t i = 0; i < entries_.size(); ++i)
+            entries_[i].shorter = longest_at(patterns[i].text, 0, entries_[i].length);
     }
 
     [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
@@ -76,6 +80,17 @@ class SpecialTokens {
         return found;
     }
 
+    /// Non-overlapping finds from left to right, at each place the longest token: how `tokenizers` does it.
+    [[nodiscard]] std::vector<Found> find_leftmost(std::string_view text) const {
+        std::vector<Found> found;
+        for (std::size_t at = 0; at < text.size();) {
+            const std::uint32_t rank = starts_[utf8::byte_at(&text[at])] == none ? none : longest_at(text, at);
+            if (rank != none) found.push_back({at, entries_[rank].length, entries_[rank].token});
+            at += rank == none ? 1 : entries_[rank].length;
+        }
+        return found;
+    }
+
   private:
     static constexpr std::uint32_t none = 0xFFFFFFFF;
 
@@ -107,7 +122,7 @@ class SpecialTokens {
             }
             link = &nodes_[node].child;
         }
-        nodes_[node].rank = rank;
+        if (nodes_[node].rank == none) nodes_[node].rank = rank;
     }
 
     /// Rank of the longest token that starts at `at` and is shorter than `limit`, or none.
@@ -136,6 +151,6 @@ class SpecialTokens {
     std::vector<Entry> entries_;
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0

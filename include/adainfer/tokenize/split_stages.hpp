@@ -48,9 +48,10 @@ struct Run {
     }
 };
 
-/// A run of punctuation in Falcon's sense: the category, and these ASCII symbols.
+/// A run, at most `most` long, of punctuation in Falcon's sense: the category, and these ASCII symbols.
 struct FalconMarks {
     bool backtick;
+    std::size_t most = static_cast<std::size_t>(-1);
 
     constexpr bool has(const Glyph& g) const noexcept {
         if (g.is(unicode::punctuation)) return true;
@@ -63,7 +64,8 @@ struct FalconMarks {
 
     constexpr const char* operator()(const char* p, const char* end) const noexcept {
         const char* last = nullptr;
-        for (Glyph g = unicode::glyph_at(p, end); has(g); g = unicode::glyph_at(p, end)) last = p += g.length;
+        std::size_t n = 0;
+        for (Glyph g = unicode::glyph_at(p, end); n < most && has(g); g = unicode::glyph_at(p, end), ++n) last = p += g.length;
         return last;
     }
 };

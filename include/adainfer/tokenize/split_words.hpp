@@ -14,8 +14,9 @@ namespace detail::split {
 using unicode::Flags;
 using unicode::Glyph;
 
-/// Bytes of an English contraction ('s 't 'm 'd 're 've 'll) at p, or 0.
-[[nodiscard]] constexpr std::size_t contraction_at(const char* p, const char* end, bool any_case) noexcept {
+/// Bytes of an English contraction ('s 't 'm 'd 're 've 'll) at p, or 0. `long_s`: U+017F is an s, as it is for a regular
+/// expression that ignores case.
+[[nodiscard]] constexpr std::size_t contraction_at(const char* p, const char* end, bool any_case, bool long_s) noexcept {
     if (*p != '\'') return 0;
     const auto lower = [any_case](char c) noexcept {
         return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -24,6 +25,7 @@ using unicode::Glyph;
     const char a = lower(p[1]);
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if (end - p < 3) return 0;
+    if (long_s && a == '\xC5' && p[2] == '\xBF') return 3;
     const char b = lower(p[2]);
     return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
@@ -39,7 +41,7 @@ constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
     constexpr Flags worded = unicode::letter | unicode::number | unicode::space;
     while (p < end) {
         const char* const first = p;
-        if (const std::size_t n = contraction_at(p, end, false)) {
+        if (const std::size_t n = contraction_at(p, end, false, false)) {
             p += n;
             sink(first, p);
             continue;
@@ -63,6 +65,7 @@ constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
 struct Gpt4Rules {
     std::size_t digits = 3;         ///< most numbers in a piece
     Flags word = unicode::letter;   ///< what words are made of
+    bool long_s = false;            ///< as for contraction_at()
 };
 
 /// GPT-4: contractions in any case; words with at most one other character before; groups of numbers; other
@@ -73,7 +76,7 @@ constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink
     const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
         const char* const first = p;
-        if (const std::size_t n = contraction_at(p, end, true)) {
+        if (const std::size_t n = contraction_at(p, end, true, rules.long_s)) {
             p += n;
             sink(first, p);
             continue;

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "adainfer/core/types.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/tokenize/utf8.hpp"
 
 namespace adainfer::inline v0 {
@@ -16,21 +16,27 @@ namespace adainfer::inline v0 {
 /// tokenizer, which must outlive it and stay in place.
 class StreamDecoder {
   public:
-    explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false) noexcept
-        : tokenizer_(&tokenizer), skip_special_(skip_special) {}
-    explicit StreamDecoder(Tokenizer&&, bool = false) = delete;
+    /// `from` as in Tokenizer::decode(): what a model generates goes on from its prompt, so its first space counts.
+    explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false,
+                           DecodeFrom from = DecodeFrom::Middle) noexcept
+        : tokenizer_(&tokenizer), skip_special_(skip_special), from_(from), at_start_(from == DecodeFrom::Start) {}
+    explicit StreamDecoder(Tokenizer&&, bool = false, DecodeFrom = DecodeFrom::Middle) = delete;
 
     /// The text that is complete with this token; often empty. Throws Error(UnknownToken) for an id outside the
     /// vocabulary, and then nothing has changed.
     [[nodiscard]] std::string push(TokenId id) {
         const std::string_view bytes = tokenizer_->token_bytes(id);
         if (skip_special_ && tokenizer_->is_special(id)) return {};
-        tail_.append(bytes);
+        tail_.append(bytes.substr(at_start_ ? tokenizer_->prefix_length(id) : 0));
+        at_start_ = false;
         return take(false);
     }
 
     /// The rest, with U+FFFD for an incomplete character. The decoder is then as new.
-    [[nodiscard]] std::string finish() { return take(true); }
+    [[nodiscard]] std::string finish() {
+        at_start_ = from_ == DecodeFrom::Start;
+        return take(true);
+    }
 
   private:
     /// Bytes of the sequence at `p` that fit the definition of UTF-8 so far.
@@ -76,6 +82,8 @@ class StreamDecoder {
 
     const Tokenizer* tokenizer_;
     bool skip_special_;
+    DecodeFrom from_;
+    bool at_start_;     ///< no text yet, and a space in front is not part of it
     std::string tail_;  ///< at most three bytes between calls
 };
 

@@ -12,21 +12,29 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/tokenize/byte_spelling.hpp"
+#include "adainfer/tokenize/space_escape.hpp"
 #include "adainfer/tokenize/special_names.hpp"
 #include "adainfer/tokenize/token_index.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
+
+/// How the texts of ordinary tokens stand for bytes.
+enum class Spelling {
+    ByteLevel,  ///< byte_spelling.hpp
+    Plain,      ///< as they are, U+2581 for a space; single bytes as <0xHH>
+};
 
 /// The tokens of a vocabulary: text, kind and bytes of each, and the way back from text to id.
 class TokenTable {
   public:
-    /// Throws Error(CorruptFile) for no tokens, two equal ones, types that do not fit, or a printable ASCII
-    /// character, space or newline without a token. Other bytes may lack one: vocabularies in use do.
-    TokenTable(std::vector<std::string> texts, const std::vector<std::int32_t>& types)
-        : texts_(std::move(texts)), index_(texts_.size()) {
+    /// Throws Error(CorruptFile) for no tokens, two equal ones, types that do not fit, or, with Spelling::ByteLevel, a
+    /// printable ASCII character, space or newline without a token. Other bytes may lack one: vocabularies in use do.
+    /// `trust_types`: tokens whose name says that they are control tokens are so only where the types say it too.
+    TokenTable(std::vector<std::string> texts, const std::vector<std::int32_t>& types, Spelling spelling, bool trust_types)
+        : texts_(std::move(texts)), index_(texts_.size()), spelling_(spelling), trust_types_(trust_types) {
         if (texts_.empty()) fail(ErrorCode::CorruptFile, "the vocabulary has no tokens");
         if (texts_.size() > static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
             fail(ErrorCode::CorruptFile, "the vocabulary has ", texts_.size(), " tokens, more than ids can number");
@@ -66,6 +74,23 @@ class TokenTable {
         return text.empty() ? no_token : index_.find(texts_, text);
     }
 
+    /// The same, but never a special token, which text must not turn into by itself.
+    [[nodiscard]] TokenId find_unspecial(std::string_view text) const noexcept {
+        const TokenId id = find(text);
+        return id == no_token || is_special(id) ? no_token : id;
+    }
+
+    /// Whether text can turn into this token by itself. Others have to be written out and recognised.
+    [[nodiscard]] bool is_ordinary(TokenId id) const noexcept {
+        const TokenType t = type(id);
+        return t == TokenType::Normal || t == TokenType::Unused || t == TokenType::Undefined;
+    }
+
+    /// Control and unknown tokens, which stand for no text.
+    [[nodiscard]] bool is_special(TokenId id) const noexcept {
+        return type(id) == TokenType::Control || type(id) == TokenType::Unknown;
+    }
+
     /// The token of a single byte, or no_token.
     [[nodiscard]] TokenId byte_token(char byte) const noexcept { return byte_tokens_[utf8::byte_at(&byte)]; }
 
@@ -87,7 +112,8 @@ class TokenTable {
             if (twin != no_token) fail(ErrorCode::CorruptFile, "tokens ", twin, " and ", id, " are both \"", text, '"');
         }
         const bool end = special_names::is_end(text);
-        if (special_names::is_control(text)) type = TokenType::Control;
+        if (!trust_types_ && special_names::is_control(text)) type = TokenType::Control;
+        if (spelling_ == Spelling::Plain && type == TokenType::Normal && parse_byte(text) >= 0) type = TokenType::Byte;
         kinds_.push_back({type, end});
         append_bytes(text, type);
         ends_.push_back(bytes_.size());
@@ -99,6 +125,8 @@ class TokenTable {
             const int byte = parse_byte(text);
             if (byte < 0) fail(ErrorCode::CorruptFile, "byte token \"", text, "\" is not of the form <0xHH>");
             bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+        } else if (!literal && spelling_ == Spelling::Plain) {
+            append_unescaped(bytes_, text);
         } else if (literal || !byte_spelling::append_bytes(bytes_, text)) {
             bytes_.append(text);
         }
@@ -115,8 +143,13 @@ class TokenTable {
     void find_bytes() {
         constexpr std::string_view hex = "0123456789ABCDEF";
         for (std::size_t b = 0; b < byte_tokens_.size(); ++b) {
+            if (spelling_ == Spelling::Plain) {
+                const TokenId id = find(std::string("<0x") + hex[b / 16] + hex[b % 16] + '>');
+                byte_tokens_[b] = id != no_token && type(id) == TokenType::Byte ? id : no_token;
+                continue;
+            }
             const char byte = static_cast<char>(static_cast<unsigned char>(b));
-            byte_tokens_[b] = find(byte_spelling::spelled({&byte, 1}));
+            byte_tokens_[b] = find_unspecial(byte_spelling::spelled({&byte, 1}));
             const bool needed = b == '\n' || (b >= 0x20 && b <= 0x7E);
             if (needed && byte_tokens_[b] == no_token) {
                 fail(ErrorCode::CorruptFile, "the vocabulary has no token for the byte 0x", hex[b / 16], hex[b % 16]);
@@ -129,9 +162,11 @@ class TokenTable {
     std::string bytes_;               ///< of all tokens, one after the other
     std::vector<std::size_t> ends_;   ///< where each token's bytes end
     TokenIndex index_;
+    Spelling spelling_;
+    bool trust_types_;
     std::array<TokenId, 256> byte_tokens_{};
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0

@@ -11,7 +11,7 @@
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 /// Merges the symbols of one piece of text: always the pair of lowest rank, among equal ones the leftmost.
 /// Holds the scratch memory, so one object serves many pieces; not shared between threads.
@@ -125,6 +125,6 @@ class WordMerger {
     std::vector<Candidate> heap_;
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0

@@ -1,0 +1,60 @@
+// libFuzzer target: any bytes are either a config.json whose numbers hold together, so that positions come out of it, or an
+// Error; and the same for a model.safetensors.index.json.
+//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_hf_config.cpp -o fuzz_hf_config
+//     ./fuzz_hf_config -max_total_time=180 corpus/ tests/fuzz/hf_config/
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "adainfer/core/error.hpp"
+#include "adainfer/io/hf_config.hpp"
+#include "adainfer/io/hf_shards.hpp"
+#include "adainfer/model/rope.hpp"
+
+namespace {
+
+using namespace adainfer;
+
+void require(bool condition) {
+    if (!condition) std::abort();
+}
+
+void check_message(const Error& error) {
+    for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');  // nothing raw of the file in it
+}
+
+/// What the reader of the weights and the decoder rely on.
+void use(const HfConfig& config) {
+    const ModelConfig& model = config.model;
+    validate(model, "'again'");
+    require(config.family != nullptr && model.architecture == config.family->name);
+    require(model.heads % model.kv_heads == 0);
+    require(model.windowed.empty() || model.window > 0);
+    require(model.rope.frequency_factors.size() <= std::size_t{1} << 15U);
+    for (const RopeConfig* const rope : {&model.rope, &model.window_rope}) {
+        for (const double frequency : rope_frequencies(*rope)) require(frequency >= 0);
+    }
+    for (std::size_t layer = 0; layer < model.layers; ++layer) require(model.window_of(layer) <= std::size_t{1} << 31U);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    const std::string text(reinterpret_cast<const char*>(data), size);
+    try {
+        use(parse_hf_config(text, "fuzzed"));
+    } catch (const Error& error) {
+        check_message(error);
+    }
+    try {
+        for (const auto& [tensor, file] : detail::read_weight_map(text, "fuzzed")) {
+            require(!file.empty() && file != ".." && file.find('/') == std::string::npos && file.find('\\') == std::string::npos);
+        }
+    } catch (const Error& error) {
+        check_message(error);
+    }
+    return 0;
+}
