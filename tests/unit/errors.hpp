@@ -14,7 +14,7 @@ std::string error_of(adainfer::ErrorCode code, const Action& action) {
     try {
         action();
     } catch (const adainfer::Error& error) {
-        CAPTURE(error.what());
+        CAPTURE(std::string(error.what()));
         CHECK(error.code() == code);
         return error.what();
     }
