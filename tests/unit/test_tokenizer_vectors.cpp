@@ -9,26 +9,28 @@
 #include <utility>
 #include <vector>
 
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "tokenizer_source.hpp"
 
 // Ids from other implementations. What they need is not part of the repository:
 //   ADAINFER_SMOLLM2           path of SmolLM2-135M-Instruct.Q4_1.gguf
+//   ADAINFER_GEMMA3            path of gemma-3-270m-q4_k_m.gguf
 //   ADAINFER_LLAMA_CPP_MODELS  folder with ggml-vocab-*.gguf and their .inp and .out files
 //   ADAINFER_SHARED            folder with tokenizers/llama.cpp_vocab (more of the same) and tokenizers/ggml_prompts
 
 using adainfer::EncodeOptions;
+using adainfer::InvalidUtf8;
 using adainfer::TokenId;
 using adainfer::Tokenizer;
 
 namespace {
 
-std::string fixture_path() {
+std::string fixture_path(const std::string& name) {
 #ifdef ADAINFER_FIXTURES
-    return ADAINFER_FIXTURES "/tokenizer_smollm2.txt";
+    return ADAINFER_FIXTURES "/" + name;
 #else
     const std::string here = __FILE__;
-    return here.substr(0, here.find_last_of("/\\") + 1) + "../fixtures/tokenizer_smollm2.txt";
+    return here.substr(0, here.find_last_of("/\\") + 1) + "../fixtures/" + name;
 #endif
 }
 
@@ -84,18 +86,10 @@ bool check_pair(const std::string& folder, const std::string& name, const Tokeni
     return true;
 }
 
-}  // namespace
-
-TEST_CASE("tokenizer vectors: SmolLM2, 2,000 texts") {
-    const std::string path = environment("ADAINFER_SMOLLM2");
-    auto vocabulary = load_vocabulary(path);
-    if (!vocabulary) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name a file");
-        return;
-    }
-    const Tokenizer tokenizer(std::move(*vocabulary));
-    const auto fixture = contents(fixture_path());
-    REQUIRE_MESSAGE(fixture.has_value(), "no ", fixture_path());
+/// Checks the 2,000 texts of a fixture (make_tokenizer_fixture.py, make_tokenizer_vocabularies.py).
+void check_fixture(const Tokenizer& tokenizer, const std::string& name, InvalidUtf8 invalid) {
+    const auto fixture = contents(fixture_path(name));
+    REQUIRE_MESSAGE(fixture.has_value(), "no ", fixture_path(name));
     std::size_t cases = 0;
     for (const std::string& line : parts(*fixture, "\n")) {
         const std::size_t tab = line.find('\t');
@@ -103,13 +97,67 @@ TEST_CASE("tokenizer vectors: SmolLM2, 2,000 texts") {
         ++cases;
         const std::string text = from_hex(line.substr(0, tab));
         CAPTURE(line);
-        CHECK(tokenizer.encode(text, {.parse_special = false}) == numbers(line.substr(tab + 1), " ", 36));
+        CHECK(tokenizer.encode(text, {.parse_special = false, .invalid_utf8 = invalid}) ==
+              numbers(line.substr(tab + 1), " ", 36));
     }
     CHECK(cases == 2000);
+}
+
+}  // namespace
+
+TEST_CASE("tokenizer vectors: SmolLM2, 2,000 texts") {
+    auto vocabulary = load_vocabulary(environment("ADAINFER_SMOLLM2"));
+    if (!vocabulary) {
+        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name a file");
+        return;
+    }
+    const Tokenizer tokenizer(std::move(*vocabulary));
+    check_fixture(tokenizer, "tokenizer_smollm2.txt", InvalidUtf8::Replace);
     CHECK(tokenizer.bos() == tokenizer.find("<|im_start|>"));
     CHECK(tokenizer.is_end_of_generation(*tokenizer.find("<|im_end|>")));
     CHECK(tokenizer.is_end_of_generation(*tokenizer.find("<|endoftext|>")));
     CHECK(tokenizer.encode("<|im_start|>user").size() == 2);
+}
+
+TEST_CASE("tokenizer vectors: Gemma 3, 2,000 texts") {
+    auto vocabulary = load_vocabulary(environment("ADAINFER_GEMMA3"));
+    if (!vocabulary) {
+        MESSAGE("skipped: ADAINFER_GEMMA3 does not name a file");
+        return;
+    }
+    const Tokenizer tokenizer(std::move(*vocabulary));
+    check_fixture(tokenizer, "tokenizer_gemma3.txt", InvalidUtf8::Keep);
+    CHECK(tokenizer.adds_bos());
+    CHECK(tokenizer.bos() == tokenizer.find("<bos>"));
+    CHECK(tokenizer.is_end_of_generation(*tokenizer.find("<end_of_turn>")));
+    CHECK(tokenizer.encode("<start_of_turn>user\n").size() == 3);
+    const std::string text = " two  spaces,\n\n\nnewlines\xFF and \u2603";
+    CHECK(tokenizer.decode(tokenizer.encode(text, {.invalid_utf8 = InvalidUtf8::Keep})) == text);
+}
+
+TEST_CASE("tokenizer vectors: small vocabularies of our own, 2,000 texts each") {
+    const auto tokenizer = [](const std::string& name) {
+        auto vocabulary = load_vocabulary(fixture_path(name));
+        REQUIRE_MESSAGE(vocabulary.has_value(), "no ", fixture_path(name));
+        return Tokenizer(std::move(*vocabulary));
+    };
+    SUBCASE("SentencePiece BPE") {
+        const Tokenizer bpe = tokenizer("tokenizer_sentencepiece.gguf");
+        check_fixture(bpe, "tokenizer_sentencepiece.txt", InvalidUtf8::Keep);
+        CHECK(bpe.adds_bos());  // where the file is silent
+        CHECK_FALSE(bpe.adds_eos());
+        CHECK(bpe.is_end_of_generation(*bpe.find("<|im_end|>")));
+        CHECK(bpe.encode("<|im_end|>").size() == 1);
+        CHECK(bpe.encode("<|im_end|>", {.parse_special = false}).size() > 1);
+        CHECK(bpe.encode("<tool>", {.parse_special = false}).size() == 1);
+    }
+    SUBCASE("unigram") {
+        const Tokenizer unigram = tokenizer("tokenizer_unigram.gguf");
+        check_fixture(unigram, "tokenizer_unigram.txt", InvalidUtf8::Replace);
+        CHECK(unigram.adds_eos());
+        CHECK_FALSE(unigram.adds_bos());
+        CHECK(unigram.decode(unigram.encode("  the   model  ")) == "the model");
+    }
 }
 
 TEST_CASE("tokenizer vectors: llama.cpp's own") {
@@ -119,8 +167,8 @@ TEST_CASE("tokenizer vectors: llama.cpp's own") {
         return;
     }
     const std::string more = shared + "/tokenizers/llama.cpp_vocab";
-    for (const std::string name : {"command-r", "deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "llama-bpe", "mpt",
-                                   "qwen2", "qwen35", "refact", "starcoder"}) {
+    for (const std::string name : {"command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-2",
+                                   "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "qwen35", "refact", "starcoder"}) {
         const std::string file = "/ggml-vocab-" + name + ".gguf";
         auto vocabulary = load_vocabulary(models + file);
         if (!vocabulary) vocabulary = load_vocabulary(more + file);
@@ -128,7 +176,7 @@ TEST_CASE("tokenizer vectors: llama.cpp's own") {
             MESSAGE("skipped: no vocabulary for ", name);
             continue;
         }
-        if (vocabulary->model.empty() || vocabulary->pre.empty()) {
+        if (vocabulary->model == "gpt2" && vocabulary->pre.empty()) {
             MESSAGE("skipped: the vocabulary for ", name, " is too old to name its pre-tokenizer");
             continue;
         }

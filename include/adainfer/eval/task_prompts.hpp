@@ -34,7 +34,7 @@ struct TaskPrompts {
 /// The first token of an answer as it follows the prompt, its leading space included. Throws UnknownToken where it has none.
 [[nodiscard]] inline TokenId first_token(const Tokenizer& tokenizer, const Task& task, const std::string& output) {
     EncodeOptions plain;
-    plain.parse_special = false;
+    plain.parse_special = plain.space_prefix = false;
     const std::vector<TokenId> ids = tokenizer.encode(answer(task, output), plain);
     if (ids.empty()) fail(ErrorCode::UnknownToken, "task '", task.name, "': the answer '", output, "' has no token");
     return ids.front();

@@ -17,7 +17,7 @@
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/session.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -31,7 +31,8 @@ class LabelSet {
     LabelSet(const Tokenizer& tokenizer, std::vector<std::string> labels) : names_(std::move(labels)) {
         tokens_.reserve(names_.size());
         for (const std::string& name : names_) {
-            tokens_.push_back(tokenizer.encode(name, {.parse_special = false, .missing_byte = MissingByte::Throw}));
+            tokens_.push_back(tokenizer.encode(
+                name, {.parse_special = false, .space_prefix = false, .missing_byte = MissingByte::Throw}));
         }
         check();
     }
