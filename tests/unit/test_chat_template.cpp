@@ -1,10 +1,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "adainfer/generate/chat.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 #include "tokenizer_source.hpp"
 #include "tokenizer_vocabulary.hpp"
@@ -63,15 +68,6 @@ TEST_CASE("spellings of the same template") {
 {%- if add_generation_prompt -%}{{- "<|im_start|>assistant\n" -}}{%- endif -%})";
     CHECK(render_chat(other, std::vector<ChatMessage>{{"user", "Hi"}}) ==
           "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-
-    // The first system header is joined with a message, only the second holds a preset text.
-    const std::string preset =
-        R"({% if messages[0]['role'] == 'system' %})"
-        R"({{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{% else %})"
-        R"({{ '<|im_start|>system\nLine one.\nLine two.<|im_end|>\n' }}{% endif %})" +
-        plain;
-    CHECK(render_chat(preset, std::vector<ChatMessage>{{"user", "Hi"}}) ==
-          "<|im_start|>system\nLine one.\nLine two.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
 TEST_CASE("what is not known is refused") {
@@ -79,21 +75,140 @@ TEST_CASE("what is not known is refused") {
     const auto code = [&](const std::string& source) {
         return tiny::code_of([&] { return render_chat(source, hello); });
     };
+    CHECK(code(plain) == std::nullopt);
     CHECK(code("") == ErrorCode::Unsupported);
     CHECK(code("{{ messages }}") == ErrorCode::Unsupported);
     CHECK(code("{% for message in messages %}[INST] {{ message['content'] }} [/INST]{% endfor %}") == ErrorCode::Unsupported);
-    CHECK(code("{{ bos_token }}" + plain) == ErrorCode::Unsupported);
-    CHECK(code("{% if tools %}{{ tools }}{% endif %}" + plain) == ErrorCode::Unsupported);
-    std::string no_line_break = plain;
-    no_line_break.replace(no_line_break.find(R"( + '\n'}})"), 7, "");
-    CHECK(code(no_line_break) == ErrorCode::Unsupported);
-    const std::string message = tiny::message_of([&] { return render_chat(std::string("[INST]"), hello); });
-    CHECK(tiny::contains(message, "known: ChatML"));
+    for (const std::string more :
+         {"{{ 'x' }}", "x", "\n\nx", "{% if messages %}x{% endif %}", "{% set x %}{% endset %}", "{% if true %}x{% endif %}",
+          "{% for tool in messages %}x{% endfor %}", "{% if not tools %}x{% endif %}", "{{ bos_token }}{{ bos_token }}"}) {
+        CAPTURE(more);
+        CHECK(code(more + plain) == ErrorCode::Unsupported);
+        CHECK(code(plain + more) == ErrorCode::Unsupported);
+    }
+    for (const auto& change : std::vector<std::pair<std::string, std::string>>{
+             {R"( + '\n'}})", "}}"},
+             {"message['role']", "'user'"},
+             {"message['content']", "message['content'] | upper"},
+             {"in messages", "in messages[1:]"},
+             {"assistant", "model"},
+             {"if add_generation_prompt", "if not add_generation_prompt"},
+             {"{% endfor %}", "{% else %}{% endfor %}"},
+             {"{% endif %}", ""},
+             {"{% endfor %}", ""},
+             {"'<|im_end|>'", "'<|im_end|>"}}) {
+        CAPTURE(change.first);
+        CHECK(code(replaced(plain, change.first, change.second)) == ErrorCode::Unsupported);
+    }
+    const std::string message = error_of(ErrorCode::Unsupported, [&] { static_cast<void>(render_chat("[INST]", hello)); });
+    CHECK(tiny::contains(message, "known: ChatML, Llama 2, Llama 3, Gemma, Phi-3, Mistral"));
     CHECK(tiny::contains(message, "[INST]"));
 
     CHECK(knows_chat_template(smollm2));
     CHECK_FALSE(knows_chat_template("{{ messages }}"));
-    CHECK(tiny::code_of([&] { return render_chat(plain, {}); }) == ErrorCode::InvalidArgument);
+}
+
+TEST_CASE("what changes nothing for plain text does not matter") {
+    const std::vector<ChatMessage> hello{{"user", "Hi"}};
+    const std::string expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    for (const std::string more :
+         {"", "{% if tools %}{{ tools }}{% endif %}", "{# tools #}", "{% set unread = 1 %}",
+          "{%- if tools is not none %}x{% endif %}",
+          "{% if enable_thinking is defined and enable_thinking %}x{% endif %}", "{% if false %}x{% endif %}",
+          "{% for tool in tools %}{{ tool }}{% endfor %}", "{% if documents %}x{% elif tools %}y{% else %}{% endif %}"}) {
+        CAPTURE(more);
+        CHECK(render_chat(more + plain, hello) == expected);
+        CHECK(render_chat(plain + more, hello) == expected);
+    }
+    CHECK(render_chat("{% if not tools %}" + plain + "{% else %}{{ tools }}{% endif %}", hello) == expected);
+    const std::string called = replaced(replaced(plain, "{{'<|im", "{% if message.role == 'tool' %}x{% else %}{{'<|im"),
+                                        "{% endfor", "{% endif %}{% endfor");
+    CHECK(render_chat(called, hello) == expected);
+}
+
+TEST_CASE("hostile templates are refused, and soon") {
+    const auto times = [](const std::string& text, std::size_t n) {
+        std::string result;
+        for (std::size_t i = 0; i < n; ++i) result += text;
+        return result;
+    };
+    for (const std::string& source :
+         {times("{%if x%}", 30000), times("{{", 100000), times("{%", 100000), times("{#", 100000), times("{{'", 50000),
+          "{{" + times("(", 200000) + "}}", "{%if " + times("(", 100000) + times(")", 100000) + "%}{%endif%}",
+          "{%if " + times("not ", 50000) + "x%}{%endif%}", "{%if " + times("x or y and ", 20000) + "z%}{%endif%}",
+          "{%if " + times("messages or ", 20000) + "z%}x{%endif%}",
+          "{%if messages%}" + times("{%elif messages or loop%}x", 9000) + "{%endif%}",
+          times("{%set a='x'%}", 18000), times("{{'a'}}", 30000), times("{{a}}", 50000), times("{%set ns.a=ns.a+1%}", 13000),
+          times("-", 300000), times("{%for a in b%}{%endfor%}", 10000), std::string("{{ 'a\\"), std::string("{{ \"a"),
+          std::string("{%"), std::string("{"), std::string("{%if%}{%endif%}"), std::string("{%for%}{%endfor%}"),
+          std::string("{%set%}"), std::string("{{}}"), std::string("{%%}"), std::string("{%for message in%}{%endfor%}"),
+          std::string("{{-}}"), std::string("{%if ]%}{%endif%}"), std::string("{{)}}"), std::string("{{ x[ }}"),
+          std::string("\0\xff", 2), std::string("{%endif%}"), std::string("{%else%}"),
+          std::string("{%if a%}{%else%}{%elif b%}{%endif%}")}) {
+        CAPTURE(source.substr(0, 40));
+        CHECK_FALSE(knows_chat_template(source));
+    }
+}
+
+TEST_CASE("conversations that a template does not take") {
+    const std::string gemma =
+        R"({{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}{% for message in messages %})"
+        R"({% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('no') }}{% endif %})"
+        R"({% if message['role'] == 'assistant' %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %})"
+        R"({{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %})"
+        R"({% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %})";
+    const ChatTemplate chat(gemma, {"<bos>", "<eos>"});
+    CHECK(chat.family() == "Gemma");
+    CHECK(chat.stop_text() == "<end_of_turn>");
+    CHECK(chat.render(std::vector<ChatMessage>{{"user", " Hi "}}) ==
+          "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n");
+    const auto refusal = [&](std::vector<ChatMessage> messages) {
+        return error_of(ErrorCode::InvalidArgument, [&] { static_cast<void>(chat.render(messages)); });
+    };
+    CHECK(contains(refusal({{"system", "s"}, {"user", "u"}}), "takes no system message"));
+    CHECK(contains(refusal({{"user", "u"}, {"user", "u"}}), "message 2 of these is by user, not by assistant"));
+    CHECK(contains(refusal({{"assistant", "a"}}), "by assistant, not by user"));
+    CHECK(contains(refusal({{"tool", "t"}}), "a message by 'tool'"));
+    CHECK(contains(refusal({}), "at least one message"));
+}
+
+TEST_CASE("one bos, never two; the token that ends a turn is a stop") {
+    TokenizerData data = test_vocabulary::data();  // adds bos; its eos is </s>
+    data.chat_template = "{{ bos_token }}" + plain;
+    const auto id_of = [](std::string_view token) { return test_vocabulary::id_of(token); };
+    const std::vector<ChatMessage> hello{{"user", "ab"}};
+    for (const bool adds_bos : {true, false}) {
+        data.add_bos = adds_bos;
+        const Tokenizer tokenizer(data);
+        const std::string text = render_chat(tokenizer, hello);
+        CHECK(text.starts_with("<s><|im_start|>"));
+        const auto ids = encode_chat(tokenizer, text);
+        CHECK(ids.front() == id_of("<s>"));
+        CHECK(std::count(ids.begin(), ids.end(), id_of("<s>")) == 1);
+        const auto without = encode_chat(tokenizer, text.substr(3));
+        CHECK(std::equal(ids.begin() + 1, ids.end(), without.begin() + (adds_bos ? 1 : 0), without.end()));
+        CHECK(std::count(without.begin(), without.end(), id_of("<s>")) == (adds_bos ? 1 : 0));
+
+        const ChatTemplate chat(tokenizer);
+        CHECK(chat.stop_text() == "<|im_end|>");
+        const auto is_end = chat_end(tokenizer, chat);
+        CHECK(is_end(id_of("<|im_end|>")));
+        CHECK(is_end(id_of("</s>")));
+        CHECK_FALSE(is_end(id_of("ab")));
+    }
+    // Mistral ends a turn by eos.
+    data.chat_template =
+        "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('no') }}{% endif %}"
+        "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+        "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
+        "{% else %}{{ raise_exception('no') }}{% endif %}{% endfor %}";
+    const Tokenizer tokenizer(data);
+    const ChatTemplate chat(tokenizer);
+    CHECK(chat.family() == "Mistral");
+    CHECK(chat.stop_text() == "</s>");
+    CHECK(chat.render(std::vector<ChatMessage>{{"user", "a"}, {"assistant", "b"}, {"user", "c"}}) ==
+          "<s>[INST] a [/INST]b</s>[INST] c [/INST]");
 }
 
 TEST_CASE("the template of a tokenizer") {

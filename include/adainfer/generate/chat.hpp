@@ -2,132 +2,133 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/core/types.hpp"
+#include "adainfer/generate/chat_chatml.hpp"
+#include "adainfer/generate/chat_gemma.hpp"
+#include "adainfer/generate/chat_llama.hpp"
+#include "adainfer/generate/chat_message.hpp"
+#include "adainfer/generate/chat_mistral.hpp"
+#include "adainfer/generate/chat_outline.hpp"
+#include "adainfer/generate/chat_phi.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 
 namespace adainfer::inline v0 {
 
-/// One turn of a conversation.
-struct ChatMessage {
-    std::string role;  ///< "system", "user" or "assistant"
-    std::string content;
-};
-
 namespace detail::chat {
 
-/// The literal text between `begin` and `end` in a template, its \n escapes resolved; empty where there is none or where it
-/// holds an expression.
-[[nodiscard]] inline std::string literal_between(std::string_view source, std::string_view begin, std::string_view end) {
-    for (std::size_t at = source.find(begin); at != std::string_view::npos; at = source.find(begin, at + 1)) {
-        const std::size_t first = at + begin.size(), last = source.find(end, first);
-        if (last == std::string_view::npos) return {};
-        const std::string_view raw = source.substr(first, last - first);
-        if (raw.find_first_of("'\"{}") != std::string_view::npos) continue;  // the string ends before `end`
-        std::string text;
-        for (std::size_t i = 0; i < raw.size(); ++i) {
-            const bool newline = raw[i] == '\\' && i + 1 < raw.size() && raw[i + 1] == 'n';
-            text += newline ? '\n' : raw[i];
-            i += newline ? 1 : 0;
-        }
-        return text;
-    }
-    return {};
-}
-
-/// <|im_start|>role NEWLINE content<|im_end|> NEWLINE; some templates begin with a system message of their own where the
-/// conversation has none.
-inline std::string render_chatml(std::string_view source, std::span<const ChatMessage> messages, bool add_generation_prompt) {
-    std::string text;
-    const auto add = [&](std::string_view role, std::string_view content) {
-        text.append("<|im_start|>").append(role).append("\n").append(content).append("<|im_end|>\n");
-    };
-    if (messages.empty() || messages.front().role != "system") {
-        std::string preset = literal_between(source, "<|im_start|>system", "<|im_end|>");
-        if (!preset.empty() && preset.front() == '\n' && !messages.empty()) add("system", preset.substr(1));
-    }
-    for (const ChatMessage& message : messages) add(message.role, message.content);
-    if (add_generation_prompt) text.append("<|im_start|>assistant\n");
-    return text;
-}
-
-/// A template's source in one spelling: no blanks, strings in single quotes and joined, line breaks as \n, fields as x.role.
-[[nodiscard]] inline std::string normalised(std::string_view source) {
-    std::string text;
-    for (const char c : source) {
-        if (c == '\n') text += "\\n";
-        else if (c != ' ') text += c == '"' ? '\'' : c;
-    }
-    const auto replace = [&](std::string_view from, std::string_view to) {
-        for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-            text.replace(at, from.size(), to);
-        }
-    };
-    replace("['role']", ".role");
-    replace("['content']", ".content");
-    replace("'+'", "");
-    return text;
-}
-
-/// A family of templates: recognised by what its normalised source holds, and by what it must not hold, because that stands
-/// for something that render() does not do.
+/// A family of templates. A new one is a header of its own, with what its templates vary in as members, recognise() and
+/// operator(), and a line here.
 struct Family {
     std::string_view name;
-    std::array<std::string_view, 2> parts;
-    std::array<std::string_view, 6> foreign;
-    std::string (*render)(std::string_view source, std::span<const ChatMessage> messages, bool add_generation_prompt);
+    std::optional<Known> (*recognise)(std::string_view outline);
 };
 
 inline constexpr std::array families{
-    Family{"ChatML",
-           {R"('<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n')", R"('<|im_start|>assistant\n')"},
-           {"tool", "think", "trim", "strip", "bos_token", "raise_exception"}, render_chatml},
+    Family{"ChatML", &ChatMl::recognise},   Family{"Llama 2", &Llama2::recognise}, Family{"Llama 3", &Llama3::recognise},
+    Family{"Gemma", &Gemma::recognise},     Family{"Phi-3", &Phi::recognise},      Family{"Mistral", &Mistral::recognise},
 };
 
-[[nodiscard]] inline const Family* find_family(std::string_view source) {
-    const std::string text = normalised(source);
-    const auto holds = [&](std::string_view part) { return text.find(part) != std::string::npos; };
+[[nodiscard]] inline std::optional<Known> find_family(std::string_view source) {
+    const std::string outline = Outline::of(source);
     for (const Family& family : families) {
-        bool fits = true;
-        for (const std::string_view part : family.parts) fits = fits && holds(part);
-        for (const std::string_view part : family.foreign) fits = fits && !holds(part);
-        if (fits) return &family;
+        if (std::optional<Known> known = family.recognise(outline)) return known;
     }
-    return nullptr;
+    return std::nullopt;
 }
 
 }  // namespace detail::chat
 
-/// True where render_chat() knows the template.
-[[nodiscard]] inline bool knows_chat_template(std::string_view source) {
-    return detail::chat::find_family(source) != nullptr;
+/// True where ChatTemplate knows the template.
+[[nodiscard]] inline bool knows_chat_template(std::string_view source) { return detail::chat::find_family(source).has_value(); }
+
+/// The texts of bos and eos as a template writes them.
+[[nodiscard]] inline ChatTokens chat_tokens(const Tokenizer& tokenizer) {
+    const auto text = [&](std::optional<TokenId> id) { return id ? std::string(tokenizer.token_bytes(*id)) : std::string(); };
+    return {text(tokenizer.bos()), text(tokenizer.eos())};
 }
 
-/// The conversation as the text that the model was trained on; with add_generation_prompt it ends where the assistant's
-/// answer begins. `source` is the model's own template, Tokenizer::chat_template(). Encode the result with parse_special.
-/// Contents are put in as they are: special tokens written out in them become such tokens, so take care with text from others.
-/// Throws Unsupported for a template of no known family, InvalidArgument for a conversation without messages.
-[[nodiscard]] inline std::string render_chat(std::string_view source, std::span<const ChatMessage> messages,
-                                             bool add_generation_prompt = true) {
-    if (source.empty()) fail(ErrorCode::Unsupported, "the model has no chat template: it was not trained to chat");
-    const detail::chat::Family* const family = detail::chat::find_family(source);
-    if (family == nullptr) {
+/// How a model wants a conversation written: its chat template, of one of the families ChatML, Llama 2, Llama 3, Gemma, Phi-3
+/// and Mistral. Templates are programs (Jinja); none is run here. A template is known where all of it, apart from what serves
+/// tools, is what its family's templates are made of, and is refused otherwise, so that no text differs from the template's own.
+///
+/// Immutable: const members may be called from many threads at once.
+class ChatTemplate {
+  public:
+    /// `source` is the template's text, e.g. Tokenizer::chat_template(). Throws Unsupported where it is empty or not known.
+    explicit ChatTemplate(std::string_view source, ChatTokens tokens = {}) : known_(find(source)), tokens_(std::move(tokens)) {
+        if (known_.stop.empty()) known_.stop = tokens_.eos;
+    }
+
+    /// The template of a model.
+    explicit ChatTemplate(const Tokenizer& tokenizer) : ChatTemplate(tokenizer.chat_template(), chat_tokens(tokenizer)) {}
+
+    [[nodiscard]] std::string_view family() const noexcept { return known_.family; }
+
+    /// The text of the token that ends the assistant's turn: a stop even where the model's eos is another token.
+    [[nodiscard]] const std::string& stop_text() const noexcept { return known_.stop; }
+
+    /// The conversation as the text that the model was trained on, bos included where the template writes it; encode it with
+    /// encode_chat(). With add_generation_prompt it ends where the assistant's answer begins (some templates always do).
+    /// Contents are put in as they are: special tokens written out in them become such tokens, so take care with text from
+    /// others.
+    /// Throws InvalidArgument for a conversation without messages, an unknown role, and roles in an order that the template does
+    /// not take: Llama 2, Gemma and Mistral want user and assistant in turn, after a system message at most.
+    [[nodiscard]] std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const {
+        if (messages.empty()) fail(ErrorCode::InvalidArgument, "a conversation needs at least one message");
+        for (const ChatMessage& message : messages) {
+            if (message.role == "system" || message.role == "user" || message.role == "assistant") continue;
+            fail(ErrorCode::InvalidArgument, "a message by '", message.role, "'; known: system, user, assistant");
+        }
+        return known_.render(messages, add_generation_prompt, tokens_);
+    }
+
+  private:
+    [[nodiscard]] static detail::chat::Known find(std::string_view source) {
+        if (source.empty()) fail(ErrorCode::Unsupported, "the model has no chat template: it was not trained to chat");
+        if (std::optional<detail::chat::Known> known = detail::chat::find_family(source)) return *std::move(known);
         std::string names;
-        for (const auto& known : detail::chat::families) names.append(names.empty() ? "" : ", ").append(known.name);
+        for (const auto& family : detail::chat::families) names.append(names.empty() ? "" : ", ").append(family.name);
         fail(ErrorCode::Unsupported, "the model's chat template is of no known family (known: ", names, "); it begins \"",
              source.substr(0, 60), "\"");
     }
-    if (messages.empty()) fail(ErrorCode::InvalidArgument, "a conversation needs at least one message");
-    return family->render(source, messages, add_generation_prompt);
+
+    detail::chat::Known known_;
+    ChatTokens tokens_;
+};
+
+/// ChatTemplate(source, tokens).render(...).
+[[nodiscard]] inline std::string render_chat(std::string_view source, std::span<const ChatMessage> messages,
+                                             bool add_generation_prompt = true, const ChatTokens& tokens = {}) {
+    return ChatTemplate(source, tokens).render(messages, add_generation_prompt);
 }
 
 /// The same with the template of a model's tokenizer.
 [[nodiscard]] inline std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                              bool add_generation_prompt = true) {
-    return render_chat(std::string_view(tokenizer.chat_template()), messages, add_generation_prompt);
+    return ChatTemplate(tokenizer).render(messages, add_generation_prompt);
+}
+
+/// The tokens of a rendered conversation. One bos goes first where the text begins with it or the model expects it: never two.
+[[nodiscard]] inline std::vector<TokenId> encode_chat(const Tokenizer& tokenizer, std::string_view text) {
+    const std::string bos = chat_tokens(tokenizer).bos;
+    const bool written = !bos.empty() && text.starts_with(bos);
+    if (written) text.remove_prefix(bos.size());
+    return tokenizer.encode(text, {.parse_special = true, .add_bos = written || tokenizer.adds_bos()});
+}
+
+/// True for the tokens that end an answer: for GenerateOptions::is_end. Refers to the tokenizer, which must outlive it.
+[[nodiscard]] inline std::function<bool(TokenId)> chat_end(const Tokenizer& tokenizer, const ChatTemplate& chat_template) {
+    const TokenId stop = tokenizer.find(chat_template.stop_text()).value_or(no_token);
+    return [&tokenizer, stop](TokenId id) { return id == stop || tokenizer.is_end_of_generation(id); };
 }
 
 }  // namespace adainfer::inline v0
