@@ -24,6 +24,9 @@
 #include "adainfer/early_exit/linear_chain_crf.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/early_exit/linear_svm.hpp"
+#include "adainfer/early_exit/per_layer.hpp"
+#include "adainfer/early_exit/random_fourier.hpp"
+#include "adainfer/early_exit/rbf_svm.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/load_policy.hpp"
 #include "adainfer/io/policy_file.hpp"
@@ -41,6 +44,8 @@ constexpr std::size_t width = 4;
 
 using PaperSvm = AdaInferPolicy<LinearSvm>;
 using PaperCrf = AdaInferPolicy<LinearChainCrf>;
+using LayersSvm = AdaInferPolicy<PerLayer<LinearSvm>>;
+using PaperRbf = AdaInferPolicy<RbfSvm>;
 using LensSvm = AdaInferPolicy<LinearSvm, PaperFeatures, LinearLens, CandidateHead>;
 
 LinearSvm svm_of(std::size_t n) {
@@ -65,6 +70,27 @@ LinearChainCrf crf_of(std::size_t n) {
     crf.bias = {0.1F, -1.0F / 3.0F};
     crf.transitions = {1, 2, 3e-20F, -4};
     return crf;
+}
+
+/// The layers of file_of(), but for one.
+PerLayer<LinearSvm> layers_of(std::size_t n) {
+    PerLayer<LinearSvm> classifiers;
+    classifiers.shared = svm_of(n);
+    classifiers.layers = {20, 29};
+    classifiers.own = {svm_of(n), svm_of(n)};
+    classifiers.own[1].bias = 0.75F;
+    return classifiers;
+}
+
+RbfSvm rbf_of(std::size_t n) {
+    const LinearSvm svm = svm_of(n);
+    RbfSvm rbf;
+    rbf.mean = svm.mean;
+    rbf.scale = svm.scale;
+    rbf.map = RandomFourier(n, 5, 0.3, (std::numeric_limits<std::uint64_t>::max)());
+    rbf.weights = {0.5F, -0.25F, 1.0F / 3.0F, 0, 2};
+    rbf.bias = -0.1F;
+    return rbf;
 }
 
 template <class Policy>
@@ -96,12 +122,27 @@ LinearLens lens_for(std::initializer_list<std::size_t> layers, std::string ident
 }
 
 template <class Classifier>
+void check_same(const Classifier& a, const Classifier& b);
+
+void check_same(const PerLayer<LinearSvm>& a, const PerLayer<LinearSvm>& b) {
+    check_same(a.shared, b.shared);
+    REQUIRE(a.layers == b.layers);
+    REQUIRE(a.own.size() == b.own.size());
+    for (std::size_t i = 0; i < a.own.size(); ++i) check_same(a.own[i], b.own[i]);
+}
+
+template <class Classifier>
 void check_same(const Classifier& a, const Classifier& b) {
     CHECK(a.mean == b.mean);
     CHECK(a.scale == b.scale);
     CHECK(a.weights == b.weights);
     CHECK(a.bias == b.bias);
     if constexpr (std::is_same_v<Classifier, LinearChainCrf>) CHECK(a.transitions == b.transitions);
+    if constexpr (std::is_same_v<Classifier, RbfSvm>) {
+        CHECK(a.map.gamma() == b.map.gamma());
+        CHECK(a.map.seed() == b.map.seed());
+        for (std::size_t i = 0; i < a.map.size(); ++i) CHECK(a.map.feature(i, a.mean.data()) == b.map.feature(i, a.mean.data()));
+    }
 }
 
 void check_same(const PolicyFile& a, const PolicyFile& b) {
@@ -160,7 +201,7 @@ TEST_CASE("policy file: everything comes back, exactly") {
     crf.task_thresholds.clear();
     crf.training.clear();
     crf.agreement = 1;
-    for (const PolicyFile& policy : {svm, crf, lens}) {
+    for (const PolicyFile& policy : {svm, crf, lens, file_of<LayersSvm>(layers_of(2)), file_of<PaperRbf>(rbf_of(2))}) {
         save_policy(path, policy);
         const PolicyFile loaded = load_policy_file(path);
         check_same(loaded, policy);
@@ -257,6 +298,12 @@ TEST_CASE("policy file: loaded into a policy of its type") {
     CHECK(load_policy<PaperSvm>(path, model(), "unheard of").classifier().threshold == 0.1F);
     save_policy(path, file_of<PaperCrf>(crf_of(2)));
     check_same(load_policy<PaperCrf>(path, model()).classifier(), crf_of(2));
+    save_policy(path, file_of<LayersSvm>(layers_of(2)));
+    check_same(load_policy<LayersSvm>(path, model()).classifier(), layers_of(2));
+    save_policy(path, file_of<PaperRbf>(rbf_of(2)));
+    check_same(load_policy<PaperRbf>(path, model()).classifier(), rbf_of(2));
+    CHECK(contains(error_of(ErrorCode::IdentityMismatch, [&] { static_cast<void>(load_policy<LayersSvm>(path, model())); }),
+                   "classifier 'rbf', it is loaded into one with classifier 'per_layer_svm'"));
 }
 
 TEST_CASE("policy file: a linear lens is found, shared and told from others") {
@@ -359,7 +406,8 @@ TEST_CASE("policy file: fields that are missing, unknown or of the wrong type") 
                   "16 hexadecimal digits");
     check_refused("\"kind\": \"logit\"", "\"kind\": \"linear\", \"file\": \"/x\", \"hash\": \"0123456789abcdef\"",
                   "relative to the policy file");
-    check_refused("\"kind\": \"svm\"", "\"kind\": \"tree\"", "'tree'; known: svm, crf", ErrorCode::Unsupported);
+    check_refused("\"kind\": \"svm\"", "\"kind\": \"tree\"", "'tree'; known: svm, crf, per_layer_svm, rbf",
+                  ErrorCode::Unsupported);
     check_refused("\"kind\": \"svm\"", "\"kind\": \"crf\"", "field 'classifier.bias' must be an array");
     check_refused("\"mean\": [", "\"mean\": [null,", "field 'classifier.mean[0]' must be a number, found null");
     check_refused("\"mean\": [", "\"mean\": [1e39,", "in the range of a float");
@@ -398,6 +446,40 @@ TEST_CASE("policy file: fields that do not hold together") {
             ErrorCode::CorruptFile,
             [&] { static_cast<void>(parse_policy_file(replaced(crf, "\"transitions\": [", "\"transitions\": [0,"), "p")); }),
         "'classifier.transitions' must be an array of 4 numbers"));
+}
+
+TEST_CASE("policy file: classifiers of layers and kernel classifiers that do not hold together") {
+    const auto refused = [](const std::string& text, std::string_view from, std::string_view to, ErrorCode code,
+                            std::string_view reason) {
+        const std::string changed = replaced(text, from, to);
+        const std::string message = error_of(code, [&] { static_cast<void>(parse_policy_file(changed, "p.json")); });
+        CAPTURE(message);
+        CHECK(contains(message, "'p.json': "));
+        CHECK(contains(message, reason));
+    };
+    const std::string layers = text_of(file_of<LayersSvm>(layers_of(2)));
+    refused(layers, "\"layer\": 20", "\"layer\": 29", ErrorCode::InvalidArgument,
+            "layers must ascend from 1 or more, found 29 at place 1");
+    refused(layers, "\"layer\": 20", "\"layer\": 0", ErrorCode::InvalidArgument, "found 0 at place 0");
+    refused(layers, "\"layer\": 20", "\"layer\": 100001", ErrorCode::CorruptFile, "'classifier.layers[0].layer' is 100001");
+    refused(layers, "\"layer\": 20,", "", ErrorCode::CorruptFile, "'classifier.layers[0].layer' is missing");
+    refused(layers, "\"layer\": 20,", "\"layer\": 20, \"depth\": 1,", ErrorCode::CorruptFile,
+            "unknown field 'classifier.layers[0].depth'");
+    refused(layers, "\"shared\": {", "\"shared\": {\"layer\": 1,", ErrorCode::CorruptFile,
+            "unknown field 'classifier.shared.layer'");
+    refused(layers, "\"shared\"", "\"common\"", ErrorCode::CorruptFile, "unknown field 'classifier.common'");
+    refused(layers, "\"mean\": [", "\"mean\": [1,", ErrorCode::ShapeMismatch, "svm mean: expected 2 values, found 3");
+    const std::string rbf = text_of(file_of<PaperRbf>(rbf_of(2)));
+    refused(rbf, "\"gamma\": 0.3", "\"gamma\": 0", ErrorCode::InvalidArgument, "gamma must be above 0");
+    refused(rbf, "\"gamma\": 0.3", "\"gamma\": 1e300", ErrorCode::InvalidArgument, "gamma must be above 0");
+    refused(rbf, "\"gamma\": 0.3", "\"gamma\": \"0.3\"", ErrorCode::CorruptFile, "'classifier.gamma' must be a number");
+    refused(rbf, "\"seed\": 1", "\"seed\": -1", ErrorCode::CorruptFile, "'classifier.seed' must be a whole number");
+    refused(rbf, "\"mean\": [", "\"mean\": [1,", ErrorCode::ShapeMismatch, "expected 2 inputs, found 3");
+    refused(rbf, "\"scale\": [", "\"scale\": [1,", ErrorCode::ShapeMismatch, "rbf scale: expected 2 values, found 3");
+    std::string many;
+    for (int i = 0; i < 70'000; ++i) many += "0,";
+    refused(rbf, "\"weights\": [", "\"weights\": [" + many, ErrorCode::InvalidArgument, "70005 of 2 inputs");
+    refused(rbf, "\"mean\": [", "\"mean\": [" + many, ErrorCode::InvalidArgument, "5 of 70002 inputs");
 }
 
 TEST_CASE("policy file: text that is no JSON, or JSON that is too much") {

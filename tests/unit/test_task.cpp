@@ -17,7 +17,7 @@
 #include "adainfer/core/types.hpp"
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 #include "errors.hpp"
 #include "temporary_files.hpp"
 #include "tokenizer_source.hpp"

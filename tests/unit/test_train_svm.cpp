@@ -1,11 +1,17 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "adainfer/train/calibrate.hpp"
+#include "adainfer/train/train_per_layer_svm.hpp"
+#include "adainfer/train/train_rbf_svm.hpp"
 #include "adainfer/train/train_svm.hpp"
 #include "test_train_fixture.hpp"
 
@@ -167,4 +173,124 @@ TEST_CASE("split_by_prompt keeps groups in proportion and loses nobody") {
     CHECK(split_by_prompt(sequences, 0.2, 6).held_out != split.held_out);
     CHECK(select_prompts(sequences, split.held_out).size() == 18);
     CHECK(contains(error_of([&] { (void)split_by_prompt(sequences, 1.0); }), "share of prompts held out"));
+}
+
+TEST_CASE("train_rbf_svm decides as scikit-learn's SVC") {
+    for (const std::string file : {"rbf_two_features", "rbf_five_features"}) {
+        const TrainingFixture fixture(file);
+        const auto sequences = fixture.sequences();
+        const std::size_t n = sequences[0].n_features;
+        const auto& unseen = fixture["test_features"];
+        for (const std::string c : {"0.1", "1", "10"}) {
+            const auto& expected = fixture["svc." + c];
+            REQUIRE(expected.size() * n == unseen.size());
+            RbfSvmOptions options;
+            options.svm.c = std::stod(c);
+            const RbfSvmFit fit = train_rbf_svm(sequences, options);
+            CHECK(fit.duality_gap >= -1e-9 * fit.primal);
+            auto state = fit.model.begin();
+            std::size_t alike = 0, stops = 0;
+            for (std::size_t i = 0; i < expected.size(); ++i) {
+                const auto first = unseen.begin() + static_cast<std::ptrdiff_t>(i * n);
+                const std::vector<float> x(first, first + static_cast<std::ptrdiff_t>(n));
+                const bool stop = fit.model.score(x, state) > 0;
+                alike += stop == (expected[i] > 0) ? 1U : 0U;
+                stops += expected[i] > 0 ? 1U : 0U;
+            }
+            CAPTURE(file);
+            CAPTURE(c);
+            const double share = static_cast<double>(alike) / static_cast<double>(expected.size());
+            MESSAGE(file, ", C = ", c, ": ", 100 * share, " % of ", expected.size(), " decisions alike, ", stops, " stop");
+            CHECK(share >= 0.97);
+            CHECK(4 * stops > expected.size());  // so that a constant answer does not pass
+            CHECK(4 * stops < 3 * expected.size());
+        }
+    }
+}
+
+TEST_CASE("an RBF machine learns what no plane divides") {
+    // Stop inside a ring only.
+    Sequence sequence{2, {}, {}, 0};
+    for (int i = 0; i < 400; ++i) {
+        const float angle = 0.1F * static_cast<float>(i), radius = i % 2 == 0 ? 0.5F : 2.0F;
+        sequence.features.insert(sequence.features.end(), {radius * std::cos(angle), radius * std::sin(angle)});
+        sequence.labels.push_back(i % 2 == 0 ? 1 : 0);
+    }
+    const std::vector<Sequence> sequences{sequence};
+    const auto right = [&](const auto& model) {
+        auto state = model.begin();
+        int count = 0;
+        for (std::size_t t = 0; t < sequence.steps(); ++t) {
+            const bool stop = model.score(std::span(sequence.features).subspan(2 * t, 2), state) > 0;
+            count += stop == (sequence.labels[t] != 0) ? 1 : 0;
+        }
+        return count;
+    };
+    CHECK(right(train_rbf_svm(sequences).model) == 400);
+    CHECK(right(train_svm(sequences).model) < 300);
+    RbfSvmOptions narrow;
+    narrow.gamma = 3;
+    narrow.seed = 5;
+    CHECK(train_rbf_svm(sequences, narrow).model.map.gamma() == 3);
+    CHECK(train_rbf_svm(sequences, narrow).model.weights == train_rbf_svm(sequences, narrow).model.weights);
+}
+
+TEST_CASE("train_per_layer_svm trains each layer on its own rows") {
+    // After layer 2 a large number says stop, after layer 5 a small one; after layer 9 all stop.
+    std::vector<Trace> traces;
+    for (int i = 0; i < 20; ++i) {
+        Trace trace;
+        trace.n_layers = 10;
+        trace.n_features = 1;
+        trace.layers = {2, 5, 9};
+        const float x = static_cast<float>(i) / 20;
+        trace.features = {x, x, x};
+        const std::uint8_t large = i >= 10 ? 1 : 0;
+        trace.agrees = {large, static_cast<std::uint8_t>(1 - large), 1};
+        traces.push_back(trace);
+    }
+    const PerLayerSvmFit fit = train_per_layer_svm(traces);
+    CHECK(fit.converged);
+    CHECK(fit.model.layers == std::vector<std::size_t>{2, 5});
+    auto state = fit.model.begin();
+    const std::vector<float> low{0.1F}, high{0.9F};
+    CHECK(fit.model.score(2, high, state) > 0);
+    CHECK(fit.model.score(2, low, state) < 0);
+    CHECK(fit.model.score(5, high, state) < 0);
+    CHECK(fit.model.score(5, low, state) > 0);
+    const LinearSvm shared = train_svm(to_sequences(traces)).model;
+    CHECK(fit.model.shared.weights == shared.weights);
+    auto nothing = shared.begin();
+    CHECK(fit.model.score(9, low, state) == shared.score(low, nothing));
+
+    // A layer's own machine is the one that its rows alone give.
+    std::vector<Sequence> second;
+    for (const Trace& trace : traces) second.push_back({1, {trace.features[1]}, {trace.agrees[1]}, 0});
+    CHECK(fit.model.own[1].weights == train_svm(second).model.weights);
+    CHECK(fit.model.own[1].bias == train_svm(second).model.bias);
+
+    for (Trace& trace : traces) trace.agrees = {1, 1, 1};
+    CHECK(contains(error_of([&] { (void)train_per_layer_svm(traces); }), "of one class only"));
+}
+
+TEST_CASE("score_traces tells the classifier the layer") {
+    Trace trace;
+    trace.n_layers = 10;
+    trace.n_features = 1;
+    trace.layers = {2, 5};
+    trace.features = {0.5F, 0.5F};
+    trace.agrees = {0, 1};
+    PerLayer<LinearSvm> classifiers;
+    classifiers.shared = {{0.0F}, {1.0F}, {1.0F}, 0, 0};
+    classifiers.layers = {5};
+    classifiers.own = {{{0.0F}, {1.0F}, {1.0F}, 7, 0}};
+    CHECK(score_traces(classifiers, std::vector{trace})[0].scores == std::vector<float>{0.5F, 7.5F});
+}
+
+TEST_CASE("bad RBF options are named") {
+    const auto train = [](RbfSvmOptions options) { return error_of([&] { (void)train_rbf_svm(std::vector{tiny()}, options); }); };
+    CHECK(train({}).empty());
+    CHECK(contains(train({.size = 0}), "0 of 1 inputs"));
+    CHECK(contains(train({.gamma = -1}), "gamma must be above 0"));
+    CHECK(contains(train({.svm = {.c = 0}}), "svm c must be > 0"));
 }

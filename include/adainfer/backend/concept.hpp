@@ -28,17 +28,31 @@ concept HasMatmul = requires(const B& backend, const typename B::Weight& weight,
 template <class B>
 concept TensorBackend = HasPreparedWeight<B> && HasPrepare<B> && HasMatmul<B> && std::copy_constructible<B>;
 
+namespace detail {
+/// Takes the place of a backend that lacks something, so that the compiler has nothing to say beyond that.
+struct StandInBackend {
+    using Weight = WeightView;
+    StandInBackend() = default;
+    template <class Other>
+    StandInBackend(const Other&) {}
+    Weight prepare(WeightView weight) const { return weight; }
+    void matmul(const Weight&, MatrixView<const float>, MatrixView<float>) const {}
+};
+}  // namespace detail
+
 /// Turns a missing operation into one readable line.
 template <class B>
 consteval void require_backend() {
     static_assert(HasPreparedWeight<B>, "adainfer: the backend lacks a nested type Weight (see TensorBackend)");
     if constexpr (HasPreparedWeight<B>) {
-        static_assert(HasPrepare<B>, "adainfer: the backend lacks 'Weight prepare(WeightView) const' (see TensorBackend)");
+        constexpr bool prepares = HasPrepare<B>;  // a bool, lest the compiler explain the standard library
+        static_assert(prepares, "adainfer: the backend lacks 'Weight prepare(WeightView) const' (see TensorBackend)");
         static_assert(HasMatmul<B>,
                       "adainfer: the backend lacks 'void matmul(const Weight&, MatrixView<const float> x, "
                       "MatrixView<float> y) const' (see TensorBackend)");
     }
-    static_assert(std::copy_constructible<B>, "adainfer: the backend must be copyable (see TensorBackend)");
+    constexpr bool copyable = std::copy_constructible<B>;
+    static_assert(copyable, "adainfer: the backend must be copyable (see TensorBackend)");
 }
 
 }  // namespace adainfer::inline v0

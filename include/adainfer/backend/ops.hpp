@@ -132,7 +132,7 @@ void attention(const B& backend, const AttentionArgs& args) {
     if constexpr (requires { backend.attention(args); }) {
         backend.attention(args);
     } else {
-        parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
+        ops::parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
             const std::span<float> scores = thread_scratch<AttentionScratch>(args.capacity);  // at once, not as it grows
             for (std::size_t i = begin; i < end; ++i) attend(args, i % args.q.rows(), i / args.q.rows(), scores.data());
         });

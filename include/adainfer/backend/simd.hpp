@@ -31,23 +31,28 @@ namespace adainfer::inline v0 {
 /// This library's own kernels. Whatever the compiler was told, it uses AVX2 or AVX-512 where the machine has them (see cpu.hpp);
 /// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
 ///
-/// Quantised weights are multiplied as the integers they are by activations rounded to 8 bits, 32 under one scale, as llama.cpp
-/// does: a relative error of about 1 / 250 of a block's largest activation. Other weights, and the portable level, in float.
+/// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
+/// reads the weights once and changes no digit that counts. Products of many tokens are in float, or, where the caller takes
+/// Activations::Bits8 and the machine has AVX-512, of integers with activations rounded to 8 bits, as llama.cpp does always: about
+/// twice as fast, off by up to 1 / 254 of a block's largest activation. The portable level is float throughout.
 class SimdBackend {
   public:
+    enum class Activations { Exact, Bits8 };  ///< of products of many tokens with quantised weights
+
     using Weight = WeightView;
 
     /// Throws InvalidArgument where the environment variable ADAINFER_CPU asks for what the machine does not have.
-    explicit SimdBackend(std::size_t threads = 1) : SimdBackend(threads, cpu_level()) {}
-    SimdBackend(std::size_t threads, CpuLevel level) : pool_(std::make_shared<ThreadPool>(threads)), level_(level) {}
+    explicit SimdBackend(std::size_t threads = 1, Activations activations = Activations::Exact)
+        : SimdBackend(threads, cpu_level(), activations) {}
+    SimdBackend(std::size_t threads, CpuLevel level, Activations activations = Activations::Exact)
+        : pool_(std::make_shared<ThreadPool>(threads)), level_(level), activations_(activations) {}
 
     [[nodiscard]] std::size_t threads() const noexcept { return pool_->threads(); }
     [[nodiscard]] CpuLevel level() const noexcept { return level_; }
 
     /// True where a product of this many tokens with a weight of this type goes through 8-bit activations.
     [[nodiscard]] bool rounds_activations(DType dtype, std::size_t tokens) const noexcept {
-        if (code_format(dtype).group == 0 || level_ == CpuLevel::Portable) return false;
-        return tokens <= few_tokens || level_ == CpuLevel::Avx512;
+        return activations_ == Activations::Bits8 && level_ == CpuLevel::Avx512 && tokens > few_tokens && code_format(dtype).group != 0;
     }
 
     [[nodiscard]] Weight prepare(WeightView weight) const { return weight; }
@@ -58,14 +63,12 @@ class SimdBackend {
     }
 
     void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        const bool quantised = rounds_activations(weight.dtype, x.rows());
         if (x.rows() <= few_tokens) {
             for (std::size_t t = 0; t < x.rows(); ++t) {
                 const auto all = [](std::size_t i) { return i; };
-                if (quantised) int8_rows(weight, weight.rows, all, x.row(t), y.row(t).data());
-                else float_rows(weight, weight.rows, all, x.row(t), y.row(t).data());
+                rows_times(weight, weight.rows, all, x.row(t), y.row(t).data());
             }
-        } else if (quantised) {
+        } else if (rounds_activations(weight.dtype, x.rows())) {
             int8_tiles(weight, x, y);
         } else {
             float_tiles(weight, x, y);
@@ -74,8 +77,7 @@ class SimdBackend {
 
     void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
         const auto chosen = [rows](std::size_t i) { return static_cast<std::size_t>(rows[i]); };
-        if (rounds_activations(weight.dtype, 1)) int8_rows(weight, rows.size(), chosen, x, out.data());
-        else float_rows(weight, rows.size(), chosen, x, out.data());
+        rows_times(weight, rows.size(), chosen, x, out.data());
     }
 
     void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
@@ -128,7 +130,14 @@ class SimdBackend {
 
     // ---- a row of activations --------------------------------------------------------------------------------------------
 
-    /// out[i] = weight row row_of(i) . x in float.
+    /// out[i] = weight row row_of(i) . x.
+    template <class RowOf>
+    void rows_times(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+        if (level_ != CpuLevel::Portable && code_format(weight.dtype).group != 0) int8_rows(weight, count, row_of, x, out);
+        else float_rows(weight, count, row_of, x, out);
+    }
+
+    /// The same in float.
     template <class RowOf>
     void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
         parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
@@ -143,16 +152,16 @@ class SimdBackend {
         });
     }
 
-    /// The same of a quantised weight.
+    /// The same as integers, of a quantised weight.
     template <class RowOf>
     void int8_rows([[maybe_unused]] const WeightView& weight, [[maybe_unused]] std::size_t count, [[maybe_unused]] RowOf row_of,
                    [[maybe_unused]] std::span<const float> x, [[maybe_unused]] float* out) const {
 #if ADAINFER_X86
-        thread_local ActivationCodes codes;
+        thread_local ActivationRow codes;
         const CodeFormat format = code_format(weight.dtype);
         const bool avx512 = level_ == CpuLevel::Avx512;
-        codes.assign({x.data(), 1, x.size()}, 1, format.group, format.bias, avx512 ? detail::avx512::quantize : quantize_block);
-        const ActivationCodes& shared = codes;  // of this thread, read by all
+        codes.assign(x, format.bias, avx512 ? detail::avx512::quantize : quantize_block);
+        const ActivationRow& shared = codes;  // of this thread, read by all
         parallel_for(count, 16, [&, avx512](std::size_t begin, std::size_t end) {
             struct Slot;
             const std::size_t groups = weight.cols / format.group + 32;
@@ -287,6 +296,7 @@ class SimdBackend {
 
     std::shared_ptr<ThreadPool> pool_;
     CpuLevel level_;
+    Activations activations_;
 };
 
 }  // namespace adainfer::inline v0

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <charconv>
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -36,6 +38,11 @@ class AnyLens {
         std::visit([&](const auto& lens) { lens.apply(decoder, layer, hidden, out); }, lens_);
     }
 
+    /// Numbers that apply() multiplies with, for the cost model.
+    [[nodiscard]] std::size_t numbers(std::size_t hidden) const noexcept {
+        return std::holds_alternative<LinearLens>(lens_) ? LinearLens::numbers(hidden) : 0;
+    }
+
     template <class Weights>
     void check_model(const Weights& weights) const {
         if (const auto* linear = std::get_if<LinearLens>(&lens_)) linear->check_model(weights);
@@ -52,16 +59,27 @@ class AnyHead {
     explicit AnyHead(CandidateHead head) : head_(head) {}
     explicit AnyHead(ShortlistHead head) : head_(head) {}
 
-    /// By its name in policy files. Throws InvalidArgument, listing the names.
+    /// By its name in policy files, or "shortlist:K" for a list of K tokens. Throws InvalidArgument, listing the names.
     static AnyHead named(std::string_view name) {
         if (name == FullHead::name) return AnyHead(FullHead{});
         if (name == CandidateHead::name) return AnyHead(CandidateHead{});
         if (name == ShortlistHead::name) return AnyHead(ShortlistHead{});
-        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist");
+        if (name.starts_with("shortlist:")) {
+            const std::string_view digits = name.substr(std::string_view("shortlist:").size());
+            std::size_t size = 0;
+            const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
+            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size));
+        }
+        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist, shortlist:K (2 or more)");
     }
 
     [[nodiscard]] std::string_view kind() const {
         return std::visit([](const auto& head) { return std::remove_cvref_t<decltype(head)>::name; }, head_);
+    }
+
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const {
+        return std::visit([&](const auto& head) { return head.rows(vocabulary, candidates, first); }, head_);
     }
 
     template <class Decoder>

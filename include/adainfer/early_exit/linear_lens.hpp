@@ -60,6 +60,9 @@ class LinearLens {
     /// Equal where the maps are the same ones, shared.
     [[nodiscard]] friend bool operator==(const LinearLens& a, const LinearLens& b) noexcept { return a.data_ == b.data_; }
 
+    /// Numbers that apply() multiplies with, for the cost model.
+    [[nodiscard]] static constexpr std::size_t numbers(std::size_t hidden) noexcept { return (hidden + 1) * hidden; }
+
     [[nodiscard]] bool reads(std::size_t layer) const noexcept {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }

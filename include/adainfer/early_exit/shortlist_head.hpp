@@ -26,6 +26,12 @@ class ShortlistHead {
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const noexcept {
+        if (candidates > 0) return candidates;
+        return first ? vocabulary : (std::min)(size_, vocabulary);
+    }
+
     /// As the other heads; throws NotFinite where the logits that the shortlist is made of are not finite.
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,

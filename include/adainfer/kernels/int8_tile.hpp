@@ -13,6 +13,14 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
+/// 32 integers as bytes, and the sums of four of them each.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_bytes(__m512i a, __m512i b, std::int8_t* bytes,
+                                                                       std::int32_t* sums) noexcept {
+    const __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)), _mm512_cvtepi32_epi8(b), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), all);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all));
+}
+
 /// quantize_block(), 32 values at once.
 [[ADAINFER_TARGET_AVX512]] inline void quantize(const float* x, ActivationBlock& block) noexcept {
     const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
@@ -25,13 +33,13 @@ namespace adainfer::inline v0::detail::avx512 {
         if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
         return;
     }
-    const __m512 inverse = _mm512_set1_ps(127.0F / largest);
-    const __m128i low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)));
-    const __m128i high = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
-    const __m256i codes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.codes), codes);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.sums),
-                        _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), codes));
+    const __m512 inverse = _mm512_set1_ps(127.0F / largest), steps = _mm512_set1_ps(rest_steps);
+    const __m512 scaled_a = _mm512_mul_ps(a, inverse), scaled_b = _mm512_mul_ps(b, inverse);
+    const __m512i code_a = _mm512_cvtps_epi32(scaled_a), code_b = _mm512_cvtps_epi32(scaled_b);
+    const __m512 rest_a = _mm512_mul_ps(_mm512_sub_ps(scaled_a, _mm512_cvtepi32_ps(code_a)), steps);
+    const __m512 rest_b = _mm512_mul_ps(_mm512_sub_ps(scaled_b, _mm512_cvtepi32_ps(code_b)), steps);
+    store_bytes(code_a, code_b, block.codes, block.sums);
+    store_bytes(_mm512_cvtps_epi32(rest_a), _mm512_cvtps_epi32(rest_b), block.rests, block.rest_sums);
     block.scale = largest / 127.0F;
 }
 

@@ -93,7 +93,9 @@ struct CostOptions {
         const LayerWeights& layer = weights.layers[i];
         result.kv.push_back(linear(layer.k, tokens) + linear(layer.v, tokens));
         Cost all = result.kv.back();
-        for (const LinearWeights* w : {&layer.q, &layer.attention_output, &layer.gate, &layer.up, &layer.down}) all += linear(*w, tokens);
+        for (const LinearWeights* w : {&layer.q, &layer.attention_output, &layer.gate, &layer.up, &layer.down}) {
+            all += linear(*w, tokens);
+        }
         // Each token sees what is in the cache and the tokens up to itself, as far as the window reaches.
         const std::uint64_t window = config.window_of(i), context = options.context;
         std::uint64_t seen = 0;

@@ -20,17 +20,17 @@ using HeadOf = decltype(adainfer::head_of(std::declval<const Policy&>()));
 
 /// Optional members that are there have the right signature.
 template <class Policy>
-concept OptionsFit = (HasStart<Policy> || !NamesStart<Policy>) && (HasSkips<Policy> || !NamesSkips<Policy>);
+concept OptionsFit = (HasStart<Policy> || !NamesStart<Policy>)&&(HasSkips<Policy> || !NamesSkips<Policy>);
 
 template <class Backend, class Policy>
-concept ReadoutFits = Lens<std::remove_cvref_t<LensOf<Policy>>, Decoder<Backend>> &&
-                      LmHead<std::remove_cvref_t<HeadOf<Policy>>, Decoder<Backend>>;
+concept ReadoutFits =
+    Lens<std::remove_cvref_t<LensOf<Policy>>, Decoder<Backend>> && LmHead<std::remove_cvref_t<HeadOf<Policy>>, Decoder<Backend>>;
 }  // namespace detail
 
 /// What Model<Backend, Policy, Completion> needs of its arguments.
 template <class Backend, class Policy, class Completion>
 concept FitTogether = TensorBackend<Backend> && ExitPolicy<Policy> && detail::OptionsFit<Policy> &&
-                      detail::ReadoutFits<Backend, Policy> && KvCompletion<Completion>;
+    detail::ReadoutFits<Backend, Policy> && KvCompletion<Completion>;
 
 /// Turns a lens or head that does not fit into one readable line.
 template <class Backend, class Policy>

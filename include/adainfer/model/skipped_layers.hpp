@@ -27,7 +27,7 @@ class SkippedLayers {
     /// How many of the first `depth` layers run.
     [[nodiscard]] std::size_t run_of(std::size_t depth) const noexcept {
         std::size_t run = depth;
-        for (std::size_t layer = 0; layer < depth; ++layer) run -= contains(layer) ? 1 : 0;
+        for (std::size_t layer = 0; layer < depth; ++layer) run -= contains(layer) ? 1U : 0U;
         return run;
     }
 

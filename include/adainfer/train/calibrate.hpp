@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/exit_classifier.hpp"
 #include "adainfer/train/binomial.hpp"
 #include "adainfer/train/dataset.hpp"
 
@@ -76,9 +77,10 @@ template <class Classifier>
                             .good_at_end = trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold),
                             .group = trace.group, .right = trace.matches_gold, .right_at_end = trace.final_matches_gold};
         auto state = classifier.begin();
-        for (std::size_t t = 0; t < trace.steps(); ++t)
-            prompt.scores.push_back(
-                classifier.score(std::span(trace.features).subspan(t * trace.n_features, trace.n_features), state));
+        for (std::size_t t = 0; t < trace.steps(); ++t) {
+            const auto features = std::span(trace.features).subspan(t * trace.n_features, trace.n_features);
+            prompt.scores.push_back(adainfer::score_after(classifier, trace.layers[t], features, state));
+        }
         prompts.push_back(std::move(prompt));
     }
     return prompts;

@@ -45,6 +45,14 @@ struct SvmFit {
 
 namespace detail::svm {
 
+/// What a training reports beside its model.
+struct Result {
+    std::vector<double> plane;  ///< [cols], the bias last
+    double primal = 0, duality_gap = 0;
+    std::size_t passes = 0;
+    bool converged = false;
+};
+
 /// Dual coordinate descent for the L2-regularised linear SVM; the columns of `data` include the constant 1 of the bias.
 /// Source: Hsieh, Chang, Lin, Keerthi, Sundararajan, "A Dual Coordinate Descent Method for Large-scale Linear SVM"
 /// (ICML 2008), Algorithm 1, with the shrinking of section 3.2 (Algorithm 3).
@@ -61,7 +69,7 @@ class Solver {
             q_diagonal_[i] = dot(data.row(i), data.row(i)) + diagonal(i);
     }
 
-    void solve(SvmFit& fit) {
+    void solve(Result& fit) {
         constexpr double infinity = std::numeric_limits<double>::infinity();
         std::vector<std::size_t> active(data_.steps());
         std::iota(active.begin(), active.end(), std::size_t{0});
@@ -142,7 +150,7 @@ class Solver {
         for (std::size_t k = 0; k < x.size(); ++k) w_[k] += change * x[k];
     }
 
-    void report(SvmFit& fit) const noexcept {
+    void report(Result& fit) const noexcept {
         const double half_norm = 0.5 * dot(w_, w_);
         double losses = 0, dual = -half_norm;
         for (std::size_t i = 0; i < data_.steps(); ++i) {
@@ -160,6 +168,37 @@ class Solver {
     std::array<double, 2> cost_{};
 };
 
+/// Throws InvalidArgument for options that make no problem.
+inline void check(const SvmOptions& options) {
+    const auto positive = [](const char* name, double value) {
+        if (!(value > 0) || !std::isfinite(value)) fail(ErrorCode::InvalidArgument, "svm ", name, " must be > 0, found ", value);
+    };
+    positive("c", options.c);
+    positive("tolerance", options.tolerance);
+    positive("class_weight[0]", options.class_weight[0]);
+    positive("class_weight[1]", options.class_weight[1]);
+}
+
+[[nodiscard]] inline Result solve(const StandardizedData& data, const SvmOptions& options) {
+    Solver solver(data, options);
+    Result result;
+    solver.solve(result);
+    result.plane = solver.weights();
+    return result;
+}
+
+/// Copies result and plane into the fit of a model whose score is weights . x + bias.
+template <class Fit>
+void adopt(const Result& result, Fit& fit) {
+    fit.model.weights.assign(result.plane.size() - 1, 0.0F);
+    for (std::size_t i = 0; i + 1 < result.plane.size(); ++i) fit.model.weights[i] = static_cast<float>(result.plane[i]);
+    fit.model.bias = static_cast<float>(result.plane.back());
+    fit.primal = result.primal;
+    fit.duality_gap = result.duality_gap;
+    fit.passes = result.passes;
+    fit.converged = result.converged;
+}
+
 }  // namespace detail::svm
 
 /// Trains a linear SVM on all steps of `sequences`, each a sample of its own:
@@ -168,22 +207,11 @@ class Solver {
 /// whose coefficients this reproduces. The same seed gives the same model.
 /// Throws Error for bad options (InvalidArgument) and bad data (see validate_sequences).
 [[nodiscard]] inline SvmFit train_svm(std::span<const Sequence> sequences, const SvmOptions& options = {}) {
-    const auto positive = [](const char* name, double value) {
-        if (!(value > 0) || !std::isfinite(value)) fail(ErrorCode::InvalidArgument, "svm ", name, " must be > 0, found ", value);
-    };
-    positive("c", options.c);
-    positive("tolerance", options.tolerance);
-    positive("class_weight[0]", options.class_weight[0]);
-    positive("class_weight[1]", options.class_weight[1]);
-
+    detail::svm::check(options);
     const std::size_t n_features = validate_sequences(sequences);
     Scaling scaling = fit_scaling(sequences);
-    const StandardizedData data = standardize(sequences, scaling);
-    detail::svm::Solver solver(data, options);
     SvmFit fit;
-    solver.solve(fit);
-    for (std::size_t i = 0; i < n_features; ++i) fit.model.weights.push_back(static_cast<float>(solver.weights()[i]));
-    fit.model.bias = static_cast<float>(solver.weights()[n_features]);
+    detail::svm::adopt(detail::svm::solve(standardize(sequences, scaling), options), fit);
     fit.model.mean = std::move(scaling.mean);
     fit.model.scale = std::move(scaling.scale);
     fit.model.validate(n_features);
