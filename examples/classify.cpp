@@ -18,7 +18,7 @@ int main(int argc, char** argv) try {
     // things. CandidateHead computes the logits of the labels only, so that a check costs next to nothing.
     const adainfer::GapThreshold<adainfer::LogitLens, adainfer::CandidateHead> sure(0.7F);
     const adainfer::Model model(std::move(file.weights), adainfer::Scheduled(adainfer::Schedule::every(1, 20), sure),
-                                adainfer::EigenBackend(std::thread::hardware_concurrency()));
+                                adainfer::SimdBackend(std::thread::hardware_concurrency()));
 
     const std::string examples =
         "Review: A dull, endless film.\nSentiment: negative\n\n"

@@ -12,7 +12,7 @@ int main(int argc, char** argv) try {
     adainfer::ModelFile file = adainfer::load_model(example_model(argc, argv));
     const adainfer::Tokenizer& tokenizer = file.tokenizer;
     const adainfer::Model model(std::move(file.weights), adainfer::NeverExit{},
-                                adainfer::EigenBackend(std::thread::hardware_concurrency()));
+                                adainfer::SimdBackend(std::thread::hardware_concurrency()));
 
     // The model's own chat template puts the turns into the text that it was trained on.
     const std::vector<adainfer::ChatMessage> messages{{"user", argc > 2 ? argv[2] : "Name three colours of the rainbow."}};

@@ -11,7 +11,7 @@ int main() {
 
     // Three types say what runs: the backend that computes, the policy that says when to stop, and Model, which holds both.
     // This policy stops as soon as the likeliest token leads the second by more than 0.5.
-    const adainfer::Model model(std::move(weights), adainfer::GapThreshold<>(0.5F), adainfer::EigenBackend());
+    const adainfer::Model model(std::move(weights), adainfer::GapThreshold<>(0.5F), adainfer::SimdBackend());
 
     // A session is one conversation with the model: what it has read so far.
     adainfer::Session session = model.new_session();

@@ -34,7 +34,7 @@ int main(int argc, char** argv) try {
     adainfer::ModelFile file = adainfer::load_model(example_model(argc, argv));
     const adainfer::Tokenizer& tokenizer = file.tokenizer;
     const adainfer::Model dense(std::move(file.weights), adainfer::NeverExit{},
-                                adainfer::EigenBackend(std::thread::hardware_concurrency()));
+                                adainfer::SimdBackend(std::thread::hardware_concurrency()));
 
     adainfer::Session session = dense.new_session();
     const std::vector<adainfer::TokenId> prompt = tokenizer.encode("To make a cup of tea, first");

@@ -34,7 +34,7 @@ class SureTwice {
 int main() {
     // A random model of 16 layers stands in for a real one.
     const adainfer::Model dense(adainfer::make_random_model({.layers = 16, .hidden = 64, .head_dim = 16}), adainfer::NeverExit{},
-                                adainfer::EigenBackend());
+                                adainfer::SimdBackend());
     const auto model = dense.with_policy(SureTwice(0.5F));
 
     adainfer::Session session = model.new_session();

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "adainfer/generate/chat.hpp"
+#include "adainfer/io/any_model.hpp"
 #include "progress_bar.hpp"
 
 namespace cli {
@@ -21,9 +22,9 @@ using adainfer::ErrorCode;
 
 void ModelOptions::add_to(CLI::App& command) {
     threads = (std::max)(std::thread::hardware_concurrency(), 1U);
-    command.add_option("MODEL", path, "model file (GGUF)")->required()->type_name("MODEL");
-    command.add_option("--backend", backend, "what computes: eigen, xtensor or reference (slow and plain)")
-        ->check(CLI::IsMember({"eigen", "xtensor", "reference"}))
+    command.add_option("MODEL", path, "model: a GGUF file, or a folder from Hugging Face")->required()->type_name("MODEL");
+    command.add_option("--backend", backend, "what computes: simd (own kernels), eigen, xtensor or reference (slow and plain)")
+        ->check(CLI::IsMember({"simd", "eigen", "xtensor", "reference"}))
         ->type_name("NAME")
         ->capture_default_str();
     command.add_option("--threads", threads, "threads to compute with")
@@ -35,6 +36,9 @@ void ModelOptions::add_to(CLI::App& command) {
 void throw_with_advice(const Error& error, const std::string& path) {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) throw Failure(error.what(), "fetch a model with: examples/get_model.sh smollm2");
+    if (std::filesystem::is_directory(path, ignored)) {
+        throw Failure(error.what(), "a folder needs config.json, tokenizer.json and model.safetensors (or its index and shards)");
+    }
     if (error.code() == ErrorCode::CorruptFile) {
         throw Failure(error.what(), "is the file complete? fetch a good one with: examples/get_model.sh smollm2");
     }
@@ -43,7 +47,7 @@ void throw_with_advice(const Error& error, const std::string& path) {
 
 adainfer::ModelFile load(const std::string& path, const Context& context) {
     ProgressBar bar;
-    return reading(path, [&] { return adainfer::load_model(path, {bar.callback(), context.stop}); });
+    return reading(path, [&] { return adainfer::load_any_model(path, {bar.callback(), context.stop}); });
 }
 
 adainfer::NamedPolicy name_policy(const std::string& spec, const adainfer::ModelWeights& weights) {
@@ -70,14 +74,13 @@ CLI::Option* add_policy_option(CLI::App& command, std::string& spec) {
 std::vector<adainfer::TokenId> encode_prompt(const adainfer::Tokenizer& tokenizer, const std::string& prompt, bool chat,
                                              const std::string& system) {
     if (prompt.empty()) throw UsageError("the prompt is empty");
-    std::string text = prompt;
     if (chat) {
         std::vector<adainfer::ChatMessage> messages;
         if (!system.empty()) messages.push_back({"system", system});
         messages.push_back({"user", prompt});
-        text = adainfer::render_chat(tokenizer, messages);
+        return adainfer::encode_chat(tokenizer, adainfer::render_chat(tokenizer, messages));
     }
-    return tokenizer.encode(text, {.parse_special = true, .add_bos = tokenizer.adds_bos()});
+    return tokenizer.encode(prompt, {.parse_special = true, .add_bos = tokenizer.adds_bos()});
 }
 
 std::string read_text(const std::string& path) {

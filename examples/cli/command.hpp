@@ -17,7 +17,7 @@
 #include "adainfer/early_exit/combinators.hpp"
 #include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/io/model_file.hpp"
-#include "adainfer/tokenize/bpe_tokenizer.hpp"
+#include "adainfer/tokenize/tokenizer.hpp"
 
 // What the commands of `adainfer` share. A command is one file, one function declared at the end of this header, and one line
 // in main.cpp:
@@ -73,7 +73,7 @@ class Failure : public std::runtime_error {
 /// MODEL, --backend and --threads.
 struct ModelOptions {
     std::string path;
-    std::string backend = "eigen";
+    std::string backend = "simd";
     std::size_t threads = 0;  ///< set by add_to() to what the machine has
 
     void add_to(CLI::App& command);
@@ -141,11 +141,15 @@ class Stopwatch {
 void add_inspect(CLI::App& app, const Context& context);
 void add_tokenize(CLI::App& app, const Context& context);
 void add_run(CLI::App& app, const Context& context);
+void add_chat(CLI::App& app, const Context& context);
 void add_perplexity(CLI::App& app, const Context& context);
 void add_classify(CLI::App& app, const Context& context);
 void add_trace(CLI::App& app, const Context& context);
 void add_lens(CLI::App& app, const Context& context);
 void add_train(CLI::App& app, const Context& context);
 void add_evaluate(CLI::App& app, const Context& context);
+void add_influence(CLI::App& app, const Context& context);
+void add_bench(CLI::App& app, const Context& context);
+void add_plot(CLI::App& app, const Context& context);
 
 }  // namespace cli

@@ -1,12 +1,18 @@
+#include <algorithm>
+#include <cstddef>
 #include <iomanip>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "adainfer/eval/evaluate.hpp"
+#include "adainfer/eval/task_prompts.hpp"
 #include "command.hpp"
+#include "cost_warning.hpp"
 #include "progress_bar.hpp"
 #include "with_model.hpp"
 
@@ -83,6 +89,21 @@ std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>&
     return result;
 }
 
+/// Warns of policies whose checks cost more than they can save on the prompts of a task; of each once.
+void warn_of_costs(const adainfer::ModelWeights& weights, const adainfer::Tokenizer& tokenizer, const adainfer::Task& task,
+                   const std::vector<adainfer::NamedPolicy>& policies, std::set<std::string>& warned) {
+    const std::size_t some = (std::min)(task.test.size(), std::size_t{8});  // their mean length stands for all
+    const adainfer::TaskPrompts prompts =
+        adainfer::make_prompts(tokenizer, task, adainfer::default_shots(task), std::span(task.test).first(some));
+    std::size_t tokens = 0;
+    for (const auto& prompt : prompts.prompts) tokens += prompt.size();
+    for (const adainfer::NamedPolicy& policy : policies) {
+        if (policy.chooses_fixed_layer || warned.contains(policy.name)) continue;
+        const bool warns = warn_of_cost(policy.name, weights, policy.make(task.name), tokens / some, prompts.candidates.size());
+        if (warns) warned.insert(policy.name);
+    }
+}
+
 void evaluate(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
@@ -94,7 +115,9 @@ void evaluate(const Options& options, const Context& context) {
         if (policies.empty()) policies.push_back(name_policy("dense", model.decoder().weights()));
         std::vector<adainfer::Evaluation> all;
         if (!options.json) print_header();
+        std::set<std::string> warned;
         for (const adainfer::Task& task : tasks) {
+            warn_of_costs(model.decoder().weights(), tokenizer, task, policies, warned);
             ProgressBar bar;
             const auto rows = adainfer::evaluate(model, tokenizer, task, policies, {options.limit, {context.stop, bar.callback()}});
             bar.clear();

@@ -1,14 +1,13 @@
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <string>
-#include <system_error>
 
-#include "adainfer/io/gguf.hpp"
-#include "adainfer/io/gguf_model.hpp"
-#include "adainfer/io/gguf_tokenizer.hpp"
+#include "adainfer/early_exit/cost.hpp"
+#include "adainfer/io/any_model.hpp"
+#include "adainfer/io/model_inventory.hpp"
+#include "adainfer/model/cost.hpp"
 #include "command.hpp"
 
 namespace cli {
@@ -17,6 +16,7 @@ namespace {
 
 struct Options {
     ModelOptions model;
+    std::string policy;
     bool tensors = false, json = false;
 };
 
@@ -29,23 +29,21 @@ struct Count {
 struct Facts {
     std::map<std::string, Count> by_type;
     std::uint64_t file_bytes = 0, weight_bytes = 0;
-    std::size_t scratch_bytes = 0, kv_bytes_per_token = 0, head_bytes = 0;
-    double layer_bytes = 0;  ///< mean
-    double ratio = 0;        ///< of head to layer
-    double break_even = 0;   ///< layers
+    std::size_t scratch_bytes = 0, kv_bytes_per_token = 0;
+    adainfer::ModelCost cost;  ///< of one token
+    double layer_bytes = 0;    ///< mean
 };
 
-Facts find_facts(const adainfer::GgufFile& file, const adainfer::ModelWeights& weights, const std::string& path) {
+Facts find_facts(const adainfer::ModelInventory& file, const adainfer::ModelWeights& weights) {
     const adainfer::ModelConfig& config = weights.config;
     Facts facts;
-    for (const adainfer::GgufTensor& tensor : file.tensors()) {
-        Count& count = facts.by_type[std::string(tensor.type_name)];
+    for (const adainfer::StoredTensor& tensor : file.tensors) {
+        Count& count = facts.by_type[tensor.type];
         ++count.tensors;
         count.bytes += tensor.bytes;
         facts.weight_bytes += tensor.bytes;
     }
-    std::error_code ignored;
-    facts.file_bytes = std::filesystem::file_size(path, ignored);
+    facts.file_bytes = file.file_bytes;
     // Of a prompt run 256 tokens at a time: see Workspace.
     constexpr std::size_t tokens = 256;
     const std::size_t row =
@@ -53,24 +51,38 @@ Facts find_facts(const adainfer::GgufFile& file, const adainfer::ModelWeights& w
     facts.scratch_bytes = (tokens * row + 3 * config.hidden + config.vocabulary) * sizeof(float);
     facts.kv_bytes_per_token = 2 * config.layers * config.kv_size() * sizeof(float);
 
-    const auto layers = static_cast<double>(config.layers);
-    for (std::size_t i = 0; i < config.layers; ++i) facts.layer_bytes += static_cast<double>(weights.layer_bytes(i)) / layers;
-    facts.head_bytes = weights.head.weight.bytes();
-    facts.ratio = static_cast<double>(facts.head_bytes) / facts.layer_bytes;
-    facts.break_even = (layers + facts.ratio) / (1 + facts.ratio);
+    facts.cost = adainfer::cost(weights);
+    const auto all_layers = static_cast<double>(facts.cost.layers_between(0, config.layers).bytes);
+    facts.layer_bytes = all_layers / static_cast<double>(config.layers);
     return facts;
 }
 
-/// dims of a tensor as rows first, e.g. [49152, 576].
-std::vector<std::uint64_t> shape(const adainfer::GgufTensor& tensor) { return {tensor.dims.rbegin(), tensor.dims.rend()}; }
+Json to_json(const adainfer::Cost& cost) { return {{"bytes", cost.bytes}, {"multiply_adds", cost.multiply_adds}}; }
 
-Json to_json(const adainfer::GgufFile& file, const adainfer::ModelWeights& weights, const Facts& facts, const Options& options) {
+/// What a policy's checks cost and where its exits pay.
+Json to_json(const std::string& name, const adainfer::PolicyCost& cost) {
+    Json checks = Json::array();
+    for (const adainfer::PolicyCost::Exit& exit : cost.exits) {
+        checks.push_back({{"layer", exit.layer}, {"check", to_json(exit.check)}, {"exit", to_json(exit.total)}});
+    }
+    return {{"policy", name},
+            {"dense", to_json(cost.dense)},
+            {"full_depth", to_json(cost.full_depth)},
+            {"checks", std::move(checks)},
+            {"deepest_paying", cost.deepest_paying()},
+            {"most_saved", cost.most_saved()},
+            {"most_lost", cost.most_lost()},
+            {"loses", cost.loses()}};
+}
+
+Json to_json(const adainfer::ModelInventory& file, const adainfer::ModelWeights& weights, const Facts& facts,
+             const Options& options) {
     const adainfer::ModelConfig& config = weights.config;
     Json by_type = Json::object();
     for (const auto& [type, count] : facts.by_type) by_type[type] = {{"count", count.tensors}, {"bytes", count.bytes}};
     Json tokenizer = nullptr;
-    if (file.has("tokenizer.ggml.model")) {
-        const adainfer::TokenizerData data = adainfer::read_tokenizer_data(file);
+    if (file.tokenizer) {
+        const adainfer::TokenizerData& data = *file.tokenizer;
         tokenizer = {{"model", data.model}, {"pre", data.pre}, {"tokens", data.tokens.size()}, {"merges", data.merges.size()},
                      {"chat_template", !data.chat_template.empty()}};
     }
@@ -88,28 +100,46 @@ Json to_json(const adainfer::GgufFile& file, const adainfer::ModelWeights& weigh
               {"context", config.context},
               {"tied", weights.tied()},
               {"tokenizer", std::move(tokenizer)},
-              {"tensors", {{"count", file.tensors().size()}, {"bytes", facts.weight_bytes}, {"by_type", std::move(by_type)}}},
+              {"tensors", {{"count", file.tensors.size()}, {"bytes", facts.weight_bytes}, {"by_type", std::move(by_type)}}},
               {"memory",
                {{"file_bytes", facts.file_bytes},
                 {"weight_bytes", facts.weight_bytes},
                 {"resident_bytes", facts.weight_bytes + facts.scratch_bytes},
                 {"kv_bytes_per_token", facts.kv_bytes_per_token},
                 {"kv_bytes_at_context", facts.kv_bytes_per_token * config.context}}},
-              {"head_bytes", facts.head_bytes},
+              {"head_bytes", facts.cost.head().bytes},
               {"layer_bytes", facts.layer_bytes},
-              {"head_layer_ratio", facts.ratio},
-              {"break_even_layer", facts.break_even}};
+              {"head_layer_ratio", facts.cost.head_to_layer()},
+              {"break_even_layer", facts.cost.break_even()},
+              {"token_cost",
+               {{"dense", to_json(facts.cost.dense())},
+                {"embedding", to_json(facts.cost.embedding)},
+                {"layers", to_json(facts.cost.layers_between(0, config.layers))},
+                {"kv", to_json(facts.cost.kv_after(0))},
+                {"head", to_json(facts.cost.head())}}}};
     if (options.tensors) {
         Json list = Json::array();
-        for (const adainfer::GgufTensor& tensor : file.tensors()) {
+        for (const adainfer::StoredTensor& tensor : file.tensors) {
             list.push_back({{"name", tensor.name},
-                            {"type", std::string(tensor.type_name)},
-                            {"shape", shape(tensor)},
+                            {"type", tensor.type},
+                            {"shape", tensor.shape},
                             {"bytes", tensor.bytes}});
         }
         json["tensors"]["list"] = std::move(list);
     }
     return json;
+}
+
+void print_policy(const Json& cost) {
+    const auto bytes = [](const Json& part) { return as_bytes(part["bytes"].get<double>()); };
+    const std::string dense = bytes(cost["dense"]);
+    std::cout << "policy " << cost["policy"].get<std::string>() << ", a token: the dense model reads " << dense
+              << ", without an exit it reads " << bytes(cost["full_depth"]) << '\n';
+    for (const Json& exit : cost["checks"]) {
+        const bool pays = exit["exit"]["bytes"] < cost["dense"]["bytes"];
+        std::cout << "  after layer " << exit["layer"] << ": a check reads " << bytes(exit["check"]) << ", an exit "
+                  << bytes(exit["exit"]) << " in all" << (pays ? "" : ": does not pay") << '\n';
+    }
 }
 
 void print_text(const Json& json, const Facts& facts) {
@@ -144,13 +174,22 @@ void print_text(const Json& json, const Facts& facts) {
     line("memory", "file " + bytes(memory["file_bytes"]) + ", about " + bytes(memory["resident_bytes"]) + " loaded");
     line("KV cache", bytes(memory["kv_bytes_per_token"]) + " a token, " +
                          bytes(memory["kv_bytes_at_context"]) + " at full context");
-    line("head/layer", fixed(facts.ratio, 2) + ": the head has " + as_bytes(static_cast<double>(facts.head_bytes)) +
+    const adainfer::ModelCost& cost = facts.cost;
+    const auto of = [](const adainfer::Cost& part) {
+        return as_bytes(static_cast<double>(part.bytes)) + " read, " + fixed(static_cast<double>(part.multiply_adds) / 1e6, 1) +
+               " million multiplications";
+    };
+    line("a token", of(cost.dense()));
+    line("  layers", of(cost.layers_between(0, cost.layers.size())) + "; their K and V alone " + of(cost.kv_after(0)));
+    line("  head", of(cost.head()));
+    line("head/layer", fixed(cost.head_to_layer(), 2) + ": the head has " + as_bytes(static_cast<double>(cost.head().bytes)) +
                            " of weights, a layer " + as_bytes(facts.layer_bytes));
-    line("break-even", "layer " + fixed(facts.break_even, 1));
+    line("break-even", "layer " + fixed(cost.break_even(), 1));
     std::cout << "With the whole head read after every layer, generation beats the dense model only where it exits before\n"
-              << "layer " << fixed(facts.break_even, 1) << " = (L + r) / (1 + r), with L = " << json["layers"]
-              << " layers and r = " << fixed(facts.ratio, 2)
+              << "layer " << fixed(cost.break_even(), 1) << " = (L + r) / (1 + r), with L = " << json["layers"]
+              << " layers and r = " << fixed(cost.head_to_layer(), 2)
               << " = head/layer; checking fewer layers, or fewer tokens\n(head=candidates, head=shortlist), moves it up.\n";
+    if (json.contains("policy_cost")) print_policy(json["policy_cost"]);
     if (!tensors.contains("list")) return;
     for (const Json& tensor : tensors["list"]) {
         std::cout << text(tensor["name"]) << '\t' << text(tensor["type"]) << '\t' << tensor["shape"].dump() << '\t'
@@ -160,10 +199,13 @@ void print_text(const Json& json, const Facts& facts) {
 
 void inspect(const Options& options, const Context& context) {
     const std::string& path = options.model.path;
-    const adainfer::GgufFile file = reading(path, [&] { return adainfer::GgufFile::open(path); });
-    const adainfer::ModelWeights weights = reading(path, [&] { return adainfer::load_weights(file, {{}, context.stop}); });
-    const Facts facts = find_facts(file, weights, path);
-    const Json json = to_json(file, weights, facts, options);
+    const adainfer::ModelInventory file = reading(path, [&] { return adainfer::read_inventory(path); });
+    const adainfer::ModelWeights weights = reading(path, [&] { return adainfer::load_any_weights(path, {{}, context.stop}); });
+    const Facts facts = find_facts(file, weights);
+    Json json = to_json(file, weights, facts, options);
+    if (!options.policy.empty()) {
+        json["policy_cost"] = to_json(options.policy, adainfer::cost(weights, make_policy(options.policy, weights)));
+    }
     if (options.json) {
         print(json);
     } else {
@@ -177,9 +219,13 @@ void add_inspect(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("inspect", "What a model file holds, what memory it takes and where early exit can pay");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    command->add_option("--policy", options->policy,
+                        "and what its checks cost a generated token: " + std::string(adainfer::policy_spec_forms))
+        ->type_name("SPEC");
     command->add_flag("--tensors", options->tensors, "list every tensor: name, type, shape, bytes");
     command->add_flag("--json", options->json,
-                      "print JSON: architecture, sizes, tokenizer, tensors, memory, head_layer_ratio, break_even_layer ...");
+                      "print JSON: architecture, sizes, tokenizer, tensors, memory, head_layer_ratio, break_even_layer, "
+                      "token_cost, policy_cost ...");
     command->callback([options, &context] { inspect(*options, context); });
 }
 

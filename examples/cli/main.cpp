@@ -67,12 +67,16 @@ int run(int argc, char** argv) {
     cli::add_inspect(app, context);
     cli::add_tokenize(app, context);
     cli::add_run(app, context);
+    cli::add_chat(app, context);
     cli::add_perplexity(app, context);
     cli::add_classify(app, context);
     cli::add_trace(app, context);
     cli::add_lens(app, context);
     cli::add_train(app, context);
     cli::add_evaluate(app, context);
+    cli::add_influence(app, context);
+    cli::add_bench(app, context);
+    cli::add_plot(app, context);
 
     const auto help_of = [&app] {
         std::string command = "adainfer";

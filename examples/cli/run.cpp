@@ -1,14 +1,16 @@
 #include <algorithm>
-#include <cstdint>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "adainfer/generate/chat.hpp"
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/tokenize/stream_decoder.hpp"
 #include "command.hpp"
+#include "cost_warning.hpp"
 #include "progress_bar.hpp"
+#include "sampling_arguments.hpp"
 #include "with_model.hpp"
 
 namespace cli {
@@ -20,8 +22,7 @@ struct Options {
     std::string prompt, system, policy = "dense";
     bool chat = false, json = false;
     std::size_t tokens = 128;
-    std::uint64_t seed = 0;
-    adainfer::SamplingOptions sampling;
+    SamplingArguments sampling;
 };
 
 struct Report {
@@ -50,9 +51,10 @@ void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
     ProgressBar bar;
     adainfer::GenerateOptions how;
     how.max_new_tokens = options.tokens;
-    how.sampling = options.sampling;
-    how.seed = options.seed;
+    how.sampling = options.sampling.options;
+    how.seed = options.sampling.seed;
     how.is_end = [&](adainfer::TokenId id) { return tokenizer.is_end_of_generation(id); };
+    if (options.chat) how.is_end = adainfer::chat_end(tokenizer, adainfer::ChatTemplate(tokenizer));
     how.run = {context.stop, bar.callback()};
 
     report.prompt_tokens = prompt.size();
@@ -78,15 +80,12 @@ void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
 }
 
 void run(const Options& options, const Context& context) {
-    try {
-        adainfer::validate(options.sampling);
-    } catch (const adainfer::Error& error) {
-        throw UsageError(error.what());
-    }
+    options.sampling.validate();
     Report report;
     try {
         with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
             const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights()));
+            warn_of_cost(options.policy, dense.decoder().weights(), model.policy());
             generate(model, tokenizer, options, context, report);
         });
     } catch (...) {
@@ -125,16 +124,7 @@ void add_run(CLI::App& app, const Context& context) {
     command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn");
     command->add_option("--system", options->system, "with --chat: a system turn before it")->type_name("S")->needs("--chat");
     add_policy_option(*command, options->policy);
-    command->add_option("--temperature", options->sampling.temperature, "randomness; 0: always the likeliest token")
-        ->check(CLI::Range(0.0, 100.0))->type_name("T")->capture_default_str();
-    command->add_option("--top-k", options->sampling.top_k, "draw from the K likeliest tokens only; 0: from all")
-        ->check(CLI::NonNegativeNumber)->type_name("K")->capture_default_str();
-    command->add_option("--top-p", options->sampling.top_p, "draw from the likeliest tokens that reach this probability together")
-        ->check(CLI::Range(1e-6, 1.0))->type_name("P")->capture_default_str();
-    command->add_option("--min-p", options->sampling.min_p, "draw from tokens at least so likely, relative to the likeliest")
-        ->check(CLI::Range(0.0, 1.0))->type_name("P")->capture_default_str();
-    command->add_option("--seed", options->seed, "of the random numbers")
-        ->check(CLI::NonNegativeNumber)->type_name("S")->capture_default_str();
+    options->sampling.add_to(*command);
     command->add_flag("--json", options->json,
                       "print JSON when done: ids, text, exit_layers (one a token), layers, mean_layers, policy, prompt_tokens, "
                       "prompt_seconds (until the first token), seconds (of all), tokens_per_second (after the first token), "

@@ -3,8 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "adainfer/io/gguf.hpp"
-#include "adainfer/io/gguf_tokenizer.hpp"
+#include "adainfer/io/any_model.hpp"
 #include "command.hpp"
 
 namespace cli {
@@ -19,7 +18,7 @@ struct Options {
 
 void tokenize(const Options& options) {
     const adainfer::Tokenizer tokenizer =
-        reading(options.model.path, [&] { return adainfer::load_tokenizer(adainfer::GgufFile::open(options.model.path)); });
+        reading(options.model.path, [&] { return adainfer::load_any_tokenizer(options.model.path); });
     const std::string text = options.file.empty() ? options.text : read_text(options.file);
     const std::vector<adainfer::TokenId> ids =
         tokenizer.encode(text, {.parse_special = !options.plain, .add_bos = tokenizer.adds_bos()});

@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cstddef>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/kernels/top_two.hpp"
 #include "command.hpp"
+#include "trace_tasks.hpp"
 #include "with_model.hpp"
 
 namespace cli {
@@ -21,6 +24,8 @@ namespace {
 struct Options {
     ModelOptions model;
     std::string prompt, policy = "dense", lens;
+    std::vector<std::string> tasks;
+    std::size_t limit = 0;
     bool chat = false, json = false;
 };
 
@@ -160,21 +165,75 @@ void print_json(const Report& report, const Options& options) {
            {"rows", std::move(rows)}});
 }
 
+void print_tasks(const std::vector<TaskTrace>& traces, std::string_view lens, std::size_t layers, bool json) {
+    if (!json) {
+        for (const TaskTrace& trace : traces) {
+            std::cout << trace.task << ", mean of " << trace.prompts << " prompts, lens " << lens
+                      << "\nlayer     gap   top prob  agreement\n";
+            for (const TaskRow& row : trace.rows) {
+                const std::string layer = std::to_string(row.layer);
+                std::cout << std::string(5 - (std::min)(layer.size(), std::size_t{5}), ' ') << layer << "  " << fixed(row.gap, 4)
+                          << "    " << fixed(row.top_probability, 4) << "     " << fixed(row.agreement, 3) << '\n';
+            }
+        }
+        return;
+    }
+    Json list = Json::array();
+    for (const TaskTrace& trace : traces) {
+        Json rows = Json::array();
+        for (const TaskRow& row : trace.rows) {
+            rows.push_back(
+                {{"layer", row.layer}, {"gap", row.gap}, {"top_prob", row.top_probability}, {"agreement", row.agreement}});
+        }
+        list.push_back({{"task", trace.task}, {"prompts", trace.prompts}, {"rows", std::move(rows)}});
+    }
+    print({{"lens", lens}, {"layers", layers}, {"tasks", std::move(list)}});
+}
+
+template <class Model>
+void trace_tasks(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+    adainfer::AnyLens lens;
+    if (!options.lens.empty()) lens = adainfer::AnyLens(adainfer::load_lens(options.lens));
+    lens.check_model(model.decoder().weights());
+    std::vector<TaskTrace> traces;
+    for (const std::string& path : options.tasks) {
+        traces.push_back(trace_task(model, tokenizer, adainfer::load_task(path), lens, options.limit, context));
+    }
+    print_tasks(traces, lens.kind(), model.config().layers, options.json);
+}
+
 }  // namespace
 
 void add_trace(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("trace", "What the model would say after each layer, and what the policy decides there");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
-    command->add_option("--prompt", options->prompt, "what the model reads")->required()->type_name("S");
-    command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn");
-    add_policy_option(*command, options->policy);
+    auto* source = command->add_option_group("source");
+    source->require_option(1);
+    source->add_option("--prompt", options->prompt, "what the model reads")->type_name("S");
+    auto* tasks =
+        source
+            ->add_option("--task", options->tasks, "in place of one prompt: task files; prints the mean over their test prompts")
+            ->check(CLI::ExistingFile)
+            ->type_name("F");
+    command->add_option("--limit", options->limit, "test prompts a task at most")->type_name("N")->needs(tasks);
+    command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn")
+        ->excludes(tasks);
+    add_policy_option(*command, options->policy)->excludes(tasks);
     command->add_option("--lens", options->lens, "read the layers through this linear lens (default: the policy's lens)")
         ->type_name("LENS");
-    command->add_flag("--json", options->json,
-                      "print JSON: lens, policy, layers, exit_layer, answer, dense, and rows of layer, token, text, gap, "
-                      "top_prob, agrees, decision");
+    command->add_flag(
+        "--json", options->json,
+        "print JSON: lens, policy, layers, exit_layer, answer, dense, and rows of layer, token, text, gap, "
+        "top_prob, agrees, decision; with --task: lens, layers, and tasks of task, prompts, and rows of layer, gap, "
+        "top_prob, agreement");
     command->callback([options, &context] {
+        if (!options->tasks.empty()) {
+            with_model(options->model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+                trace_tasks(model, tokenizer, *options, context);
+            });
+            return;
+        }
         Report report;
         with_model(options->model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
             report = trace(model, tokenizer, *options, context);

@@ -20,20 +20,23 @@ struct Options {
     std::vector<std::string> tasks;
     std::vector<std::size_t> layers;
     std::string classifier, lens, head = "full", features = "paper", label_rule = "agrees", output;
-    double agreement = 0.99, max_accuracy_loss = -1;
+    double agreement = 0.99, max_accuracy_loss = -1, confidence = 0;
     std::size_t prefixes = 3;
     std::uint64_t seed = 0;
-    bool per_task = false;
+    bool per_task = false, per_layer = false;
 };
 
 void report(const std::string& name, const adainfer::Calibration& c) {
     std::cout << name << ": saves " << fixed(100 * c.pruning_ratio(), 1) << " % of the layers at agreement " << fixed(c.agreement, 3) << " on "
-              << c.prompts << " held-out prompts\n";
+              << c.prompts << " held-out prompts";
+    if (c.lower_bound > 0) std::cout << ", at least " << fixed(c.lower_bound, 3) << " at the confidence asked for";
+    std::cout << (c.met ? "\n" : "; no threshold meets the target, so it never exits\n");
 }
 
 void train(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
+    if (options.per_layer && options.classifier != "svm") throw UsageError("--per-layer needs --classifier svm");
     with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
         const Stopwatch watch;
         ProgressBar bar;
@@ -43,7 +46,9 @@ void train(const Options& options, const Context& context) {
         if (options.features == "wide") training.features = adainfer::WideFeatures::names();
         training.head = adainfer::AnyHead::named(options.head);
         training.label = options.label_rule == "gold" ? adainfer::Label::MatchesGold : adainfer::Label::AgreesWithFinal;
+        training.per_layer = options.per_layer;
         training.calibration.target = options.agreement;
+        training.calibration.confidence = options.confidence;
         if (options.max_accuracy_loss >= 0) training.calibration.max_accuracy_loss = options.max_accuracy_loss;
         training.per_task = options.per_task;
         training.prefixes = options.prefixes;
@@ -77,7 +82,9 @@ void add_train(CLI::App& app, const Context& context) {
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
     command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");
-    command->add_option("--classifier", options->classifier, "svm or crf")->required()->check(CLI::IsMember({"svm", "crf"}));
+    command->add_option("--classifier", options->classifier, "svm (linear), crf (over the sequence of layers) or rbf (svm with an RBF kernel)")
+        ->required()->check(CLI::IsMember({"svm", "crf", "rbf"}));
+    command->add_flag("--per-layer", options->per_layer, "of svm: one for each layer, beside a shared one");
     command->add_option("--lens", options->lens, "read through this lens (default: the logit lens, as in the paper)")->type_name("LENS");
     command->add_option("--features", options->features, "paper (gap, top probability), depth (and the layer), wide (all)")
         ->check(CLI::IsMember({"paper", "depth", "wide"}))->capture_default_str();
@@ -86,6 +93,10 @@ void add_train(CLI::App& app, const Context& context) {
     command->add_option("--label-rule", options->label_rule, "a good place to stop: agrees (with the last layer) or gold (right answer)")
         ->check(CLI::IsMember({"agrees", "gold"}))->capture_default_str();
     command->add_option("--agreement", options->agreement, "least share of good answers on held-out prompts")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    command->add_option("--confidence", options->confidence,
+                        "ask the lower confidence bound of that share to reach --agreement, e.g. 0.95 (few prompts then allow "
+                        "little); 0: the share itself")
+        ->check(CLI::Range(0.0, 0.9999))->capture_default_str();
     command->add_option("--max-accuracy-loss", options->max_accuracy_loss, "and at most this much accuracy lost there, e.g. 0.01")->check(CLI::Range(0.0, 1.0));
     command->add_flag("--per-task", options->per_task, "calibrate a threshold for each task");
     command->add_option("--prefixes", options->prefixes, "few-shot prefixes each example is asked behind")->check(CLI::Range(1, 100))->capture_default_str();

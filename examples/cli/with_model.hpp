@@ -4,6 +4,7 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/model/model.hpp"
 #include "command.hpp"
@@ -16,7 +17,8 @@ template <class F>
 decltype(auto) with_backend(const ModelOptions& options, F&& f) {
     if (options.backend == "xtensor") return f(adainfer::XtensorBackend(options.threads));
     if (options.backend == "reference") return f(adainfer::ReferenceBackend{});
-    return f(adainfer::EigenBackend(options.threads));
+    if (options.backend == "eigen") return f(adainfer::EigenBackend(options.threads));
+    return f(adainfer::SimdBackend(options.threads));
 }
 
 /// f(model, tokenizer) with the dense model; model.with_policy(make_policy(...)) gives it another policy.

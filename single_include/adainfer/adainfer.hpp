@@ -443,6 +443,306 @@ struct WeightView {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/kernels/activation_codes.hpp -------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <vector>
+
+// Activations as 8-bit codes, for products with weights that are integers themselves:
+//
+//     x[i] = scale[i / 32] * (code[i] + rest[i] / rest_steps)
+//
+// The codes alone are the activations to 8 bits, with the rests they are to 16.
+
+namespace adainfer::inline v0 {
+
+inline constexpr std::size_t activation_block = 32;
+inline constexpr float rest_steps = 254;  ///< a code is off by 1/2 at most: 127 of these
+inline constexpr float smallest_activation = 0x1p-120F;  ///< a block below it is zero: 127 / it would overflow
+
+/// 32 values as codes.
+struct ActivationBlock {
+    std::int8_t codes[activation_block];
+    std::int8_t rests[activation_block];
+    std::int32_t sums[activation_block / 4];       ///< of four codes each
+    std::int32_t rest_sums[activation_block / 4];  ///< of four rests each
+    float scale;
+};
+
+/// Codes of 32 values and their scale: the largest magnitude becomes 127. A block with a NaN or an infinity gets a NaN as scale
+/// and zero codes, so that it is NaN that comes out of every product.
+inline void quantize_block(const float* x, ActivationBlock& block) noexcept {
+    float largest = 0.0F, poison = 0.0F;
+    for (std::size_t i = 0; i < activation_block; ++i) {
+        largest = std::fabs(x[i]) > largest ? std::fabs(x[i]) : largest;
+        poison += x[i] * 0.0F;  // 0, or NaN
+    }
+    block = {};
+    block.scale = poison;
+    if (poison != 0.0F || largest < smallest_activation) return;  // NaN differs from 0
+    const float inverse = 127.0F / largest;
+    for (std::size_t i = 0; i < activation_block; ++i) {
+        const float scaled = x[i] * inverse, code = std::nearbyint(scaled);
+        block.codes[i] = static_cast<std::int8_t>(code);
+        block.rests[i] = static_cast<std::int8_t>(std::nearbyint((scaled - code) * rest_steps));
+        block.sums[i / 4] += block.codes[i];
+        block.rest_sums[i / 4] += block.rests[i];
+    }
+    block.scale = largest / 127.0F;
+}
+
+using QuantizeBlock = void (*)(const float*, ActivationBlock&) noexcept;
+
+/// One row of activations to 16 bits: of a decode step, where reading the weights takes the time.
+class ActivationRow {
+  public:
+    /// x [cols], cols a multiple of 32. `bias` is that of the weight's CodeFormat.
+    void assign(std::span<const float> x, int bias, QuantizeBlock quantize) {
+        const std::size_t blocks = x.size() / activation_block;
+        if (codes_.size() < x.size() + slack) {
+            for (auto* codes : {&codes_, &rests_}) codes->resize(x.size() + slack);
+            for (auto* offsets : {&offsets_, &rest_offsets_}) offsets->resize(x.size() / 4 + slack);
+            for (auto* values : {&scales_, &sums_}) values->resize(blocks + slack);
+        }
+        for (std::size_t b = 0; b < blocks; ++b) {
+            ActivationBlock block;
+            quantize(x.data() + b * activation_block, block);
+            std::memcpy(codes_.data() + b * activation_block, block.codes, sizeof block.codes);
+            std::memcpy(rests_.data() + b * activation_block, block.rests, sizeof block.rests);
+            std::int32_t total = 0, rest_total = 0;
+            for (std::size_t i = 0; i < activation_block / 4; ++i) {
+                total += block.sums[i];
+                rest_total += block.rest_sums[i];
+                offsets_[b * (activation_block / 4) + i] = -bias * block.sums[i];
+                rest_offsets_[b * (activation_block / 4) + i] = -bias * block.rest_sums[i];
+            }
+            scales_[b] = block.scale;
+            sums_[b] = block.scale * (static_cast<float>(total) + static_cast<float>(rest_total) / rest_steps);
+        }
+        // What whole vectors read past the end.
+        std::fill_n(codes_.begin() + static_cast<std::ptrdiff_t>(x.size()), slack, std::int8_t{0});
+        std::fill_n(rests_.begin() + static_cast<std::ptrdiff_t>(x.size()), slack, std::int8_t{0});
+        std::fill_n(offsets_.begin() + static_cast<std::ptrdiff_t>(x.size() / 4), slack, 0);
+        std::fill_n(rest_offsets_.begin() + static_cast<std::ptrdiff_t>(x.size() / 4), slack, 0);
+    }
+
+    [[nodiscard]] const std::int8_t* codes() const noexcept { return codes_.data(); }          ///< [cols]
+    [[nodiscard]] const std::int8_t* rests() const noexcept { return rests_.data(); }          ///< [cols]
+    [[nodiscard]] const float* scales() const noexcept { return scales_.data(); }              ///< [cols / 32]
+    /// Sums of the values [cols / 32]: what a weight's minimum is multiplied by.
+    [[nodiscard]] const float* sums() const noexcept { return sums_.data(); }
+    /// -bias times the sum of four codes [cols / 4]: added to the product of the unsigned weight codes it gives that of the
+    /// signed ones.
+    [[nodiscard]] const std::int32_t* offsets() const noexcept { return offsets_.data(); }
+    [[nodiscard]] const std::int32_t* rest_offsets() const noexcept { return rest_offsets_.data(); }
+
+  private:
+    static constexpr std::size_t slack = 64;
+
+    std::vector<std::int8_t> codes_, rests_;
+    std::vector<std::int32_t> offsets_, rest_offsets_;
+    std::vector<float> scales_, sums_;
+};
+
+/// Many rows of activations to 8 bits, `lanes` tokens side by side, so that a vector holds one block position of all of them.
+/// Rows past the last are zero.
+class ActivationCodes {
+  public:
+    /// x [tokens, cols], cols a multiple of 32. `group` and `bias` are those of the weight's CodeFormat, `quantize` is
+    /// quantize_block() or does the same.
+    void assign(MatrixView<const float> x, std::size_t lanes, std::size_t group, int bias, QuantizeBlock quantize) {
+        lanes_ = lanes;
+        cols_ = x.cols();
+        panels_ = (x.rows() + lanes - 1) / lanes;
+        const std::size_t padded = panels_ * lanes;
+        resize(codes_, padded * cols_ + slack);
+        resize(scales_, padded * blocks() + slack);
+        resize(sums_, padded * blocks() + slack);
+        resize(offsets_, padded * (cols_ / group) + slack);
+        for (std::size_t t = 0; t < padded; ++t) {
+            for (std::size_t b = 0; b < blocks(); ++b) {
+                ActivationBlock block{};
+                if (t < x.rows()) quantize(x.row(t).data() + b * activation_block, block);
+                place(block, t / lanes, t % lanes, b, group, bias);
+            }
+        }
+    }
+
+    [[nodiscard]] std::size_t panels() const noexcept { return panels_; }
+    [[nodiscard]] std::size_t lanes() const noexcept { return lanes_; }
+
+    /// Codes [cols / 4][lanes][4] of a panel.
+    [[nodiscard]] const std::int8_t* codes(std::size_t panel) const noexcept { return codes_.data() + panel * cols_ * lanes_; }
+    /// Scales [cols / 32][lanes].
+    [[nodiscard]] const float* scales(std::size_t panel) const noexcept { return scales_.data() + panel * blocks() * lanes_; }
+    /// Sums of the values [cols / 32][lanes]: what a weight's minimum is multiplied by.
+    [[nodiscard]] const float* sums(std::size_t panel) const noexcept { return sums_.data() + panel * blocks() * lanes_; }
+    /// -bias times the sum of the codes [cols / group][lanes].
+    [[nodiscard]] const std::int32_t* offsets(std::size_t panel, std::size_t group) const noexcept {
+        return offsets_.data() + panel * (cols_ / group) * lanes_;
+    }
+
+  private:
+    static constexpr std::size_t slack = 64;  // whole vectors may be read past the end
+
+    [[nodiscard]] std::size_t blocks() const noexcept { return cols_ / activation_block; }
+
+    /// Puts a block of one token where a product of `lanes` tokens reads it.
+    void place(const ActivationBlock& block, std::size_t panel, std::size_t lane, std::size_t b, std::size_t group, int bias) noexcept {
+        std::int8_t* const codes = codes_.data() + ((panel * blocks() + b) * (activation_block / 4) * lanes_ + lane) * 4;
+        std::int32_t total = 0;
+        for (std::size_t i = 0; i < activation_block / 4; ++i) {
+            std::memcpy(codes + i * lanes_ * 4, block.codes + 4 * i, 4);
+            total += block.sums[i];
+        }
+        std::int32_t* const offsets = offsets_.data() + (panel * blocks() + b) * (activation_block / group) * lanes_ + lane;
+        for (std::size_t i = 0; i < activation_block / group; ++i) {
+            std::int32_t sum = 0;
+            for (std::size_t j = 0; j < group / 4; ++j) sum += block.sums[i * group / 4 + j];
+            offsets[i * lanes_] = -bias * sum;
+        }
+        scales_[(panel * blocks() + b) * lanes_ + lane] = block.scale;
+        sums_[(panel * blocks() + b) * lanes_ + lane] = block.scale * static_cast<float>(total);
+    }
+
+    template <class T>
+    static void resize(std::vector<T>& values, std::size_t size) {
+        if (values.size() < size) values.resize(size);
+    }
+
+    std::vector<std::int8_t> codes_;
+    std::vector<float> scales_, sums_;
+    std::vector<std::int32_t> offsets_;
+    std::size_t lanes_ = 1, cols_ = 0, panels_ = 0;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/at_level.hpp ---------------------------------------------------------------------------------------
+
+
+// ---- adainfer/kernels/cpu.hpp --------------------------------------------------------------------------------------------
+
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+// Which instructions the kernels may use. A kernel for some level is a function with a target attribute, so that a program
+// built for any x86-64 holds all of them and takes the best one that the machine has; -march is nobody's business.
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ADAINFER_X86 1
+#define ADAINFER_TARGET_AVX2 gnu::target("avx,avx2,fma,f16c,bmi,bmi2")
+#define ADAINFER_TARGET_AVX512 gnu::target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+// GCC 12's own AVX-512 intrinsics start from an uninitialised register and warn about it wherever they are inlined.
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#else
+#define ADAINFER_X86 0
+#endif
+
+namespace adainfer::inline v0 {
+
+/// Instruction sets, each with those before it.
+enum class CpuLevel : std::uint8_t {
+    Portable,  ///< what the compiler was told
+    Avx2,      ///< and FMA, F16C
+    Avx512     ///< F, BW, DQ, VL, VNNI
+};
+
+[[nodiscard]] constexpr std::string_view to_string(CpuLevel level) noexcept {
+    switch (level) {
+        case CpuLevel::Portable: return "portable";
+        case CpuLevel::Avx2: return "avx2";
+        case CpuLevel::Avx512: return "avx512";
+    }
+    return "unknown";
+}
+
+/// What this machine has.
+[[nodiscard]] inline CpuLevel best_cpu_level() noexcept {
+#if ADAINFER_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (!avx2) return CpuLevel::Portable;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vnni");
+    return avx512 ? CpuLevel::Avx512 : CpuLevel::Avx2;
+#else
+    return CpuLevel::Portable;
+#endif
+}
+
+/// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2 or avx512. Throws
+/// InvalidArgument for another name and for a level that the machine does not have.
+[[nodiscard]] inline CpuLevel cpu_level() {
+    const char* const forced = std::getenv("ADAINFER_CPU");
+    const CpuLevel best = best_cpu_level();
+    if (forced == nullptr || *forced == '\0') return best;
+    for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
+        if (to_string(level) != forced) continue;
+        if (level > best) {
+            fail(ErrorCode::InvalidArgument, "ADAINFER_CPU is '", forced, "', but this machine is at level '", to_string(best), "'");
+        }
+        return level;
+    }
+    fail(ErrorCode::InvalidArgument, "ADAINFER_CPU is '", forced, "'; levels: portable, avx2, avx512");
+}
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+#if ADAINFER_X86
+// Everything that f calls is inlined, so that loops written once are compiled for each level.
+template <class F>
+[[ADAINFER_TARGET_AVX2, gnu::flatten, gnu::noinline]] void run_avx2(const F& f) {
+    f();
+}
+template <class F>
+[[ADAINFER_TARGET_AVX512, gnu::flatten, gnu::noinline]] void run_avx512(const F& f) {
+    f();
+}
+#endif
+
+}  // namespace detail
+
+/// f() as compiled for the level: for plain loops that a compiler vectorises. f must not reach what it cannot inline, such as a
+/// thread pool: that code stays as the compiler was told.
+template <class F>
+void at_level([[maybe_unused]] CpuLevel level, const F& f) {
+#if ADAINFER_X86
+    if (level == CpuLevel::Avx512) return detail::run_avx512(f);
+    if (level == CpuLevel::Avx2) return detail::run_avx2(f);
+#endif
+    f();
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+
 // ---- adainfer/kernels/dequantize.hpp -------------------------------------------------------------------------------------
 
 #include <bit>
@@ -686,31 +986,664 @@ inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, 
 
 #undef ADAINFER_ROLLED
 
-// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <vector>
+// Quantised rows as 8-bit codes, so that one integer product serves all of GGUF's formats:
+//
+//     weight[i] = scale[i / group] * (code[i] - bias) + minimum[i / group]
 
 namespace adainfer::inline v0 {
 
-/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
-/// a loop that asks for the same size again allocates nothing.
-template <class Slot>
-[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
-    thread_local std::vector<float> buffer;
-    if (buffer.size() < n) buffer.resize(n);
-    return {buffer.data(), n};
+/// How a format's rows look as codes; group 0: the format is not one of integers.
+struct CodeFormat {
+    std::size_t group = 0;    ///< elements under one scale
+    int bias = 0;             ///< what the codes are shifted by to be unsigned
+    bool has_minimum = false;
+};
+
+[[nodiscard]] constexpr CodeFormat code_format(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return {32, 128, false};
+        case DType::Q4_0: return {32, 8, false};
+        case DType::Q5_0: return {32, 16, false};
+        case DType::Q6_K: return {16, 32, false};
+        case DType::Q4_1:
+        case DType::Q5_1:
+        case DType::Q4_K:
+        case DType::Q5_K: return {32, 0, true};
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return {};
+    }
+    return {};
+}
+
+namespace detail::codes {
+
+/// The low nibbles of 16 bytes, then the high ones 16 codes later.
+inline void nibbles(const std::byte* packed, std::uint8_t* out) noexcept {
+    std::uint8_t q[16];
+    std::memcpy(q, packed, sizeof q);
+    for (std::size_t i = 0; i < 16; ++i) {
+        out[i] = q[i] & 15;
+        out[i + 16] = static_cast<std::uint8_t>(q[i] >> 4);
+    }
+}
+
+/// Adds 16 to the codes whose bit in `high` is set.
+inline void fifth_bits(const std::byte* high, std::uint8_t* out) noexcept {
+    std::uint8_t bytes[4];
+    std::memcpy(bytes, high, sizeof bytes);
+    for (std::size_t b = 0; b < 4; ++b) {
+        // Eight bits become eight bytes of 0 or 16: bit i of the byte is moved to bit 8 i + 4.
+        const std::uint64_t spread = bytes[b] * std::uint64_t{0x0101010101010101} & 0x8040201008040201U;
+        const std::uint64_t set = ((spread + 0x7F7F7F7F7F7F7F7FU) | spread) >> 7U & 0x0101010101010101U;
+        std::uint64_t eight;
+        std::memcpy(&eight, out + 8 * b, 8);
+        eight |= set << 4U;
+        std::memcpy(out + 8 * b, &eight, 8);
+    }
+}
+
+}  // namespace detail::codes
+
+/// Writes the `cols` codes of a row, and its cols / group scales and minima (where the format has them; else `minima` is not
+/// touched). Precondition: the dtype has a code format.
+inline void unpack_codes(DType dtype, const std::byte* row, std::size_t cols, std::uint8_t* codes, float* scales,
+                         float* minima) noexcept {
+    using dequantize_f16 = float (*)(const std::byte*) noexcept;
+    constexpr dequantize_f16 f16 = detail::dequantize::load_f16;
+    const std::size_t blocks = cols / info(dtype).block_size, bytes = info(dtype).block_bytes;
+    for (std::size_t b = 0; b < blocks; ++b, row += bytes) {
+        switch (dtype) {
+            case DType::Q8_0: {
+                scales[b] = f16(row);
+                std::uint8_t q[32];
+                std::memcpy(q, row + 2, sizeof q);
+                for (std::size_t i = 0; i < 32; ++i) codes[32 * b + i] = q[i] ^ 0x80U;
+                break;
+            }
+            case DType::Q4_0:
+                scales[b] = f16(row);
+                detail::codes::nibbles(row + 2, codes + 32 * b);
+                break;
+            case DType::Q4_1:
+                scales[b] = f16(row);
+                minima[b] = f16(row + 2);
+                detail::codes::nibbles(row + 4, codes + 32 * b);
+                break;
+            case DType::Q5_0:
+                scales[b] = f16(row);
+                detail::codes::nibbles(row + 6, codes + 32 * b);
+                detail::codes::fifth_bits(row + 2, codes + 32 * b);
+                break;
+            case DType::Q5_1:
+                scales[b] = f16(row);
+                minima[b] = f16(row + 2);
+                detail::codes::nibbles(row + 8, codes + 32 * b);
+                detail::codes::fifth_bits(row + 4, codes + 32 * b);
+                break;
+            case DType::Q4_K:
+            case DType::Q5_K: {
+                float minimum[8], scale[8];
+                detail::dequantize::scales_and_minima(row, scale, minimum);
+                for (std::size_t g = 0; g < 8; ++g) {
+                    scales[8 * b + g] = scale[g];
+                    minima[8 * b + g] = -minimum[g];
+                }
+                const bool five = dtype == DType::Q5_K;
+                const std::byte* const packed = row + (five ? 48 : 16);
+                std::uint8_t high[32] = {};
+                if (five) std::memcpy(high, row + 16, sizeof high);
+                for (std::size_t pair = 0; pair < 4; ++pair) {
+                    std::uint8_t q[32];
+                    std::memcpy(q, packed + 32 * pair, sizeof q);
+                    std::uint8_t* const out = codes + 256 * b + 64 * pair;
+                    for (std::size_t i = 0; i < 32; ++i) {
+                        const unsigned bits = static_cast<unsigned>(high[i]) >> (2 * pair);
+                        out[i] = static_cast<std::uint8_t>((q[i] & 15U) | (bits & 1U) << 4U);
+                        out[i + 32] = static_cast<std::uint8_t>(q[i] >> 4U | (bits & 2U) << 3U);
+                    }
+                }
+                break;
+            }
+            case DType::Q6_K: {
+                const float d = f16(row + 208);
+                std::int8_t scale[16];
+                std::memcpy(scale, row + 192, sizeof scale);
+                for (std::size_t g = 0; g < 16; ++g) scales[16 * b + g] = d * static_cast<float>(scale[g]);
+                for (std::size_t half = 0; half < 2; ++half) {
+                    std::uint8_t low[64], high[32];
+                    std::memcpy(low, row + 64 * half, sizeof low);
+                    std::memcpy(high, row + 128 + 32 * half, sizeof high);
+                    std::uint8_t* const out = codes + 256 * b + 128 * half;
+                    for (std::size_t i = 0; i < 32; ++i) {
+                        const unsigned h = high[i];
+                        out[i] = static_cast<std::uint8_t>((low[i] & 15U) | (h & 3U) << 4U);
+                        out[i + 32] = static_cast<std::uint8_t>((low[i + 32] & 15U) | (h & 12U) << 2U);
+                        out[i + 64] = static_cast<std::uint8_t>(low[i] >> 4U | (h & 48U));
+                        out[i + 96] = static_cast<std::uint8_t>(low[i + 32] >> 4U | (h & 192U) >> 2U);
+                    }
+                }
+                break;
+            }
+            case DType::F32:
+            case DType::F16:
+            case DType::BF16: break;
+        }
+    }
 }
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/top_two.hpp ----------------------------------------------------------------------------------------
+// ---- adainfer/kernels/float_tile.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+// The float product that everything but the quantised weights goes through:
+//
+//     out[r][lane] = sum over k of a[r * row_stride + k * k_stride] * b[k][lane]
+//
+// `a` is a few weight rows, keys or (with the strides swapped) values; `b` holds `lanes` tokens side by side.
+
+namespace adainfer::inline v0 {
+
+/// One product, of at most tile_rows rows.
+struct FloatTile {
+    const float* a = nullptr;
+    std::size_t row_stride = 0, k_stride = 1, k = 0;
+    const float* b = nullptr;      ///< [k][lanes]
+    float* out = nullptr;          ///< [rows][lanes]
+};
+
+inline constexpr std::size_t tile_rows = 6;
+
+/// Copies the rows of x [tokens, cols], tokens <= lanes, to b [cols][lanes]; lanes without a token are zero.
+inline void pack_lanes(MatrixView<const float> x, std::size_t lanes, float* b) noexcept {
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (lane >= x.rows()) {
+            for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = 0.0F;
+            continue;
+        }
+        const float* const row = x.row(lane).data();
+        for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = row[k];
+    }
+}
+
+#if ADAINFER_X86
+
+namespace detail {
+
+/// Bound: 16 multiply-adds an instruction, `vectors` of them for each broadcast of `a`.
+template <std::size_t vectors>
+struct FloatTileAvx512 {
+    static constexpr std::size_t lanes = 16 * vectors;
+
+    template <std::size_t rows>
+    [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
+        __m512 sum[rows][vectors];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_setzero_ps();
+        }
+        for (std::size_t k = 0; k < t.k; ++k) {
+            __m512 b[vectors];
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) b[v] = _mm512_loadu_ps(t.b + k * lanes + 16 * v);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
+#pragma GCC unroll 2
+                for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_fmadd_ps(a, b[v], sum[r][v]);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) _mm512_storeu_ps(t.out + r * lanes + 16 * v, sum[r][v]);
+        }
+    }
+};
+
+/// The same with 8 multiply-adds an instruction. lanes = 16.
+struct FloatTileAvx2 {
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    [[ADAINFER_TARGET_AVX2]] static void run(const FloatTile& t) noexcept {
+        __m256 sum[rows][2];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+        for (std::size_t k = 0; k < t.k; ++k) {
+            const __m256 b0 = _mm256_loadu_ps(t.b + k * lanes), b1 = _mm256_loadu_ps(t.b + k * lanes + 8);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const __m256 a = _mm256_broadcast_ss(t.a + r * t.row_stride + k * t.k_stride);
+                sum[r][0] = _mm256_fmadd_ps(a, b0, sum[r][0]);
+                sum[r][1] = _mm256_fmadd_ps(a, b1, sum[r][1]);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+            _mm256_storeu_ps(t.out + r * lanes, sum[r][0]);
+            _mm256_storeu_ps(t.out + r * lanes + 8, sum[r][1]);
+        }
+    }
+};
+
+}  // namespace detail
+
+#endif
+
+namespace detail {
+
+struct FloatTilePortable {
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    static void run(const FloatTile& t) noexcept {
+        float sum[rows][lanes] = {};
+        for (std::size_t k = 0; k < t.k; ++k) {
+            for (std::size_t r = 0; r < rows; ++r) {
+                const float a = t.a[r * t.row_stride + k * t.k_stride];
+                for (std::size_t lane = 0; lane < lanes; ++lane) sum[r][lane] += a * t.b[k * lanes + lane];
+            }
+        }
+        std::memcpy(t.out, sum, sizeof sum);
+    }
+};
+
+/// out [rows][lanes] of any number of rows.
+template <class Tile>
+void float_tiles(FloatTile t, std::size_t rows) noexcept {
+    for (; rows >= tile_rows; rows -= tile_rows) {
+        Tile::template run<tile_rows>(t);
+        t.a += tile_rows * t.row_stride;
+        t.out += tile_rows * Tile::lanes;
+    }
+    switch (rows) {
+        case 1: return Tile::template run<1>(t);
+        case 2: return Tile::template run<2>(t);
+        case 3: return Tile::template run<3>(t);
+        case 4: return Tile::template run<4>(t);
+        case 5: return Tile::template run<5>(t);
+        default: return;
+    }
+}
+
+}  // namespace detail
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if ADAINFER_X86
+
+// Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
+// fifteen instructions for 64 elements.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Two times 16 bytes as 64 nibbles: those of the first, low then high, and those of the second.
+[[ADAINFER_INLINE512]] inline __m512i nibbles(const std::byte* first, const std::byte* second) noexcept {
+    const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
+    const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+    const __m512i shifted = _mm512_srlv_epi64(both, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
+    return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+}
+
+/// The same 32 bytes twice.
+[[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
+    std::uint32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+/// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512i codes64(const std::byte* row, std::size_t step, bool whole) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    if constexpr (info(dtype).block_size == 32) {
+        const std::byte* const a = row + 2 * step * bytes;
+        const std::byte* const b = whole ? a + bytes : a;
+        if constexpr (dtype == DType::Q8_0) {
+            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 2));
+            const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 2));
+            return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
+        } else {
+            const __m512i low = nibbles(a + bytes - 16, b + bytes - 16);
+            if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
+            constexpr std::size_t at = dtype == DType::Q5_0 ? 2 : 4;
+            const __mmask64 high = static_cast<std::uint64_t>(bits32(b + at)) << 32U | bits32(a + at);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(high, 16));
+        }
+    } else {
+        const std::byte* const block = row + step / 4 * bytes;
+        const std::size_t part = step % 4;
+        if constexpr (dtype == DType::Q6_K) {
+            const std::byte* const half = block + 64 * (part / 2);
+            const __m512i low = _mm512_loadu_si512(half), high = twice(block + 128 + 32 * (part / 2));
+            const __m512i four = _mm512_and_si512(part % 2 == 0 ? low : _mm512_srli_epi64(low, 4), _mm512_set1_epi8(15));
+            const __m512i two = part % 2 == 0 ? _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4))
+                                              : _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
+            return _mm512_or_si512(four, _mm512_and_si512(two, _mm512_set1_epi8(48)));
+        } else {
+            constexpr std::size_t packed = dtype == DType::Q5_K ? 48 : 16;
+            const __m512i shifted =
+                _mm512_srlv_epi64(twice(block + packed + 32 * part), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
+            const __m512i low = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+            if constexpr (dtype == DType::Q4_K) return low;
+            const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1U << (2 * part))),
+                                                   _mm256_set1_epi8(static_cast<char>(2U << (2 * part))), 1);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(block + 16), bit), 16));
+        }
+    }
+}
+
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, as scales_and_minima() reads them.
+[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
+    const std::uint64_t scale = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    const std::uint64_t minimum =
+        static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+    const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
+    const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
+    const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
+    scales = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_broadcastss_ps(factors));
+    minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
+}
+
+/// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
+/// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
+                                                 float* factors) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    __m512 extra = _mm512_setzero_ps();
+    if constexpr (info(dtype).block_size == 32) {
+        const __m512i index = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                                 _mm512_set1_epi32(bytes));
+        for (std::size_t b = 0; b < cols / 32; b += 16) {
+            const std::size_t left = cols / 32 - b;
+            const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+            const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, index, row + b * bytes, 1);
+            const __m512 scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
+            _mm512_storeu_ps(factors + b, _mm512_mul_ps(scale, _mm512_maskz_loadu_ps(mask, x_scales + b)));
+            if constexpr (code_format(dtype).has_minimum) {
+                const __m512 minimum = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
+                extra = _mm512_fmadd_ps(minimum, _mm512_maskz_loadu_ps(mask, x_sums + b), extra);
+            }
+        }
+    } else if constexpr (dtype == DType::Q6_K) {
+        const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
+            const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
+            std::uint16_t d;
+            std::memcpy(&d, row + 208, sizeof d);
+            const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d)));
+            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + 8 * b)));
+            _mm512_storeu_ps(factors + 16 * b, _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(scale), factor), x));
+        }
+        _mm512_storeu_ps(factors + cols / 16, _mm512_setzero_ps());
+    } else {
+        __m256 less = _mm256_setzero_ps();
+        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
+            __m256 scales, minima;
+            k_scales(row, scales, minima);
+            _mm256_storeu_ps(factors + 8 * b, _mm256_mul_ps(scales, _mm256_loadu_ps(x_scales + 8 * b)));
+            less = _mm256_fmadd_ps(minima, _mm256_loadu_ps(x_sums + 8 * b), less);
+        }
+        extra = _mm512_sub_ps(extra, _mm512_zextps256_ps512(less));
+    }
+    return extra;
+}
+
+/// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
+/// `factors`: room for cols / group + 32.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept {
+    constexpr std::size_t group = code_format(dtype).group;
+    constexpr bool biased = code_format(dtype).bias != 0;
+    const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+                                       : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    __m512 even = row_factors<dtype>(row, cols, x.scales(), x.sums(), factors), odd = _mm512_setzero_ps();
+    for (std::size_t step = 0; 64 * step < cols; ++step) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i w = codes64<dtype>(row, step, 64 * step + 64 <= cols);
+        const __m512i product = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.offsets() + 16 * step) : zero, w,
+                                                    _mm512_loadu_si512(x.codes() + 64 * step));
+        const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
+                                                 _mm512_loadu_si512(x.rests() + 64 * step));
+        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
+        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_loadu_ps(factors + 64 / group * step));
+        even = _mm512_fmadd_ps(sum, factor, even);
+        const __m512 swap = even;
+        even = odd;
+        odd = swap;
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+using RowDot = float (*)(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept;
+
+/// row_dot() of a dtype that has a code format, else null.
+[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return row_dot<DType::Q8_0>;
+        case DType::Q4_0: return row_dot<DType::Q4_0>;
+        case DType::Q4_1: return row_dot<DType::Q4_1>;
+        case DType::Q5_0: return row_dot<DType::Q5_0>;
+        case DType::Q5_1: return row_dot<DType::Q5_1>;
+        case DType::Q4_K: return row_dot<DType::Q4_K>;
+        case DType::Q5_K: return row_dot<DType::Q5_K>;
+        case DType::Q6_K: return row_dot<DType::Q6_K>;
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return nullptr;
+    }
+    return nullptr;
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/int8_row_avx2.hpp ----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx2 {
+
+/// Codes, scales and minima of one row: scratch of row_dot().
+struct UnpackedRow {
+    std::uint8_t* codes;  ///< [cols]
+    float* scales;        ///< [cols / group]
+    float* minima;        ///< [cols / group]
+};
+
+/// row . x as avx512::row_dot(), by way of unpacked codes: 32 products in seven instructions. Bound: unpacking.
+[[ADAINFER_TARGET_AVX2, gnu::flatten]] inline float row_dot(DType dtype, const std::byte* row, std::size_t cols,
+                                                            const ActivationRow& x, const UnpackedRow& scratch) noexcept {
+    const CodeFormat format = code_format(dtype);
+    unpack_codes(dtype, row, cols, scratch.codes, scratch.scales, scratch.minima);
+    const __m256i bias = _mm256_set1_epi8(static_cast<char>(format.bias)), ones = _mm256_set1_epi16(1);
+    const __m256 fine = _mm256_set1_ps(1.0F / rest_steps);
+    __m256 total = _mm256_setzero_ps();
+    float less = 0.0F;
+    for (std::size_t b = 0; b < cols / activation_block; ++b) {
+        const __m256i unsigned_codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scratch.codes + 32 * b));
+        const __m256i w = _mm256_sub_epi8(unsigned_codes, bias);
+        const __m256i size = _mm256_abs_epi8(w);
+        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.codes() + 32 * b));
+        const __m256i rests = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.rests() + 32 * b));
+        // At most 2 * 128 * 127, which 16 bits hold.
+        const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(codes, w));
+        const __m256i rest_pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(rests, w));
+        const __m256 rest = _mm256_cvtepi32_ps(_mm256_madd_epi16(rest_pairs, ones));
+        const __m256 product = _mm256_fmadd_ps(rest, fine, _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones)));
+        const float x_scale = x.scales()[b];
+        if (format.group == 32) {
+            total = _mm256_fmadd_ps(product, _mm256_set1_ps(scratch.scales[b] * x_scale), total);
+        } else {
+            const __m128 low = _mm_set1_ps(scratch.scales[2 * b] * x_scale), high = _mm_set1_ps(scratch.scales[2 * b + 1] * x_scale);
+            total = _mm256_fmadd_ps(product, _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1), total);
+        }
+        if (format.has_minimum) less += scratch.minima[b] * x.sums()[b];
+    }
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))) + less;
+}
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
+
+// ---- adainfer/kernels/int8_tile.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// 32 integers as bytes, and the sums of four of them each.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_bytes(__m512i a, __m512i b, std::int8_t* bytes,
+                                                                       std::int32_t* sums) noexcept {
+    const __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)), _mm512_cvtepi32_epi8(b), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), all);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all));
+}
+
+/// quantize_block(), 32 values at once.
+[[ADAINFER_TARGET_AVX512]] inline void quantize(const float* x, ActivationBlock& block) noexcept {
+    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+    const __m512 zero = _mm512_setzero_ps();
+    const __m512 poison = _mm512_fmadd_ps(a, zero, _mm512_mul_ps(b, zero));  // 0, or NaN
+    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    const bool bad = _mm512_cmp_ps_mask(poison, zero, _CMP_NEQ_UQ) != 0;
+    if (bad || largest < smallest_activation) {
+        block = {};
+        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
+        return;
+    }
+    const __m512 inverse = _mm512_set1_ps(127.0F / largest), steps = _mm512_set1_ps(rest_steps);
+    const __m512 scaled_a = _mm512_mul_ps(a, inverse), scaled_b = _mm512_mul_ps(b, inverse);
+    const __m512i code_a = _mm512_cvtps_epi32(scaled_a), code_b = _mm512_cvtps_epi32(scaled_b);
+    const __m512 rest_a = _mm512_mul_ps(_mm512_sub_ps(scaled_a, _mm512_cvtepi32_ps(code_a)), steps);
+    const __m512 rest_b = _mm512_mul_ps(_mm512_sub_ps(scaled_b, _mm512_cvtepi32_ps(code_b)), steps);
+    store_bytes(code_a, code_b, block.codes, block.sums);
+    store_bytes(_mm512_cvtps_epi32(rest_a), _mm512_cvtps_epi32(rest_b), block.rests, block.rest_sums);
+    block.scale = largest / 127.0F;
+}
+
+/// out[r][lane] for `rows` weight rows (6) and `panels` panels (1 or 2) of 16 tokens:
+/// sum over groups of scale * (dot of the codes) * activation scale + minimum * activation sum.
+/// Bound: integer products, 64 an instruction; a block of 32 columns costs 8 of them and 3 or 4 instructions to scale.
+template <std::size_t panels, std::size_t group, bool has_minimum>
+[[ADAINFER_TARGET_AVX512]] inline void tile(const std::uint8_t* codes, const float* scales, const float* minima, std::size_t cols,
+                                            const std::int8_t* const* x, const float* const* x_scales, const float* const* x_sums,
+                                            const std::int32_t* const* offsets, float* out, std::size_t out_stride) noexcept {
+    constexpr std::size_t rows = 6, lanes = 16;
+    const std::size_t groups = cols / group;
+    __m512 total[rows][panels];
+#pragma GCC unroll 6
+    for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (std::size_t p = 0; p < panels; ++p) total[r][p] = _mm512_setzero_ps();
+    }
+    for (std::size_t g = 0; g < groups; ++g) {
+        __m512i product[rows][panels];
+#pragma GCC unroll 2
+        for (std::size_t p = 0; p < panels; ++p) {
+            const __m512i offset = _mm512_loadu_si512(offsets[p] + g * lanes);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) product[r][p] = offset;
+        }
+        for (std::size_t k = 0; k < group; k += 4) {
+            __m512i activation[panels];
+#pragma GCC unroll 2
+            for (std::size_t p = 0; p < panels; ++p) activation[p] = _mm512_loadu_si512(x[p] + (g * group + k) * lanes);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                std::int32_t four;
+                std::memcpy(&four, codes + r * cols + g * group + k, 4);
+                const __m512i weight = _mm512_set1_epi32(four);
+#pragma GCC unroll 2
+                for (std::size_t p = 0; p < panels; ++p) product[r][p] = _mm512_dpbusd_epi32(product[r][p], weight, activation[p]);
+            }
+        }
+#pragma GCC unroll 2
+        for (std::size_t p = 0; p < panels; ++p) {
+            const __m512 x_scale = _mm512_loadu_ps(x_scales[p] + g * group / activation_block * lanes);
+            const __m512 x_sum = has_minimum ? _mm512_loadu_ps(x_sums[p] + g * group / activation_block * lanes) : x_scale;
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(product[r][p]), x_scale);
+                total[r][p] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(scales[r * groups + g]), total[r][p]);
+                if constexpr (has_minimum) total[r][p] = _mm512_fmadd_ps(x_sum, _mm512_set1_ps(minima[r * groups + g]), total[r][p]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (std::size_t p = 0; p < panels; ++p) _mm512_storeu_ps(out + r * out_stride + p * lanes, total[r][p]);
+    }
+}
+
+/// Some weight rows as unpack_codes() leaves them.
+struct CodeRows {
+    const std::uint8_t* codes;  ///< [6][cols]
+    const float* scales;        ///< [6][cols / group]
+    const float* minima;        ///< [6][cols / group]
+    std::size_t cols;
+};
+
+/// tile() of the panels `first` and, where panels is 2, first + 1; out [6][panels * 16].
+inline void int8_tile(const CodeFormat& format, const CodeRows& w, const ActivationCodes& x, std::size_t first, std::size_t panels,
+                      float* out) noexcept {
+    const std::size_t second = first + panels - 1;
+    const std::int8_t* const codes[] = {x.codes(first), x.codes(second)};
+    const float* const scales[] = {x.scales(first), x.scales(second)};
+    const float* const sums[] = {x.sums(first), x.sums(second)};
+    const std::int32_t* const offsets[] = {x.offsets(first, format.group), x.offsets(second, format.group)};
+    const auto run = [&](auto kernel) { kernel(w.codes, w.scales, w.minima, w.cols, codes, scales, sums, offsets, out, panels * 16); };
+    if (format.group == 16) return run(panels == 2 ? tile<2, 16, false> : tile<1, 16, false>);
+    if (format.has_minimum) return run(panels == 2 ? tile<2, 32, true> : tile<1, 32, true>);
+    run(panels == 2 ? tile<2, 32, false> : tile<1, 32, false>);
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/lane_attention.hpp ---------------------------------------------------------------------------------
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <span>
 
 
 // ---- adainfer/kernels/vector_math.hpp ------------------------------------------------------------------------------------
@@ -739,6 +1672,20 @@ namespace adainfer::inline v0 {
         for (std::size_t j = 0; j < width; ++j) partial[j] += partial[j + width];
     }
     return partial[0] + tail;
+}
+
+/// Sum of x[i]. The order of the additions depends on n only.
+[[nodiscard]] inline float sum(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j];
+    }
+    float tail = 0.0F;
+    for (; i < n; ++i) tail += x[i];
+    for (const float value : partial) tail += value;
+    return tail;
 }
 
 /// y[i] += scale * x[i].
@@ -837,6 +1784,105 @@ inline float softmax(float* x, std::size_t n) noexcept {
 
 namespace adainfer::inline v0 {
 
+/// Queries that share a K/V head, side by side: lane i is one head of one token.
+template <std::size_t lanes>
+struct QueryLanes {
+    const float* q[lanes];    ///< [head_dim]; null: no query in this lane
+    float* out[lanes];        ///< [head_dim]
+    std::size_t begin[lanes]; ///< the positions that it sees
+    std::size_t end[lanes];
+};
+
+/// Floats of scratch that lane_attention() needs where queries see positions in a range of `keys`.
+[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, std::size_t head_dim, std::size_t keys) noexcept {
+    return lanes * (2 * head_dim + keys);
+}
+
+/// out = softmax(scale q k^T) v of every lane. k and v [positions, head_dim]. Each row of K and V is read once for all lanes.
+template <class Tile>
+void lane_attention(const QueryLanes<Tile::lanes>& queries, const float* k, const float* v, std::size_t head_dim, float scale,
+                    float* scratch) noexcept {
+    constexpr std::size_t lanes = Tile::lanes;
+    std::size_t first = queries.begin[0], last = 0;
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        first = (std::min)(first, queries.begin[lane]);
+        last = (std::max)(last, queries.end[lane]);
+    }
+    const std::size_t keys = last - first;
+    float* const packed = scratch;                       // [head_dim][lanes]
+    float* const result = packed + head_dim * lanes;     // [head_dim][lanes]
+    float* const scores = result + head_dim * lanes;     // [keys][lanes]
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const float* const q = queries.q[lane];
+        for (std::size_t d = 0; d < head_dim; ++d) packed[d * lanes + lane] = q == nullptr ? 0.0F : q[d] * scale;
+    }
+    detail::float_tiles<Tile>({.a = k + first * head_dim, .row_stride = head_dim, .k_stride = 1, .k = head_dim, .b = packed, .out = scores},
+                              keys);
+
+    // What a lane does not see is minus infinity, before the softmax of every lane at once.
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        for (std::size_t i = first; i < queries.begin[lane]; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
+        for (std::size_t i = queries.end[lane]; i < last; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
+    }
+    float largest[lanes], sum[lanes];
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        largest[lane] = -HUGE_VALF;
+        sum[lane] = 0.0F;
+    }
+    for (std::size_t i = 0; i < keys; ++i) {
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const float score = scores[i * lanes + lane];
+            largest[lane] = score > largest[lane] ? score : largest[lane];
+        }
+    }
+    for (std::size_t i = 0; i < keys; ++i) {
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const float weight = exp_approx(scores[i * lanes + lane] - largest[lane]);
+            scores[i * lanes + lane] = weight;
+            sum[lane] += weight;
+        }
+    }
+    detail::float_tiles<Tile>({.a = v + first * head_dim, .row_stride = 1, .k_stride = head_dim, .k = keys, .b = scores, .out = result},
+                              head_dim);
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        const float inverse = 1.0F / sum[lane];
+        for (std::size_t d = 0; d < head_dim; ++d) queries.out[lane][d] = result[d * lanes + lane] * inverse;
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
+/// a loop that asks for the same size again allocates nothing.
+template <class Slot>
+[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
+    thread_local std::vector<float> buffer;
+    if (buffer.size() < n) buffer.resize(n);
+    return {buffer.data(), n};
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/top_two.hpp ----------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+namespace adainfer::inline v0 {
+
 /// What a check reads from a row of logits.
 struct TopTwo {
     std::size_t top = 0;           ///< index of the largest logit, the first one on a tie
@@ -931,17 +1977,31 @@ concept HasMatmul = requires(const B& backend, const typename B::Weight& weight,
 template <class B>
 concept TensorBackend = HasPreparedWeight<B> && HasPrepare<B> && HasMatmul<B> && std::copy_constructible<B>;
 
+namespace detail {
+/// Takes the place of a backend that lacks something, so that the compiler has nothing to say beyond that.
+struct StandInBackend {
+    using Weight = WeightView;
+    StandInBackend() = default;
+    template <class Other>
+    StandInBackend(const Other&) {}
+    Weight prepare(WeightView weight) const { return weight; }
+    void matmul(const Weight&, MatrixView<const float>, MatrixView<float>) const {}
+};
+}  // namespace detail
+
 /// Turns a missing operation into one readable line.
 template <class B>
 consteval void require_backend() {
     static_assert(HasPreparedWeight<B>, "adainfer: the backend lacks a nested type Weight (see TensorBackend)");
     if constexpr (HasPreparedWeight<B>) {
-        static_assert(HasPrepare<B>, "adainfer: the backend lacks 'Weight prepare(WeightView) const' (see TensorBackend)");
+        constexpr bool prepares = HasPrepare<B>;  // a bool, lest the compiler explain the standard library
+        static_assert(prepares, "adainfer: the backend lacks 'Weight prepare(WeightView) const' (see TensorBackend)");
         static_assert(HasMatmul<B>,
                       "adainfer: the backend lacks 'void matmul(const Weight&, MatrixView<const float> x, "
                       "MatrixView<float> y) const' (see TensorBackend)");
     }
-    static_assert(std::copy_constructible<B>, "adainfer: the backend must be copyable (see TensorBackend)");
+    constexpr bool copyable = std::copy_constructible<B>;
+    static_assert(copyable, "adainfer: the backend must be copyable (see TensorBackend)");
 }
 
 }  // namespace adainfer::inline v0
@@ -1004,6 +2064,26 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
     }
 }
 
+/// out = (x - mean) / sqrt(variance + eps) * gain + bias, a row at a time (Ba et al., arXiv 1607.06450). x may be out; an empty
+/// bias is zero.
+template <class B>
+void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                MatrixView<float> out) {
+    if constexpr (requires { backend.layer_norm(x, gain, bias, eps, out); }) {
+        backend.layer_norm(x, gain, bias, eps, out);
+    } else {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            const float* row = x.row(t).data();
+            float* result = out.row(t).data();
+            const std::size_t n = x.cols();
+            const float mean = sum(row, n) / static_cast<float>(n);
+            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] - mean;
+            const float scale = 1.0F / std::sqrt(dot(result, result, n) / static_cast<float>(n) + eps);
+            for (std::size_t i = 0; i < n; ++i) result[i] = result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]);
+        }
+    }
+}
+
 /// Rotates pairs of each head by the angles whose cosines and sines stand in `cos`, `sin` [tokens, pairs] (Su et al.,
 /// arXiv 2104.09864). Interleaved: pair i is (x[2i], x[2i+1]); else (x[i], x[i + pairs]). Elements past the pairs stay.
 template <class B>
@@ -1053,7 +2133,7 @@ void attention(const B& backend, const AttentionArgs& args) {
     if constexpr (requires { backend.attention(args); }) {
         backend.attention(args);
     } else {
-        parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
+        ops::parallel_for(backend, args.heads * args.q.rows(), 1, [&](std::size_t begin, std::size_t end) {
             const std::span<float> scores = thread_scratch<AttentionScratch>(args.capacity);  // at once, not as it grows
             for (std::size_t i = begin; i < end; ++i) attend(args, i % args.q.rows(), i / args.q.rows(), scores.data());
         });
@@ -1142,6 +2222,21 @@ struct ReferenceBackend {
             const double scale = 1.0 / std::sqrt(squares / static_cast<double>(x.cols()) + static_cast<double>(eps));
             for (std::size_t i = 0; i < x.cols(); ++i) {
                 out.row(t)[i] = static_cast<float>(static_cast<double>(x.row(t)[i]) * scale * static_cast<double>(gain[i]));
+            }
+        }
+    }
+
+    void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                    MatrixView<float> out) const {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            double mean = 0, squares = 0;
+            for (const float value : x.row(t)) mean += static_cast<double>(value);
+            mean /= static_cast<double>(x.cols());
+            for (const float value : x.row(t)) squares += (static_cast<double>(value) - mean) * (static_cast<double>(value) - mean);
+            const double scale = 1.0 / std::sqrt(squares / static_cast<double>(x.cols()) + static_cast<double>(eps));
+            for (std::size_t i = 0; i < x.cols(); ++i) {
+                const double normed = (static_cast<double>(x.row(t)[i]) - mean) * scale * static_cast<double>(gain[i]);
+                out.row(t)[i] = static_cast<float>(normed + (bias.empty() ? 0.0 : static_cast<double>(bias[i])));
             }
         }
     }
@@ -1246,9 +2341,291 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/backend/simd.hpp -------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// This library's own kernels. Whatever the compiler was told, it uses AVX2 or AVX-512 where the machine has them (see cpu.hpp);
+/// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
+///
+/// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
+/// reads the weights once and changes no digit that counts. Products of many tokens are in float, or, where the caller takes
+/// Activations::Bits8 and the machine has AVX-512, of integers with activations rounded to 8 bits, as llama.cpp does always: about
+/// twice as fast, off by up to 1 / 254 of a block's largest activation. The portable level is float throughout.
+class SimdBackend {
+  public:
+    enum class Activations { Exact, Bits8 };  ///< of products of many tokens with quantised weights
+
+    using Weight = WeightView;
+
+    /// Throws InvalidArgument where the environment variable ADAINFER_CPU asks for what the machine does not have.
+    explicit SimdBackend(std::size_t threads = 1, Activations activations = Activations::Exact)
+        : SimdBackend(threads, cpu_level(), activations) {}
+    SimdBackend(std::size_t threads, CpuLevel level, Activations activations = Activations::Exact)
+        : pool_(std::make_shared<ThreadPool>(threads)), level_(level), activations_(activations) {}
+
+    [[nodiscard]] std::size_t threads() const noexcept { return pool_->threads(); }
+    [[nodiscard]] CpuLevel level() const noexcept { return level_; }
+
+    /// True where a product of this many tokens with a weight of this type goes through 8-bit activations.
+    [[nodiscard]] bool rounds_activations(DType dtype, std::size_t tokens) const noexcept {
+        return activations_ == Activations::Bits8 && level_ == CpuLevel::Avx512 && tokens > few_tokens && code_format(dtype).group != 0;
+    }
+
+    [[nodiscard]] Weight prepare(WeightView weight) const { return weight; }
+
+    template <class F>
+    void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
+        pool_->parallel_for(n, grain, f);
+    }
+
+    void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        if (x.rows() <= few_tokens) {
+            for (std::size_t t = 0; t < x.rows(); ++t) {
+                const auto all = [](std::size_t i) { return i; };
+                rows_times(weight, weight.rows, all, x.row(t), y.row(t).data());
+            }
+        } else if (rounds_activations(weight.dtype, x.rows())) {
+            int8_tiles(weight, x, y);
+        } else {
+            float_tiles(weight, x, y);
+        }
+    }
+
+    void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
+        const auto chosen = [rows](std::size_t i) { return static_cast<std::size_t>(rows[i]); };
+        rows_times(weight, rows.size(), chosen, x, out.data());
+    }
+
+    void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
+        at_level(level_, [&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+    }
+
+    void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                    MatrixView<float> out) const {
+        at_level(level_, [&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+    }
+
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+        at_level(level_, [&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+    }
+
+    void activate(Activation activation, MatrixView<float> x) const {
+        parallel_for(x.rows(), 8, [&](std::size_t begin, std::size_t end) {
+            at_level(level_, [&] { ops::activate(Loops{}, activation, x.rows(begin, end - begin)); });
+        });
+    }
+
+    void attention(const AttentionArgs& args) const {
+#if ADAINFER_X86
+        // One token has few heads to put side by side.
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args);
+#endif
+        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args); });
+    }
+
+  private:
+    static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t block_rows = 24; // weight rows that are unpacked at once, a multiple of tile_rows
+
+    struct Loops {};  // a backend without operations: the loops of ops.hpp
+
+    template <class F>
+    void with_tile(F&& f) const {
+#if ADAINFER_X86
+        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512<2>{});
+        if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
+#endif
+        f(detail::FloatTilePortable{});
+    }
+
+    // ---- a row of activations --------------------------------------------------------------------------------------------
+
+    /// out[i] = weight row row_of(i) . x.
+    template <class RowOf>
+    void rows_times(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+        if (level_ != CpuLevel::Portable && code_format(weight.dtype).group != 0) int8_rows(weight, count, row_of, x, out);
+        else float_rows(weight, count, row_of, x, out);
+    }
+
+    /// The same in float.
+    template <class RowOf>
+    void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+        parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            float* const row = thread_scratch<Slot>(weight.cols).data();
+            at_level(level_, [&] {
+                for (std::size_t i = begin; i < end; ++i) {
+                    dequantize_row(weight.dtype, weight.row(row_of(i)), weight.cols, row);
+                    out[i] = dot(row, x.data(), weight.cols);
+                }
+            });
+        });
+    }
+
+    /// The same as integers, of a quantised weight.
+    template <class RowOf>
+    void int8_rows([[maybe_unused]] const WeightView& weight, [[maybe_unused]] std::size_t count, [[maybe_unused]] RowOf row_of,
+                   [[maybe_unused]] std::span<const float> x, [[maybe_unused]] float* out) const {
+#if ADAINFER_X86
+        thread_local ActivationRow codes;
+        const CodeFormat format = code_format(weight.dtype);
+        const bool avx512 = level_ == CpuLevel::Avx512;
+        codes.assign(x, format.bias, avx512 ? detail::avx512::quantize : quantize_block);
+        const ActivationRow& shared = codes;  // of this thread, read by all
+        parallel_for(count, 16, [&, avx512](std::size_t begin, std::size_t end) {
+            struct Slot;
+            const std::size_t groups = weight.cols / format.group + 32;
+            float* const scratch = thread_scratch<Slot>(2 * groups).data();
+            if (avx512) {
+                const auto row_dot = detail::avx512::row_dot_of(weight.dtype);
+                for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(row_of(i)), weight.cols, shared, scratch);
+            } else {
+                const detail::avx2::UnpackedRow row{code_scratch(weight.cols), scratch, scratch + groups};
+                for (std::size_t i = begin; i < end; ++i) {
+                    out[i] = detail::avx2::row_dot(weight.dtype, weight.row(row_of(i)), weight.cols, shared, row);
+                }
+            }
+        });
+#endif
+    }
+
+    // ---- many rows of activations ----------------------------------------------------------------------------------------
+
+    void float_tiles(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        with_tile([&]<class Tile>(Tile) {
+            struct Packed;
+            constexpr std::size_t lanes = Tile::lanes;
+            const std::size_t panels = (x.rows() + lanes - 1) / lanes, cols = weight.cols;
+            float* const packed = thread_scratch<Packed>(panels * lanes * cols).data();
+            parallel_for(panels, 1, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t p = begin; p < end; ++p) {
+                    const std::size_t count = (std::min)(lanes, x.rows() - p * lanes);
+                    at_level(level_, [&] { pack_lanes(x.rows(p * lanes, count), lanes, packed + p * lanes * cols); });
+                }
+            });
+            parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+                struct Rows;
+                float* const rows = thread_scratch<Rows>(block_rows * cols).data();
+                float out[block_rows * lanes];
+                for (std::size_t first = begin; first < end; first += block_rows) {
+                    const std::size_t count = (std::min)(block_rows, end - first);
+                    at_level(level_, [&] {
+                        for (std::size_t r = 0; r < count; ++r) {
+                            dequantize_row(weight.dtype, weight.row(first + r), cols, rows + r * cols);
+                        }
+                    });
+                    for (std::size_t p = 0; p < panels; ++p) {
+                        detail::float_tiles<Tile>({.a = rows, .row_stride = cols, .k_stride = 1, .k = cols,
+                                                   .b = packed + p * lanes * cols, .out = out}, count);
+                        unpack_lanes(out, lanes, count, y, p * lanes, first);
+                    }
+                }
+            });
+        });
+    }
+
+    void int8_tiles([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
+                    [[maybe_unused]] MatrixView<float> y) const {
+#if ADAINFER_X86
+        constexpr std::size_t lanes = 16;
+        thread_local ActivationCodes codes;
+        const CodeFormat format = code_format(weight.dtype);
+        codes.assign(x, lanes, format.group, format.bias, detail::avx512::quantize);
+        const ActivationCodes& shared = codes;
+        parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            const std::size_t cols = weight.cols, groups = cols / format.group;
+            std::uint8_t* const rows = code_scratch(block_rows * cols);
+            float* const scales = thread_scratch<Slot>(2 * block_rows * groups).data();
+            float* const minima = scales + block_rows * groups;
+            float out[block_rows * 2 * lanes];
+            for (std::size_t first = begin; first < end; first += block_rows) {
+                const std::size_t count = (std::min)(block_rows, end - first);
+                at_level(CpuLevel::Avx512, [&] {
+                    for (std::size_t r = 0; r < count; ++r) {
+                        unpack_codes(weight.dtype, weight.row(first + r), cols, rows + r * cols, scales + r * groups, minima + r * groups);
+                    }
+                });
+                for (std::size_t p = 0; p < shared.panels(); p += 2) {
+                    const std::size_t panels = (std::min)(std::size_t{2}, shared.panels() - p);
+                    for (std::size_t r = 0; r < count; r += tile_rows) {
+                        detail::avx512::int8_tile(format, {rows + r * cols, scales + r * groups, minima + r * groups, cols}, shared, p,
+                                                  panels, out + r * panels * lanes);
+                    }
+                    unpack_lanes(out, panels * lanes, count, y, p * lanes, first);
+                }
+            }
+        });
+#endif
+    }
+
+    /// y[token][first + r] = out[r][lane] for the lanes that are tokens.
+    static void unpack_lanes(const float* out, std::size_t lanes, std::size_t rows, MatrixView<float> y, std::size_t token,
+                             std::size_t first) noexcept {
+        for (std::size_t lane = 0; lane < lanes && token + lane < y.rows(); ++lane) {
+            float* const row = y.row(token + lane).data() + first;
+            for (std::size_t r = 0; r < rows; ++r) row[r] = out[r * lanes + lane];
+        }
+    }
+
+    /// Bytes of the calling thread, until its next call.
+    static std::uint8_t* code_scratch(std::size_t bytes) {
+        thread_local std::vector<std::uint8_t> buffer;
+        if (buffer.size() < bytes + 64) buffer.resize(bytes + 64);  // whole vectors may be read past the end
+        return buffer.data();
+    }
+
+    // ---- attention -------------------------------------------------------------------------------------------------------
+
+    /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
+    template <class Tile>
+    void lanes_of_attention(const AttentionArgs& args) const {
+        constexpr std::size_t lanes = Tile::lanes;
+        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
+        const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
+        parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            // A single token takes what the whole context will need: a decode that grows allocates once.
+            const std::size_t keys = args.q.rows() == 1 ? args.capacity : args.first + args.q.rows();
+            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, keys)).data();
+            for (std::size_t item = begin; item < end; ++item) {
+                const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
+                QueryLanes<lanes> queries{};
+                for (std::size_t lane = 0; lane < lanes; ++lane) {
+                    const std::size_t i = block * lanes + lane, token = i / group;
+                    if (token >= args.q.rows()) break;
+                    const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+                    queries.q[lane] = args.q.row(token).data() + head * d;
+                    queries.out[lane] = args.out.row(token).data() + head * d;
+                    queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
+                    queries.end[lane] = seen;
+                }
+                const std::size_t plane = kv_head * args.capacity * d;
+                at_level(level_, [&] { lane_attention<Tile>(queries, args.k + plane, args.v + plane, d, args.scale, scratch); });
+            }
+        });
+    }
+
+    std::shared_ptr<ThreadPool> pool_;
+    CpuLevel level_;
+    Activations activations_;
+};
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/model/config.hpp -------------------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -1261,6 +2638,18 @@ struct RopeConfig {
     double linear_factor = 1;      ///< linear position scaling (Chen et al., arXiv 2306.15595)
     bool interleaved = false;      ///< pairs are neighbours (GGUF's llama); else halves of the head
     std::vector<float> frequency_factors;  ///< [dims / 2], or empty: all 1 (Llama 3's scaling is stored so)
+    double amplitude = 1;          ///< factor on cosines and sines (LongRoPE's attention factor, arXiv 2402.13753)
+};
+
+enum class NormKind {
+    Rms,   ///< x / sqrt(mean(x^2) + eps) * gain
+    Layer  ///< (x - mean) / sqrt(variance + eps) * gain + bias
+};
+
+/// Where a layer's two norms stand.
+enum class NormPlacement {
+    Before,  ///< on what a block reads; the residual stream is never normed
+    After    ///< on the residual stream, after a block was added (OPT-350m)
 };
 
 /// Everything the decoder must know beside the weights. One instantiation of the code serves all of them.
@@ -1275,11 +2664,25 @@ struct ModelConfig {
     std::size_t feed_forward = 0;  ///< inner width of the feed-forward network
     std::size_t vocabulary = 0;
     std::size_t context = 0;       ///< most positions the model was made for
+    NormKind norm = NormKind::Rms;
+    NormPlacement norm_placement = NormPlacement::Before;
     float norm_eps = 1e-5F;
     float attention_scale = 0;     ///< factor on q.k, usually 1 / sqrt(head_dim)
     Activation activation = Activation::Silu;
+    bool parallel_blocks = false;  ///< attention and feed-forward read the same hidden state (GPT-NeoX)
+    std::size_t embedding = 0;     ///< width of a token embedding; 0: hidden. Else there are projections in and out (OPT-350m)
+    float embedding_scale = 1;     ///< factor on token embeddings (Gemma: sqrt(hidden))
+    std::size_t position_offset = 0;     ///< row of position 0 among the learned positions, where a model has them (OPT: 2)
+    std::size_t window = 0;              ///< a windowed layer's token sees the last `window` positions, its own included; 0: none
+    std::vector<bool> windowed;          ///< [layers]; empty: every layer where window is not 0
     RopeConfig rope;
+    RopeConfig window_rope;              ///< of the windowed layers, where they differ (Gemma 3); dims 0: the same
 
+    /// Positions that a token of `layer` sees, its own included; 0: all.
+    [[nodiscard]] std::size_t window_of(std::size_t layer) const noexcept {
+        return windowed.empty() || windowed[layer] ? window : 0;
+    }
+    [[nodiscard]] std::size_t embedding_size() const noexcept { return embedding == 0 ? hidden : embedding; }
     [[nodiscard]] std::size_t q_size() const noexcept { return heads * head_dim; }
     [[nodiscard]] std::size_t kv_size() const noexcept { return kv_heads * head_dim; }
 };
@@ -1305,18 +2708,206 @@ inline void validate(const ModelConfig& config, const std::string& source) {
     require(config.heads % config.kv_heads == 0, "the number of attention heads must be a multiple of the key/value heads",
             std::to_string(config.heads) + " and " + std::to_string(config.kv_heads));
     require(config.norm_eps >= 0 && config.norm_eps < 1, "the norm epsilon must lie in [0, 1)", config.norm_eps);
-    require(config.rope.dims % 2 == 0 && config.rope.dims <= config.head_dim,
-            "the rotary dimension must be even and at most the head dimension", config.rope.dims);
-    require(config.rope.base > 0 && config.rope.base < 1e30, "the rotary base must be positive", config.rope.base);
-    require(config.rope.linear_factor > 0 && config.rope.linear_factor < 1e9, "the rotary scaling factor must be positive",
-            config.rope.linear_factor);
-    require(config.rope.frequency_factors.empty() || config.rope.frequency_factors.size() == config.rope.dims / 2,
-            "the rotary frequency factors must be half the rotary dimension", config.rope.frequency_factors.size());
-    for (const float factor : config.rope.frequency_factors) {
-        require(factor > 0 && factor < 1e9F, "rotary frequency factors must be positive", factor);
+    for (const RopeConfig& rope : {std::cref(config.rope), std::cref(config.window_rope)}) {
+        require(rope.dims % 2 == 0 && rope.dims <= config.head_dim,
+                "the rotary dimension must be even and at most the head dimension", rope.dims);
+        require(rope.base > 0 && rope.base < 1e30, "the rotary base must be positive", rope.base);
+        require(rope.linear_factor > 0 && rope.linear_factor < 1e9, "the rotary scaling factor must be positive", rope.linear_factor);
+        require(rope.amplitude > 0 && rope.amplitude < 1e3, "the rotary attention factor must be positive", rope.amplitude);
+        require(rope.frequency_factors.empty() || rope.frequency_factors.size() == rope.dims / 2,
+                "the rotary frequency factors must be half the rotary dimension", rope.frequency_factors.size());
+        for (const float factor : rope.frequency_factors) {
+            require(factor > 0 && factor < 1e9F, "rotary frequency factors must be positive", factor);
+        }
     }
+    require(config.window_rope.dims == 0 || config.window_rope.dims == config.rope.dims,
+            "both kinds of layer must rotate as many elements", config.window_rope.dims);
+    require(config.windowed.empty() || config.windowed.size() == config.layers, "window flags must be one a layer",
+            config.windowed.size());
+    require(config.embedding <= most, "the embedding size is too large", config.embedding);
+    require(config.position_offset <= most, "the position offset is too large", config.position_offset);
+    require(config.embedding_scale > 0 && config.embedding_scale < 1e9F, "the embedding scale must be positive",
+            config.embedding_scale);
     require(config.attention_scale > 0 && config.attention_scale < 1e9F, "the attention scale must be positive",
             config.attention_scale);
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/model/cost.hpp ---------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+
+// ---- adainfer/model/weights.hpp ------------------------------------------------------------------------------------------
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// y = x w^T + bias; the bias may be empty.
+struct LinearWeights {
+    WeightView weight;        ///< [out, in]
+    std::vector<float> bias;  ///< [out] or empty
+};
+
+/// Gain and, for a LayerNorm, bias; both empty where the model has no such norm.
+struct NormWeights {
+    std::vector<float> gain;
+    std::vector<float> bias;
+
+    [[nodiscard]] bool present() const noexcept { return !gain.empty(); }
+};
+
+/// A weight without rows, or a norm without a gain, is one that the family does not have.
+struct LayerWeights {
+    NormWeights attention_norm;           ///< [hidden]
+    LinearWeights q;                      ///< [heads * head_dim, hidden]
+    LinearWeights k, v;                   ///< [kv_heads * head_dim, hidden]
+    NormWeights q_norm, k_norm;           ///< optional [head_dim]: on each head of q and k before they are rotated
+    LinearWeights attention_output;       ///< [hidden, heads * head_dim]
+    NormWeights attention_post_norm;      ///< optional [hidden]: on what attention adds to the residual stream
+    NormWeights feed_forward_norm;        ///< [hidden]
+    LinearWeights gate;                   ///< optional [feed_forward, hidden]: activation(gate) * up, else activation(up)
+    LinearWeights up;                     ///< [feed_forward, hidden]
+    LinearWeights down;                   ///< [hidden, feed_forward]
+    NormWeights feed_forward_post_norm;   ///< optional [hidden]
+};
+
+/// A model as a file holds it: configuration, and views into bytes that `storage` keeps alive.
+struct ModelWeights {
+    ModelConfig config;
+    WeightView token_embedding;     ///< [vocabulary, embedding_size]
+    WeightView position_embedding;  ///< optional [positions, hidden]: learned positions, added to the token embedding
+    LinearWeights embedding_in;     ///< optional [hidden, embedding_size]
+    LinearWeights embedding_out;    ///< optional [embedding_size, hidden]: on what the head reads
+    std::vector<LayerWeights> layers;
+    NormWeights final_norm;         ///< [hidden]; OPT-350m has none
+    LinearWeights head;             ///< [vocabulary, embedding_size]; the token embedding where the model ties them
+    std::string identity;           ///< names this very set of weights; policies and lenses are bound to it
+    std::shared_ptr<const void> storage;
+
+    [[nodiscard]] bool tied() const noexcept { return head.weight.data == token_embedding.data; }
+
+    /// Bytes of the matrices of one layer.
+    [[nodiscard]] std::size_t layer_bytes(std::size_t layer) const noexcept {
+        const LayerWeights& l = layers[layer];
+        return l.q.weight.bytes() + l.k.weight.bytes() + l.v.weight.bytes() + l.attention_output.weight.bytes() +
+               l.gate.weight.bytes() + l.up.weight.bytes() + l.down.weight.bytes();
+    }
+};
+
+}  // namespace adainfer::inline v0
+
+// What a forward pass reads and computes, counted from the shapes of the weights: matrices and their biases, and attention
+// over the K/V cache. Norms, rotations, activations and softmax are left out: they are below a hundredth of a layer.
+
+namespace adainfer::inline v0 {
+
+/// Bytes read from memory, and multiplications with their additions.
+struct Cost {
+    std::uint64_t bytes = 0;
+    std::uint64_t multiply_adds = 0;
+
+    constexpr Cost& operator+=(const Cost& other) noexcept {
+        bytes += other.bytes;
+        multiply_adds += other.multiply_adds;
+        return *this;
+    }
+    [[nodiscard]] friend constexpr Cost operator+(Cost a, const Cost& b) noexcept { return a += b; }
+    [[nodiscard]] friend constexpr bool operator==(const Cost&, const Cost&) = default;
+};
+
+/// The parts of a forward pass.
+struct ModelCost {
+    Cost embedding;             ///< of the tokens
+    std::vector<Cost> layers;   ///< of each decoder layer
+    std::vector<Cost> kv;       ///< of each layer's K and V projections alone: its share where a token exits before it
+    Cost head_input;            ///< what the head reads is projected, where the model has a projection there
+    std::uint64_t head_row_bytes = 0, head_row_multiply_adds = 0, vocabulary = 0;
+
+    /// The logits of so many tokens of the vocabulary, for one position.
+    [[nodiscard]] Cost head_rows(std::uint64_t rows) const noexcept {
+        return head_input + Cost{rows * head_row_bytes, rows * head_row_multiply_adds};
+    }
+    [[nodiscard]] Cost head() const noexcept { return head_rows(vocabulary); }
+
+    /// Layers first + 1 to last.
+    [[nodiscard]] Cost layers_between(std::size_t first, std::size_t last) const noexcept {
+        Cost sum;
+        for (std::size_t i = first; i < last; ++i) sum += layers[i];
+        return sum;
+    }
+    /// The K and V projections of layers first + 1 to the last.
+    [[nodiscard]] Cost kv_after(std::size_t first) const noexcept {
+        Cost sum;
+        for (std::size_t i = first; i < kv.size(); ++i) sum += kv[i];
+        return sum;
+    }
+
+    /// A pass through every layer, with the logits of the whole vocabulary at its end.
+    [[nodiscard]] Cost dense() const noexcept { return embedding + layers_between(0, layers.size()) + head(); }
+
+    /// r: bytes of the head to bytes of the mean layer.
+    [[nodiscard]] double head_to_layer() const noexcept {
+        const auto sum = static_cast<double>(layers_between(0, layers.size()).bytes);
+        return sum > 0 ? static_cast<double>(head().bytes) * static_cast<double>(layers.size()) / sum : 0.0;
+    }
+
+    /// Where the whole head is read after every layer, an exit after this many layers reads as much as the dense model, and an
+    /// earlier one less: x (1 + r) = L + r. K/V of the layers not run are left out, which a decode() must still write.
+    [[nodiscard]] double break_even() const noexcept {
+        const double r = head_to_layer();
+        return (static_cast<double>(layers.size()) + r) / (1 + r);
+    }
+};
+
+/// What runs.
+struct CostOptions {
+    std::size_t tokens = 1;   ///< that a pass runs at once: weights are read once for all, logits computed for the last
+    std::size_t context = 0;  ///< positions in the K/V cache before them
+};
+
+/// Counts what a pass reads and computes. A weight that the model does not have counts nothing.
+[[nodiscard]] inline ModelCost cost(const ModelWeights& weights, const CostOptions& options = {}) {
+    const std::uint64_t tokens = options.tokens;
+    const auto linear = [](const LinearWeights& w, std::uint64_t times) {
+        if (w.weight.empty()) return Cost{};
+        return Cost{w.weight.bytes() + w.bias.size() * sizeof(float), times * w.weight.rows * w.weight.cols};
+    };
+    const ModelConfig& config = weights.config;
+    ModelCost result;
+    result.embedding = {tokens * weights.token_embedding.row_bytes(), 0};
+    if (!weights.position_embedding.empty()) result.embedding.bytes += tokens * weights.position_embedding.row_bytes();
+    result.embedding += linear(weights.embedding_in, tokens);
+
+    for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+        const LayerWeights& layer = weights.layers[i];
+        result.kv.push_back(linear(layer.k, tokens) + linear(layer.v, tokens));
+        Cost all = result.kv.back();
+        for (const LinearWeights* w : {&layer.q, &layer.attention_output, &layer.gate, &layer.up, &layer.down}) {
+            all += linear(*w, tokens);
+        }
+        // Each token sees what is in the cache and the tokens up to itself, as far as the window reaches.
+        const std::uint64_t window = config.window_of(i), context = options.context;
+        std::uint64_t seen = 0;
+        for (std::uint64_t t = 1; t <= tokens; ++t) seen += window == 0 ? context + t : (std::min)(window, context + t);
+        const std::uint64_t cached = window == 0 ? context : (std::min)(window - 1, context);
+        all += {2 * cached * config.kv_size() * sizeof(float), 2 * seen * config.q_size()};
+        result.layers.push_back(all);
+    }
+
+    result.head_input = linear(weights.embedding_out, 1);
+    result.head_row_bytes = weights.head.weight.row_bytes() + (weights.head.bias.empty() ? 0 : sizeof(float));
+    result.head_row_multiply_adds = weights.head.weight.cols;
+    result.vocabulary = weights.head.weight.rows;
+    return result;
 }
 
 }  // namespace adainfer::inline v0
@@ -1324,6 +2915,7 @@ inline void validate(const ModelConfig& config, const std::string& source) {
 // ---- adainfer/model/decoder.hpp ------------------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <utility>
@@ -1333,9 +2925,36 @@ inline void validate(const ModelConfig& config, const std::string& source) {
 // ---- adainfer/model/decoder_layer.hpp ------------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
+
+// ---- adainfer/model/norm.hpp ---------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+namespace adainfer::inline v0 {
+
+inline void copy_rows(MatrixView<const float> from, MatrixView<float> to) noexcept {
+    for (std::size_t t = 0; t < from.rows(); ++t) std::copy_n(from.row(t).data(), from.cols(), to.row(t).data());
+}
+
+/// out = the model's kind of norm of each row of x [tokens, n]; x itself where the model has no such norm. x may be out.
+template <class Backend>
+void apply_norm(const Backend& backend, const ModelConfig& config, const NormWeights& weights, MatrixView<const float> x,
+                MatrixView<float> out) {
+    if (!weights.present()) {
+        if (x.data() != out.data()) copy_rows(x, out);
+    } else if (config.norm == NormKind::Rms) {
+        ops::rms_norm(backend, x, weights.gain, config.norm_eps, out);
+    } else {
+        ops::layer_norm(backend, x, weights.gain, weights.bias, config.norm_eps, out);
+    }
+}
+
+}  // namespace adainfer::inline v0
 
 // ---- adainfer/model/session.hpp ------------------------------------------------------------------------------------------
 
@@ -1345,6 +2964,73 @@ inline void validate(const ModelConfig& config, const std::string& source) {
 #include <utility>
 #include <vector>
 
+
+// ---- adainfer/model/deferred_rows.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// The positions of a session whose K/V rows DeferredExact has left out above some depth, with the hidden state from which each
+/// goes on: the ledger of how deep every position is valid.
+///
+/// To run a token at a layer, all positions before it must have passed that layer. So depth never rises with the position, and
+/// the rows are always the last ones of the session. Memory: [capacity, hidden] floats, reserved at the first row and touched as
+/// far as there ever are rows.
+class DeferredRows {
+  public:
+    [[nodiscard]] bool empty() const noexcept { return depths_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return depths_.size(); }
+
+    /// The first of the positions.
+    [[nodiscard]] std::size_t first() const noexcept { return first_; }
+
+    /// Layers that the position has run, counted from the first layer of the model. Precondition: it is one of the rows.
+    [[nodiscard]] std::size_t depth(std::size_t position) const noexcept { return depths_[position - first_]; }
+
+    /// Its hidden state [hidden] after those layers.
+    [[nodiscard]] std::span<const float> state(std::size_t position) const noexcept {
+        return {states_.data() + (position - first_) * hidden_, hidden_};
+    }
+
+    /// Adds the position after the last one, at most as deep as that one; `capacity` is the session's. Where it throws
+    /// (bad_alloc), nothing has changed.
+    void push(std::size_t position, std::size_t depth, std::span<const float> state, std::size_t capacity) {
+        depths_.reserve(capacity);
+        states_.reserve(capacity * state.size());
+        if (empty()) first_ = position;
+        hidden_ = state.size();
+        depths_.push_back(depth);
+        states_.insert(states_.end(), state.begin(), state.end());
+    }
+
+    /// The positions from `position` to `position + states.rows() - 1` have run `depth` layers and stand at these states
+    /// [rows, hidden]. Precondition: they are rows.
+    void raise(std::size_t position, std::size_t depth, MatrixView<const float> states) noexcept {
+        for (std::size_t t = 0; t < states.rows(); ++t) {
+            const std::size_t row = position - first_ + t;
+            depths_[row] = depth;
+            std::copy_n(states.row(t).data(), hidden_, states_.data() + row * hidden_);
+        }
+    }
+
+    /// Forgets the positions from `length` on.
+    void truncate(std::size_t length) noexcept {
+        const std::size_t kept = length > first_ ? (std::min)(length - first_, size()) : 0;
+        depths_.resize(kept);
+        states_.resize(kept * hidden_);
+    }
+
+  private:
+    std::size_t first_ = 0, hidden_ = 0;
+    std::vector<std::size_t> depths_;
+    std::vector<float> states_;
+};
+
+}  // namespace adainfer::inline v0
 
 // ---- adainfer/model/kv_cache.hpp -----------------------------------------------------------------------------------------
 
@@ -1418,6 +3104,61 @@ class KvCache {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/model/skipped_layers.hpp -----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// The layers that a model never runs, so that its sessions hold no K/V for them (ExitPolicy: skips). Here layers count from 0.
+class SkippedLayers {
+  public:
+    SkippedLayers() = default;
+
+    /// [layers]: true for each that is skipped. Throws InvalidArgument where none is left.
+    explicit SkippedLayers(std::vector<bool> skipped) {
+        const auto count = static_cast<std::size_t>(std::count(skipped.begin(), skipped.end(), true));
+        if (count == skipped.size()) fail(ErrorCode::InvalidArgument, "the exit policy skips every layer of the model");
+        if (count != 0) skipped_ = std::move(skipped);
+    }
+
+    [[nodiscard]] bool contains(std::size_t layer) const noexcept { return !skipped_.empty() && skipped_[layer]; }
+
+    /// How many of the first `depth` layers run.
+    [[nodiscard]] std::size_t run_of(std::size_t depth) const noexcept {
+        std::size_t run = depth;
+        for (std::size_t layer = 0; layer < depth; ++layer) run -= contains(layer) ? 1U : 0U;
+        return run;
+    }
+
+    /// How many of the first `depth` layers there are up to the last that runs.
+    [[nodiscard]] std::size_t last_of(std::size_t depth) const noexcept {
+        while (depth != 0 && contains(depth - 1)) --depth;
+        return depth;
+    }
+
+    /// For messages, counted from 1: "layers 3, 4", or "no layer".
+    [[nodiscard]] std::string describe() const {
+        std::string text;
+        for (std::size_t layer = 0; layer < skipped_.size(); ++layer) {
+            if (skipped_[layer]) text += (text.empty() ? "" : ", ") + std::to_string(layer + 1);
+        }
+        if (text.empty()) return "no layer";
+        return (text.find(',') == std::string::npos ? "layer " : "layers ") + text;
+    }
+
+    friend bool operator==(const SkippedLayers&, const SkippedLayers&) = default;
+
+  private:
+    std::vector<bool> skipped_;  // [layers], or empty for none
+};
+
+}  // namespace adainfer::inline v0
+
 namespace adainfer::inline v0 {
 
 /// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
@@ -1425,16 +3166,24 @@ class Buffer {
   public:
     MatrixView<float> resize(std::size_t rows, std::size_t cols) {
         if (data_.size() < rows * cols) data_.resize(rows * cols);
+        first_ = 0;
         rows_ = rows;
         cols_ = cols;
         return view();
     }
-    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data(), rows_, cols_}; }
+
+    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
+    void window(std::size_t first, std::size_t rows) noexcept {
+        first_ = first;
+        rows_ = rows;
+    }
+
+    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
     [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
 
   private:
     std::vector<float> data_;
-    std::size_t rows_ = 0, cols_ = 0;
+    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
 };
 
 /// Scratch of one forward pass over T new tokens.
@@ -1447,6 +3196,7 @@ struct Workspace {
     Buffer projected;   ///< [T, hidden]: what a block adds to the residual stream
     Buffer gate, up;    ///< [T, feed_forward]
     Buffer cos, sin;    ///< [T, rope.dims / 2]
+    Buffer window_cos, window_sin;  ///< the same of windowed layers, where they have positions of their own
     Buffer lens;            ///< [1, hidden]: the hidden state as a lens reads it
     Buffer previous_lens;   ///< [1, hidden]: the same at the check before
     Buffer previous_hidden; ///< [1, hidden]: last position before the layer just run
@@ -1455,7 +3205,8 @@ struct Workspace {
 };
 
 /// One sequence: its KV cache and the scratch of its forward passes. Made by Model::new_session, used by one thread at a
-/// time; any model that shares the weights (other exit policies too) can continue it. Move-only: copy with clone().
+/// time; any model that shares the weights and skips the same layers (other exit policies too) can continue it. Move-only: copy
+/// with clone().
 class Session {
   public:
     Session(KvCache kv_cache, std::string identity) : cache(std::move(kv_cache)), identity_(std::move(identity)) {}
@@ -1464,7 +3215,12 @@ class Session {
     Session& operator=(Session&&) noexcept = default;
 
     /// A session that continues from the same positions, with scratch of its own.
-    [[nodiscard]] Session clone() const { return Session(cache.clone(), identity_); }
+    [[nodiscard]] Session clone() const {
+        Session copy(cache.clone(), identity_);
+        copy.deferred = deferred;
+        copy.skipped = skipped;
+        return copy;
+    }
 
     /// Number of positions in the cache.
     [[nodiscard]] std::size_t length() const noexcept { return cache.length(); }
@@ -1476,63 +3232,19 @@ class Session {
             fail(ErrorCode::InvalidArgument, "cannot rewind a session of ", cache.length(), " positions to ", length);
         }
         cache.set_length(length);
+        deferred.truncate(length);
     }
 
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
 
     KvCache cache;
+    DeferredRows deferred;  ///< positions without K/V above some depth (DeferredExact)
+    SkippedLayers skipped;  ///< layers without K/V; an empty session takes those of the model that fills it
     Workspace work;
 
   private:
     std::string identity_;
-};
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/model/weights.hpp ------------------------------------------------------------------------------------------
-
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
-
-namespace adainfer::inline v0 {
-
-/// y = x w^T + bias; the bias may be empty.
-struct LinearWeights {
-    WeightView weight;        ///< [out, in]
-    std::vector<float> bias;  ///< [out] or empty
-};
-
-struct LayerWeights {
-    std::vector<float> attention_norm;  ///< [hidden]
-    LinearWeights q;                    ///< [heads * head_dim, hidden]
-    LinearWeights k, v;                 ///< [kv_heads * head_dim, hidden]
-    LinearWeights attention_output;     ///< [hidden, heads * head_dim]
-    std::vector<float> feed_forward_norm;
-    LinearWeights gate, up;             ///< [feed_forward, hidden]
-    LinearWeights down;                 ///< [hidden, feed_forward]
-};
-
-/// A model as a file holds it: configuration, and views into bytes that `storage` keeps alive.
-struct ModelWeights {
-    ModelConfig config;
-    WeightView token_embedding;  ///< [vocabulary, hidden]
-    std::vector<LayerWeights> layers;
-    std::vector<float> final_norm;  ///< [hidden]
-    LinearWeights head;             ///< [vocabulary, hidden]; the token embedding where the model ties them
-    std::string identity;           ///< names this very set of weights; policies and lenses are bound to it
-    std::shared_ptr<const void> storage;
-
-    [[nodiscard]] bool tied() const noexcept { return head.weight.data == token_embedding.data; }
-
-    /// Bytes of the matrices of one layer.
-    [[nodiscard]] std::size_t layer_bytes(std::size_t layer) const noexcept {
-        const LayerWeights& l = layers[layer];
-        return l.q.weight.bytes() + l.k.weight.bytes() + l.v.weight.bytes() + l.attention_output.weight.bytes() +
-               l.gate.weight.bytes() + l.up.weight.bytes() + l.down.weight.bytes();
-    }
 };
 
 }  // namespace adainfer::inline v0
@@ -1557,57 +3269,45 @@ struct Linear {
     }
 };
 
-/// One decoder layer: hidden += attention(norm(hidden)); hidden += feed_forward(norm(hidden)).
+/// One decoder layer: hidden += attention(norm(hidden)); hidden += feed_forward(norm(hidden)). ModelConfig and the weights
+/// that are there say what a family does otherwise: where its norms stand, whether both blocks read the same state, ...
 template <class Backend>
 class DecoderLayer {
   public:
     DecoderLayer(const Backend& backend, const LayerWeights& weights)
         : weights_(&weights), q_(backend, weights.q), k_(backend, weights.k), v_(backend, weights.v),
-          output_(backend, weights.attention_output), gate_(backend, weights.gate), up_(backend, weights.up),
-          down_(backend, weights.down) {}
+          output_(backend, weights.attention_output), up_(backend, weights.up), down_(backend, weights.down) {
+        if (!weights.gate.weight.empty()) gate_.emplace(backend, weights.gate);
+    }
 
     /// Runs the T tokens of work.hidden at the positions after cache.length(); leaves their K/V in the cache. Throws NotFinite
     /// as write_kv() does.
     void run(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
-        const std::size_t tokens = work.hidden.view().rows();
         write_kv(backend, config, layer, work, cache);
-
-        const MatrixView<float> q = work.q.resize(tokens, config.q_size());
-        q_.apply(backend, work.normed.view(), q);
-        rotate(backend, config, q, work);
-        const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
-        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
-                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
-                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
-                                              .scale = config.attention_scale, .window = 0, .out = attended});
-        const MatrixView<float> projected = work.projected.resize(tokens, config.hidden);
-        output_.apply(backend, attended, projected);
-        add(projected, work.hidden.view());
-
-        ops::rms_norm(backend, work.hidden.view(), weights_->feed_forward_norm, config.norm_eps, work.normed.view());
-        const MatrixView<float> gate = work.gate.resize(tokens, config.feed_forward);
-        const MatrixView<float> up = work.up.resize(tokens, config.feed_forward);
-        gate_.apply(backend, work.normed.view(), gate);
-        up_.apply(backend, work.normed.view(), up);
-        ops::activate(backend, config.activation, gate);
-        multiply(up, gate);
-        down_.apply(backend, gate, projected);
-        add(projected, work.hidden.view());
+        attend(backend, config, layer, work, cache);
+        if (config.parallel_blocks) {
+            block_input(backend, config, weights_->feed_forward_norm, work);
+            add_block(backend, config, weights_->attention_post_norm, weights_->attention_norm, work);
+        } else {
+            add_block(backend, config, weights_->attention_post_norm, weights_->attention_norm, work);
+            block_input(backend, config, weights_->feed_forward_norm, work);
+        }
+        feed_forward(backend, config, work);
+        add_block(backend, config, weights_->feed_forward_post_norm, weights_->feed_forward_norm, work);
     }
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
     /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
     /// would turn up at earlier positions, and in a session it would spoil every token to come.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
-        const MatrixView<float> hidden = work.hidden.view();
-        const MatrixView<float> normed = work.normed.resize(hidden.rows(), config.hidden);
-        ops::rms_norm(backend, hidden, weights_->attention_norm, config.norm_eps, normed);
-        const MatrixView<float> k = work.k.resize(hidden.rows(), config.kv_size());
-        const MatrixView<float> v = work.v.resize(hidden.rows(), config.kv_size());
-        k_.apply(backend, normed, k);
-        v_.apply(backend, normed, v);
-        rotate(backend, config, k, work);
-        for (std::size_t t = 0; t < hidden.rows(); ++t) {
+        block_input(backend, config, weights_->attention_norm, work);
+        const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> k = work.k.resize(input.rows(), config.kv_size());
+        const MatrixView<float> v = work.v.resize(input.rows(), config.kv_size());
+        k_.apply(backend, input, k);
+        v_.apply(backend, input, v);
+        place(backend, config, layer, weights_->k_norm, k, work);
+        for (std::size_t t = 0; t < input.rows(); ++t) {
             if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
                 fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
                      " hold NaN or infinity");
@@ -1618,13 +3318,67 @@ class DecoderLayer {
     }
 
   private:
-    static void rotate(const Backend& backend, const ModelConfig& config, MatrixView<float> x, Workspace& work) {
-        if (config.rope.dims == 0) return;
-        ops::rope(backend, x, config.head_dim, config.rope.interleaved, work.cos.view(), work.sin.view());
+    /// work.projected = attention of work.normed, over the K/V that are in the cache.
+    void attend(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
+        const std::size_t tokens = work.normed.view().rows();
+        const MatrixView<float> q = work.q.resize(tokens, config.q_size());
+        q_.apply(backend, work.normed.view(), q);
+        place(backend, config, layer, weights_->q_norm, q, work);
+        const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
+        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
+                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
+                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
+                                              .scale = config.attention_scale, .window = config.window_of(layer),
+                                              .out = attended});
+        output_.apply(backend, attended, work.projected.resize(tokens, config.hidden));
     }
 
-    static void add(MatrixView<const float> x, MatrixView<float> y) noexcept {
-        for (std::size_t t = 0; t < y.rows(); ++t) axpy(1.0F, x.row(t).data(), y.row(t).data(), y.cols());
+    /// work.projected = down(activation(gate) * up), or down(activation(up)) without a gate, of work.normed.
+    void feed_forward(const Backend& backend, const ModelConfig& config, Workspace& work) const {
+        const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> inner = work.gate.resize(input.rows(), config.feed_forward);
+        if (gate_) {
+            const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
+            gate_->apply(backend, input, inner);
+            up_.apply(backend, input, up);
+            ops::activate(backend, config.activation, inner);
+            multiply(up, inner);
+        } else {
+            up_.apply(backend, input, inner);
+            ops::activate(backend, config.activation, inner);
+        }
+        down_.apply(backend, inner, work.projected.resize(input.rows(), config.hidden));
+    }
+
+    /// work.normed = what a block reads.
+    static void block_input(const Backend& backend, const ModelConfig& config, const NormWeights& norm, Workspace& work) {
+        const MatrixView<const float> hidden = work.hidden.view();
+        const MatrixView<float> input = work.normed.resize(hidden.rows(), hidden.cols());
+        if (config.norm_placement == NormPlacement::Before) {
+            apply_norm(backend, config, norm, hidden, input);
+        } else {
+            copy_rows(hidden, input);
+        }
+    }
+
+    /// hidden += work.projected, with the norms that stand around the sum.
+    static void add_block(const Backend& backend, const ModelConfig& config, const NormWeights& post_norm, const NormWeights& norm,
+                          Workspace& work) {
+        const MatrixView<float> projected = work.projected.view(), hidden = work.hidden.view();
+        apply_norm(backend, config, post_norm, projected, projected);
+        for (std::size_t t = 0; t < hidden.rows(); ++t) axpy(1.0F, projected.row(t).data(), hidden.row(t).data(), hidden.cols());
+        if (config.norm_placement == NormPlacement::After) apply_norm(backend, config, norm, hidden, hidden);
+    }
+
+    /// The norm of each head of q or k, then its position.
+    static void place(const Backend& backend, const ModelConfig& config, std::size_t layer, const NormWeights& norm,
+                      MatrixView<float> x, Workspace& work) {
+        const MatrixView<float> heads(x.data(), x.rows() * x.cols() / config.head_dim, config.head_dim);
+        apply_norm(backend, config, norm, heads, heads);
+        if (config.rope.dims == 0) return;
+        const bool own = config.window_rope.dims != 0 && config.window_of(layer) != 0;
+        ops::rope(backend, x, config.head_dim, config.rope.interleaved, (own ? work.window_cos : work.cos).view(),
+                  (own ? work.window_sin : work.sin).view());
     }
 
     static void multiply(MatrixView<const float> x, MatrixView<float> y) noexcept {
@@ -1636,7 +3390,8 @@ class DecoderLayer {
     }
 
     const LayerWeights* weights_;
-    Linear<Backend> q_, k_, v_, output_, gate_, up_, down_;
+    Linear<Backend> q_, k_, v_, output_, up_, down_;
+    std::optional<Linear<Backend>> gate_;
 };
 
 }  // namespace adainfer::inline v0
@@ -1660,13 +3415,14 @@ namespace adainfer::inline v0 {
     return frequencies;
 }
 
-/// Cosines and sines of the positions first, first + 1, ...; both [tokens, dims / 2].
-inline void rope_angles(const std::vector<double>& frequencies, std::size_t first, MatrixView<float> cos, MatrixView<float> sin) {
+/// Cosines and sines, times `amplitude`, of the positions first, first + 1, ...; both [tokens, dims / 2].
+inline void rope_angles(const std::vector<double>& frequencies, double amplitude, std::size_t first, MatrixView<float> cos,
+                        MatrixView<float> sin) {
     for (std::size_t t = 0; t < cos.rows(); ++t) {
         for (std::size_t i = 0; i < frequencies.size(); ++i) {
             const double angle = static_cast<double>(first + t) * frequencies[i];
-            cos.row(t)[i] = static_cast<float>(std::cos(angle));
-            sin.row(t)[i] = static_cast<float>(std::sin(angle));
+            cos.row(t)[i] = static_cast<float>(amplitude * std::cos(angle));
+            sin.row(t)[i] = static_cast<float>(amplitude * std::sin(angle));
         }
     }
 }
@@ -1689,7 +3445,9 @@ class Decoder {
     /// Throws Cancelled where options.stop was requested, and whatever the backend throws.
     Decoder(ModelWeights weights, Backend backend, const BuildOptions& options = {})
         : weights_(std::move(weights)), backend_(std::move(backend)), head_(backend_, weights_.head),
-          rope_frequencies_(rope_frequencies(weights_.config.rope)) {
+          frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
+        if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
+        if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
@@ -1710,15 +3468,29 @@ class Decoder {
         Workspace& work = session.work;
         const MatrixView<float> hidden = work.hidden.resize(tokens.size(), config().hidden);
         const WeightView& embedding = weights_.token_embedding;
+        const MatrixView<float> embedded = embedding_in_ ? work.projected.resize(tokens.size(), embedding.cols) : hidden;
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             if (tokens[t] < 0 || static_cast<std::size_t>(tokens[t]) >= config().vocabulary) {
                 fail(ErrorCode::UnknownToken, "token ", tokens[t], " at position ", session.length() + t,
                      " is outside the vocabulary of ", config().vocabulary);
             }
-            dequantize_row(embedding.dtype, embedding.row(static_cast<std::size_t>(tokens[t])), embedding.cols, hidden.row(t).data());
+            float* const row = embedded.row(t).data();
+            dequantize_row(embedding.dtype, embedding.row(static_cast<std::size_t>(tokens[t])), embedding.cols, row);
+            if (config().embedding_scale != 1.0F) {
+                for (std::size_t i = 0; i < embedding.cols; ++i) row[i] *= config().embedding_scale;
+            }
         }
-        const std::size_t pairs = config().rope.dims / 2;
-        rope_angles(rope_frequencies_, session.length(), work.cos.resize(tokens.size(), pairs), work.sin.resize(tokens.size(), pairs));
+        if (embedding_in_) embedding_in_->apply(backend_, embedded, hidden);
+        if (!weights_.position_embedding.empty()) add_positions(session.length(), hidden);
+        locate(session);
+    }
+
+    /// Sets the rotation angles of the rows of work.hidden for the positions from session.length() on. Part of begin().
+    void locate(Session& session) const {
+        Workspace& work = session.work;
+        const std::size_t rows = work.hidden.view().rows();
+        angles(config().rope, frequencies_, session.length(), rows, work.cos, work.sin);
+        angles(config().window_rope, window_frequencies_, session.length(), rows, work.window_cos, work.window_sin);
     }
 
     /// Runs layer `layer` (0 is the first) on the hidden state. Throws NotFinite, naming layer and position.
@@ -1740,27 +3512,53 @@ class Decoder {
 
     /// out [hidden] = the final norm of one hidden state [hidden].
     void final_norm(std::span<const float> hidden, std::span<float> out) const {
-        ops::rms_norm(backend_, {hidden.data(), 1, hidden.size()}, weights_.final_norm, config().norm_eps,
-                      {out.data(), 1, out.size()});
+        apply_norm(backend_, config(), weights_.final_norm, {hidden.data(), 1, hidden.size()}, {out.data(), 1, out.size()});
     }
 
     /// Logits [vocabulary] of one final-normed (or lens-read) state [hidden].
     void logits(std::span<const float> normed, std::span<float> out) const {
-        head_.apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        const std::span<const float> state = project_out(normed);
+        head_.apply(backend_, {state.data(), 1, state.size()}, {out.data(), 1, out.size()});
     }
 
     /// Logits [tokens.size()] of those tokens only.
     void logits(std::span<const float> normed, std::span<const TokenId> tokens, std::span<float> out) const {
-        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, normed, out);
+        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, project_out(normed), out);
         if (head_.bias.empty()) return;
         for (std::size_t i = 0; i < tokens.size(); ++i) out[i] += head_.bias[static_cast<std::size_t>(tokens[i])];
     }
 
   private:
+    void add_positions(std::size_t first, MatrixView<float> hidden) const {
+        struct Slot;
+        const WeightView& positions = weights_.position_embedding;
+        const std::span<float> row = thread_scratch<Slot>(positions.cols);
+        for (std::size_t t = 0; t < hidden.rows(); ++t) {
+            dequantize_row(positions.dtype, positions.row(first + t + config().position_offset), positions.cols, row.data());
+            axpy(1.0F, row.data(), hidden.row(t).data(), positions.cols);
+        }
+    }
+
+    static void angles(const RopeConfig& rope, const std::vector<double>& frequencies, std::size_t first, std::size_t tokens,
+                       Buffer& cos, Buffer& sin) {
+        if (frequencies.empty()) return;
+        rope_angles(frequencies, rope.amplitude, first, cos.resize(tokens, rope.dims / 2), sin.resize(tokens, rope.dims / 2));
+    }
+
+    /// What the head reads: the state itself, or projected to the width of a token embedding, valid until the next call.
+    [[nodiscard]] std::span<const float> project_out(std::span<const float> normed) const {
+        if (!embedding_out_) return normed;
+        struct Slot;
+        const std::span<float> out = thread_scratch<Slot>(config().embedding_size());
+        embedding_out_->apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        return out;
+    }
+
     ModelWeights weights_;
     Backend backend_;
     Linear<Backend> head_;
-    std::vector<double> rope_frequencies_;
+    std::optional<Linear<Backend>> embedding_in_, embedding_out_;
+    std::vector<double> frequencies_, window_frequencies_;
     std::vector<DecoderLayer<Backend>> layers_;
 };
 
@@ -1774,6 +3572,7 @@ class Decoder {
 
 // ---- adainfer/model/readout.hpp ------------------------------------------------------------------------------------------
 
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -1782,6 +3581,19 @@ class Decoder {
 // says which rows of the vocabulary are computed. These two are what the paper uses; early_exit/ has more.
 
 namespace adainfer::inline v0 {
+
+/// `void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const`: see LogitLens.
+template <class L, class Decoder>
+concept Lens = requires(const L& lens, const Decoder& decoder, std::size_t layer, std::span<const float> hidden,
+                        std::span<float> out) { lens.apply(decoder, layer, hidden, out); };
+
+/// `std::span<const TokenId> run(const Decoder&, std::span<const float> state, std::span<const TokenId> candidates,
+/// Workspace&) const`: see FullHead.
+template <class H, class Decoder>
+concept LmHead = requires(const H& head, const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
+                          Workspace& work) {
+    { head.run(decoder, state, candidates, work) } -> std::convertible_to<std::span<const TokenId>>;
+};
 
 /// The model's own final norm (AdaInfer, arXiv 2403.02181, section 3.1; nostalgebraist's logit lens).
 struct LogitLens {
@@ -1801,6 +3613,9 @@ struct LogitLens {
 struct FullHead {
     static constexpr std::string_view name = "full";
 
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] static constexpr std::size_t rows(std::size_t vocabulary, std::size_t, bool) noexcept { return vocabulary; }
+
     /// Fills work.logits with a row; returns the token of each column, empty where column i is token i.
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>, Workspace& work) const {
@@ -1813,6 +3628,10 @@ struct FullHead {
 /// names none. Probabilities are then relative to the candidates.
 struct CandidateHead {
     static constexpr std::string_view name = "candidates";
+
+    [[nodiscard]] static constexpr std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool) noexcept {
+        return candidates > 0 ? candidates : vocabulary;
+    }
 
     template <class Decoder>
     std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
@@ -1843,13 +3662,18 @@ enum class ExitDecision { Continue, Exit };
 ///         std::size_t hindsight(const State&, TokenId final_token, std::size_t layers) const;  // OPTIONAL: after a run at
 ///                                                  // full depth, the layer to report as exit layer (Oracle)
 ///         static constexpr bool needs_dense_answer = true;   // OPTIONAL: at full depth no shortlist stands in for the vocabulary
+///         State start(std::size_t step) const;     // OPTIONAL: the state of an inference that is `step` steps into its
+///                                                  // generation (RunOptions::step); default State{}
+///         bool skips(std::size_t layer) const;     // OPTIONAL: layers, counted from 1, that this model never runs; default
+///                                                  // none. Asked once, when the model is built
 ///     };
 ///
 /// A composite one asks others, in place of Features and decide():
 ///
 ///     template <class Ask> ExitDecision consult(std::size_t layer, Ask&& ask, State&) const;   // ask(policy, its state)
 ///
-/// `layer` counts the layers that have run, 1 to layers - 1. decide() is const and must not throw.
+/// `layer` counts the layers that have run, 1 to layers - 1. decide() is const and must not throw. A composite passes start(),
+/// skips() and hindsight() of its parts on, with start_of() and skips_of().
 template <class P>
 concept HasState = requires { typename P::State; } && std::default_initializable<typename P::State>;
 
@@ -1876,6 +3700,26 @@ concept HasConsult = requires(const P& policy, std::size_t layer, const detail::
     { policy.consult(layer, ask, state) } -> std::same_as<ExitDecision>;
 };
 
+/// The optional members, where a policy has them with the right signature.
+template <class P>
+concept HasStart = requires(const P& policy, std::size_t step) {
+    { policy.start(step) } -> std::same_as<typename P::State>;
+};
+
+template <class P>
+concept HasSkips = requires(const P& policy, std::size_t layer) {
+    { policy.skips(layer) } -> std::same_as<bool>;
+};
+
+namespace detail {
+// A member of that name that does not fit its concept is a mistake, which would go unnoticed as the member is optional.
+template <class P>
+concept NamesStart = requires { &P::start; } || requires(P& policy, std::size_t step) { policy.start(step); };
+
+template <class P>
+concept NamesSkips = requires { &P::skips; } || requires(P& policy, std::size_t layer) { policy.skips(layer); };
+}  // namespace detail
+
 template <class P>
 concept ExitPolicy = std::move_constructible<P> && HasState<P> && HasWants<P> && (HasDecide<P> || HasConsult<P>);
 
@@ -1889,7 +3733,35 @@ consteval void require_exit_policy() {
                       "adainfer: the exit policy lacks 'ExitDecision decide(std::size_t layer, const Features::Values&, State&) "
                       "const' (see ExitPolicy)");
     }
-    static_assert(std::move_constructible<P>, "adainfer: the exit policy must be movable (see ExitPolicy)");
+    if constexpr (HasState<P>) {
+        static_assert(HasStart<P> || !detail::NamesStart<P>,
+                      "adainfer: the exit policy's optional start must be 'State start(std::size_t step) const' (see "
+                      "ExitPolicy)");
+    }
+    static_assert(HasSkips<P> || !detail::NamesSkips<P>,
+                  "adainfer: the exit policy's optional skips must be 'bool skips(std::size_t layer) const' (see ExitPolicy)");
+    constexpr bool movable = std::move_constructible<P>;
+    static_assert(movable, "adainfer: the exit policy must be movable (see ExitPolicy)");
+}
+
+/// The policy's state for an inference that is `step` steps into its generation.
+template <class P>
+[[nodiscard]] typename P::State start_of(const P& policy, std::size_t step) {
+    if constexpr (HasStart<P>) {
+        return policy.start(step);
+    } else {
+        return typename P::State{};
+    }
+}
+
+/// True where models of this policy never run `layer`, counted from 1.
+template <class P>
+[[nodiscard]] bool skips_of(const P& policy, std::size_t layer) {
+    if constexpr (HasSkips<P>) {
+        return policy.skips(layer);
+    } else {
+        return false;
+    }
 }
 
 /// The policy's lens, or the logit lens where it names none.
@@ -1927,32 +3799,234 @@ struct NeverExit {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/model/fit_together.hpp -------------------------------------------------------------------------------------
+
+#include <type_traits>
+#include <utility>
+
+
 // ---- adainfer/model/kv_completion.hpp ------------------------------------------------------------------------------------
 
 #include <concepts>
 #include <cstddef>
+#include <span>
 
 namespace adainfer::inline v0 {
 
-/// What becomes of the K/V rows of the layers that a token did not run.
+/// What becomes of the K/V rows of the layers that a token did not run. One that keeps the session has
+///
+///     /// The pass over one token stopped after `depth` layers: work.hidden's last row is its state.
+///     template <class Decoder> static void complete(const Decoder& decoder, Session& session, std::size_t depth);
 template <class K>
 concept KvCompletion = requires {
     { K::keeps_session } -> std::convertible_to<bool>;
 };
 
-/// Their K and V projections applied to the exit state (CALM, arXiv 2207.07061, section 3.2: state propagation).
+/// Their K and V projections applied to the exit state (CALM, arXiv 2207.07061, section 3.2: state propagation). Cheap, and an
+/// approximation.
 struct PropagateHidden {
     static constexpr bool keeps_session = true;
 
     template <class Decoder>
-    static void complete(const Decoder& decoder, Session& session, std::size_t first_layer) {
-        for (std::size_t layer = first_layer; layer < decoder.config().layers; ++layer) decoder.write_kv(session, layer);
+    static void complete(const Decoder& decoder, Session& session, std::size_t depth) {
+        const std::size_t layers = decoder.config().layers;
+        for (std::size_t layer = depth; layer < layers; ++layer) {
+            if (!session.skipped.contains(layer)) decoder.write_kv(session, layer);
+        }
+    }
+};
+
+/// They stay out until a later token goes deeper; then the positions that lack them run on, batched with that token (the
+/// synchronized parallel decoding of FREE, arXiv 2310.05424, for exits at any layer). Keys, values and logits are those of a
+/// run whose tokens all go to full depth, up to the rounding of batched products. Saved are the layers that no later token
+/// reaches, and weights: a layer's are read once for all positions that ride along.
+struct DeferredExact {
+    static constexpr bool keeps_session = true;
+    static constexpr bool defers = true;  ///< passes go on after deferred rows; without it Model::decode() finishes them first
+
+    template <class Decoder>
+    static void complete(const Decoder& decoder, Session& session, std::size_t depth) {
+        if (depth == decoder.config().layers) return;
+        const MatrixView<float> hidden = session.work.hidden.view();
+        const std::size_t last = hidden.rows() - 1;
+        session.deferred.push(session.length() + last, depth, hidden.row(last), session.capacity());
     }
 };
 
 /// Nothing: for predictions that keep no session. Not for decode() and generate().
 struct Discard {
     static constexpr bool keeps_session = false;
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+template <class Policy>
+using LensOf = decltype(adainfer::lens_of(std::declval<const Policy&>()));
+
+template <class Policy>
+using HeadOf = decltype(adainfer::head_of(std::declval<const Policy&>()));
+
+/// Optional members that are there have the right signature.
+template <class Policy>
+concept OptionsFit = (HasStart<Policy> || !NamesStart<Policy>)&&(HasSkips<Policy> || !NamesSkips<Policy>);
+
+template <class Backend, class Policy>
+concept ReadoutFits =
+    Lens<std::remove_cvref_t<LensOf<Policy>>, Decoder<Backend>> && LmHead<std::remove_cvref_t<HeadOf<Policy>>, Decoder<Backend>>;
+}  // namespace detail
+
+/// What Model<Backend, Policy, Completion> needs of its arguments.
+template <class Backend, class Policy, class Completion>
+concept FitTogether = TensorBackend<Backend> && ExitPolicy<Policy> && detail::OptionsFit<Policy> &&
+    detail::ReadoutFits<Backend, Policy> && KvCompletion<Completion>;
+
+/// Turns a lens or head that does not fit into one readable line.
+template <class Backend, class Policy>
+consteval void require_readout() {
+    if constexpr (TensorBackend<Backend> && ExitPolicy<Policy>) {
+        // Bools, so that the compiler does not explain them.
+        constexpr bool lens_fits = Lens<std::remove_cvref_t<detail::LensOf<Policy>>, Decoder<Backend>>;
+        constexpr bool head_fits = LmHead<std::remove_cvref_t<detail::HeadOf<Policy>>, Decoder<Backend>>;
+        static_assert(lens_fits,
+                      "adainfer: the policy's lens lacks 'void apply(const Decoder&, std::size_t layer, "
+                      "std::span<const float> hidden, std::span<float> out) const' (see LogitLens)");
+        static_assert(head_fits,
+                      "adainfer: the policy's head lacks 'std::span<const TokenId> run(const Decoder&, "
+                      "std::span<const float> state, std::span<const TokenId> candidates, Workspace&) const' (see FullHead)");
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/model/forward_pass.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+namespace adainfer::inline v0 {
+
+/// Most positions of a session that a pass runs at once: bounds the scratch.
+inline constexpr std::size_t rows_at_once = 256;
+
+namespace detail {
+/// Restores the session's length unless the work was committed.
+class Transaction {
+  public:
+    explicit Transaction(Session& session) : session_(session), length_(session.length()) {}
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+    ~Transaction() {
+        if (!committed_) session_.cache.set_length(length_);
+    }
+    void commit() noexcept { committed_ = true; }
+
+  private:
+    Session& session_;
+    std::size_t length_;
+    bool committed_ = false;
+};
+}  // namespace detail
+
+/// A forward pass over new tokens after the session's positions. Positions whose K/V were deferred ride along: each joins,
+/// in front of the rows there are, at the first layer that it has not run, so that every layer finds exact K/V before it.
+///
+/// While layers run, session.length() is the position of the first row of work.hidden; it is what it was before when the pass is
+/// committed or ends. Without commit() and append() the session holds what it held.
+template <class Backend>
+class ForwardPass {
+  public:
+    /// The tokens may be none: then only deferred positions run. Throws UnknownToken.
+    ForwardPass(const Decoder<Backend>& decoder, Session& session, std::span<const TokenId> tokens)
+        : decoder_(decoder), session_(session), length_(session.length()), tokens_(tokens.size()), first_(length_) {
+        session.deferred.truncate(length_);
+        decoder.begin(session, tokens);
+        located_ = {length_, tokens_};
+        if (session.deferred.empty()) return;
+        const std::size_t before = session.deferred.size(), width = decoder.config().hidden;
+        const MatrixView<float> rows = session.work.hidden.resize(before + tokens_, width);
+        std::copy_backward(rows.data(), rows.data() + tokens_ * width, rows.data() + (before + tokens_) * width);
+        session.work.hidden.window(before, tokens_);
+    }
+
+    ForwardPass(const ForwardPass&) = delete;
+    ForwardPass& operator=(const ForwardPass&) = delete;
+    ~ForwardPass() { session_.cache.set_length(length_); }
+
+    /// Runs layer `layer` (0 is the first) on the tokens and whoever rides along. Throws as Decoder::run_layer does.
+    void run_layer(std::size_t layer) {
+        join(layer);
+        if (first_ == length_) {
+            if (tokens_ != 0) decoder_.run_layer(session_, layer);
+            return;
+        }
+        const std::size_t end = length_ + tokens_, at_once = (std::max)(rows_at_once, tokens_);
+        for (std::size_t position = first_; position < end; position += at_once) {
+            const Range range{position, (std::min)(at_once, end - position)};
+            show(range);
+            locate(range);
+            decoder_.run_layer(session_, layer);
+        }
+        show({first_, end - first_});
+    }
+
+    /// No layer will run any more: takes down that whoever rode along has run `depth` of them.
+    void commit(std::size_t depth) noexcept {
+        session_.cache.set_length(length_);
+        if (first_ == length_) return;
+        if (depth == decoder_.config().layers) {
+            session_.deferred.truncate(first_);
+        } else {
+            session_.deferred.raise(first_, depth, session_.work.hidden.view().rows(0, length_ - first_));
+        }
+        first_ = length_;
+    }
+
+    /// After commit(): the tokens become positions of the session.
+    void append() noexcept {
+        length_ += tokens_;
+        session_.cache.set_length(length_);
+    }
+
+  private:
+    struct Range {
+        std::size_t position, rows;
+        bool operator==(const Range&) const = default;
+    };
+
+    void join(std::size_t layer) {
+        const DeferredRows& deferred = session_.deferred;
+        std::size_t first = first_;
+        while (!deferred.empty() && first > deferred.first() && deferred.depth(first - 1) <= layer) --first;
+        if (first == first_) return;
+        show({first, length_ + tokens_ - first});
+        for (std::size_t position = first; position < first_; ++position) {
+            const std::span<const float> state = deferred.state(position);
+            std::copy(state.begin(), state.end(), session_.work.hidden.row(position - first).begin());
+        }
+        first_ = first;
+    }
+
+    /// Makes these rows the ones that the decoder sees.
+    void show(Range range) noexcept {
+        session_.work.hidden.window(range.position - session_.deferred.first(), range.rows);
+        session_.cache.set_length(range.position);
+    }
+
+    void locate(Range range) {
+        if (range == located_) return;
+        decoder_.locate(session_);
+        located_ = range;
+    }
+
+    const Decoder<Backend>& decoder_;
+    Session& session_;
+    std::size_t length_, tokens_;
+    std::size_t first_;  ///< position of the first row, deferred or new, that has joined
+    Range located_{};    ///< the rows whose angles are set
 };
 
 }  // namespace adainfer::inline v0
@@ -1965,6 +4039,7 @@ struct Discard {
 #include <span>
 #include <stop_token>
 #include <utility>
+#include <vector>
 
 
 // ---- adainfer/model/observer.hpp -----------------------------------------------------------------------------------------
@@ -2038,9 +4113,9 @@ class Observer {
     [[nodiscard]] typename Policy::Features::Values features(const Policy& policy) {
         using Features = typename Policy::Features;
         if constexpr (requires { Features::needs; }) {
-            if constexpr (Features::needs >= Needs::Lens) read_lens(lens_of(policy));
+            if constexpr (Features::needs >= Needs::Lens) read_lens(adainfer::lens_of(policy));
             if constexpr (Features::needs >= Needs::Logits) {
-                run_head(head_of(policy));
+                run_head(adainfer::head_of(policy));
                 read_top(Features::needs >= Needs::Entropy);
             }
             return Features::read(reading_);
@@ -2065,8 +4140,8 @@ class Observer {
         } else if (!top_read_ || reading_.layer != layer) {
             reading_.layer = layer;
             reading_.hidden = last_hidden();
-            read_lens(lens_of(policy));
-            run_head(head_of(policy));
+            read_lens(adainfer::lens_of(policy));
+            run_head(adainfer::head_of(policy));
         }
     }
 
@@ -2141,24 +4216,38 @@ class Observer {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/model/prediction.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <stop_token>
+
 namespace adainfer::inline v0 {
 
 /// Of one call.
 struct RunOptions {
     std::stop_token stop{};  ///< looked at between layers; a stop throws Cancelled and leaves the session as it was
     Progress progress{};     ///< prompt tokens done
+    /// How far its generation is, for policies that depend on it (ExitPolicy: start). 0 for the first decode() after the
+    /// prompt, which chooses the second new token as the prompt itself chooses the first; 1 for the next. generate() counts
+    /// on from the value that it is given.
+    std::size_t step = 0;
 };
 
 /// What the model says comes next, and how deep it went to say so. The spans point into the session and are valid until its
 /// next pass.
 struct Prediction {
     TokenId token = no_token;          ///< the largest logit: among the candidates where the call named some
-    std::size_t exit_layer = 0;        ///< layers run for this token, 1 to layers
+    std::size_t exit_layer = 0;        ///< layers run for this token, 1 to layers; layers that the policy skips do not count
     std::size_t layers = 0;            ///< layers of the model
     std::size_t checks = 0;            ///< how often the policy was consulted
     std::span<const float> logits;     ///< a row, computed at the exit layer
     std::span<const TokenId> columns;  ///< token of each logit; empty: logit i belongs to token i
 };
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
 
 /// A decoder-only language model that stops each inference at the layer where its exit policy says so.
 ///
@@ -2166,10 +4255,6 @@ struct Prediction {
 /// other policies over the same weights come from with_policy() and share them.
 template <class Backend, class Policy = NeverExit, class Completion = PropagateHidden>
 class Model {
-    static_assert((require_backend<Backend>(), true));
-    static_assert((require_exit_policy<Policy>(), true));
-    static_assert(KvCompletion<Completion>, "adainfer: the third argument of Model must be a KvCompletion");
-
   public:
     /// Throws Cancelled, and what the policy throws where it belongs to another model.
     explicit Model(ModelWeights weights, Policy policy = {}, Backend backend = Backend{}, const BuildOptions& options = {})
@@ -2178,6 +4263,9 @@ class Model {
     explicit Model(std::shared_ptr<const Decoder<Backend>> decoder, Policy policy = {})
         : decoder_(std::move(decoder)), policy_(std::move(policy)) {
         if constexpr (requires { policy_.check_model(decoder_->weights()); }) policy_.check_model(decoder_->weights());
+        std::vector<bool> skipped;
+        for (std::size_t layer = 1; layer <= config().layers; ++layer) skipped.push_back(adainfer::skips_of(policy_, layer));
+        skipped_ = SkippedLayers(std::move(skipped));
     }
 
     Model(Model&&) noexcept = default;
@@ -2189,9 +4277,18 @@ class Model {
         return Model<Backend, Other, Completion>(decoder_, std::move(policy));
     }
 
+    /// The same weights and policy with another completion.
+    template <class Other>
+    [[nodiscard]] Model<Backend, Policy, Other> with_completion() const {
+        return Model<Backend, Policy, Other>(decoder_, policy_);
+    }
+
     [[nodiscard]] const ModelConfig& config() const noexcept { return decoder_->config(); }
     [[nodiscard]] const Decoder<Backend>& decoder() const noexcept { return *decoder_; }
     [[nodiscard]] const Policy& policy() const noexcept { return policy_; }
+
+    /// The layers that no pass of this model runs.
+    [[nodiscard]] const SkippedLayers& skipped() const noexcept { return skipped_; }
 
     /// An empty session for `capacity` positions; 0: as many as the model was made for. Throws ContextOverflow above that.
     [[nodiscard]] Session new_session(std::size_t capacity = 0) const {
@@ -2202,14 +4299,17 @@ class Model {
     }
 
     /// Appends the tokens to the session at full depth; no logits. Throws InvalidArgument (no tokens), ContextOverflow,
-    /// UnknownToken, NotFinite, Cancelled; then the session is as it was.
+    /// UnknownToken, NotFinite, Cancelled, IdentityMismatch (a session of other weights, or without K/V of the same layers); then
+    /// the session is as it was.
     void prefill(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
         check(session, tokens);
-        Transaction transaction(session);
+        detail::Transaction transaction(session);
         for (std::size_t done = 0; done < tokens.size();) {
-            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(prefill_chunk, tokens.size() - done));
-            run_all_layers(session, chunk, options.stop);
-            session.cache.set_length(session.length() + chunk.size());
+            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(rows_at_once, tokens.size() - done));
+            ForwardPass<Backend> pass(*decoder_, session, chunk);
+            run_all_layers(pass, options.stop);
+            pass.commit(config().layers);
+            pass.append();
             done += chunk.size();
             if (options.progress) options.progress({"prefill", done, tokens.size()});
         }
@@ -2218,7 +4318,7 @@ class Model {
 
     /// Appends the tokens at full depth and says what comes next. Throws as prefill() does.
     [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
-        Transaction transaction(session);
+        detail::Transaction transaction(session);
         prefill(session, tokens, options);
         Observer<Backend> observer(*decoder_, session, {});
         observer.answer(policy_, config().layers);
@@ -2232,10 +4332,25 @@ class Model {
     [[nodiscard]] Prediction decode(Session& session, TokenId token, const RunOptions& options = {}) const {
         static_assert(Completion::keeps_session, "adainfer: decode() and generate() need a KvCompletion that keeps the session; "
                                                  "Discard is for predict() and classify() only");
-        const Pass pass = run_until_exit(session, {&token, 1}, {}, options.stop);
-        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, pass.layers_run);
-        session.cache.set_length(session.length() + 1);
-        return pass.prediction;
+        check(session, {&token, 1});
+        if constexpr (!defers && !never_exits) finish(session, options);
+        ForwardPass<Backend> pass(*decoder_, session, {&token, 1});
+        const Outcome outcome = run_until_exit(pass, session, {}, options);
+        if constexpr (Completion::keeps_session) Completion::complete(*decoder_, session, outcome.depth);
+        pass.commit(outcome.depth);
+        pass.append();
+        return outcome.prediction;
+    }
+
+    /// Brings the positions whose K/V DeferredExact has left out to full depth: afterwards the session is as a dense run would
+    /// have left it. Other models of these weights do so of themselves before they continue the session. Throws NotFinite,
+    /// Cancelled, IdentityMismatch; then the session is as it was.
+    void finish(Session& session, const RunOptions& options = {}) const {
+        check_session(session);
+        if (session.deferred.empty()) return;
+        ForwardPass<Backend> pass(*decoder_, session, {});
+        run_all_layers(pass, options.stop);
+        pass.commit(config().layers);
     }
 
     /// What comes after the session's positions and these tokens: among the candidates, or in the whole vocabulary where
@@ -2247,7 +4362,11 @@ class Model {
                 fail(ErrorCode::UnknownToken, "candidate token ", candidate, " is outside the vocabulary of ", config().vocabulary);
             }
         }
-        return run_until_exit(session, tokens, candidates, options.stop).prediction;
+        check(session, tokens);
+        ForwardPass<Backend> pass(*decoder_, session, tokens);
+        const Outcome outcome = run_until_exit(pass, session, candidates, options);
+        pass.commit(outcome.depth);
+        return outcome.prediction;
     }
 
     /// Full-depth pass over the tokens that keeps no K/V beyond the session's and calls visit(t, logits [vocabulary]) for
@@ -2255,52 +4374,50 @@ class Model {
     template <class Visit>
     void for_each_logits(Session& session, std::span<const TokenId> tokens, Visit&& visit, const RunOptions& options = {}) const {
         check(session, tokens);
-        Transaction transaction(session);  // never committed: rewinds
+        detail::Transaction transaction(session);  // never committed: rewinds
         for (std::size_t done = 0; done < tokens.size();) {
-            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(prefill_chunk, tokens.size() - done));
-            run_all_layers(session, chunk, options.stop);
+            const std::span<const TokenId> chunk = tokens.subspan(done, (std::min)(rows_at_once, tokens.size() - done));
+            ForwardPass<Backend> pass(*decoder_, session, chunk);
+            run_all_layers(pass, options.stop);
+            pass.commit(config().layers);
+            const MatrixView<float> all = session.work.hidden.view();
+            const MatrixView<float> hidden = all.rows(all.rows() - chunk.size(), chunk.size());
             const std::span<float> normed = session.work.lens.resize(1, config().hidden).row(0);
             const std::span<float> logits = session.work.logits.resize(1, config().vocabulary).row(0);
             for (std::size_t t = 0; t < chunk.size(); ++t) {
-                decoder_->final_norm(session.work.hidden.row(t), normed);
+                decoder_->final_norm(hidden.row(t), normed);
                 decoder_->logits(normed, logits);
                 visit(done + t, std::span<const float>(logits));
             }
-            session.cache.set_length(session.length() + chunk.size());
+            pass.append();
             done += chunk.size();
             if (options.progress) options.progress({"score", done, tokens.size()});
         }
     }
 
   private:
-    static constexpr std::size_t prefill_chunk = 256;  // tokens a pass: bounds the scratch
+    static constexpr bool never_exits = requires { Policy::never_exits; };
+    static constexpr bool defers = requires { Completion::defers; };
 
-    struct Pass {
+    struct Outcome {
         Prediction prediction;
-        std::size_t layers_run;  // hindsight may report a smaller exit layer
+        std::size_t depth;  // layers passed, skipped ones included; hindsight may report a smaller exit layer
     };
 
-    /// Restores the session's length unless the work was committed.
-    class Transaction {
-      public:
-        explicit Transaction(Session& session) : session_(session), length_(session.length()) {}
-        Transaction(const Transaction&) = delete;
-        Transaction& operator=(const Transaction&) = delete;
-        ~Transaction() {
-            if (!committed_) session_.cache.set_length(length_);
-        }
-        void commit() noexcept { committed_ = true; }
-
-      private:
-        Session& session_;
-        std::size_t length_;
-        bool committed_ = false;
-    };
-
-    void check(const Session& session, std::span<const TokenId> tokens) const {
+    void check_session(Session& session) const {
         if (session.identity() != decoder_->weights().identity) {
             fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ", decoder_->weights().identity);
         }
+        if (session.skipped == skipped_) return;
+        if (session.length() != 0) {
+            fail(ErrorCode::IdentityMismatch, "the session was filled by a model that skips ", session.skipped.describe(),
+                 ", this one skips ", skipped_.describe());
+        }
+        session.skipped = skipped_;
+    }
+
+    void check(Session& session, std::span<const TokenId> tokens) const {
+        check_session(session);
         if (tokens.empty()) fail(ErrorCode::InvalidArgument, "the prompt is empty: at least one token is needed");
         if (tokens.size() > session.capacity() - session.length()) {
             fail(ErrorCode::ContextOverflow, tokens.size(), " tokens after ", session.length(), " positions exceed the session's ",
@@ -2308,45 +4425,46 @@ class Model {
         }
     }
 
-    void run_layer(Session& session, std::size_t layer, const std::stop_token& stop) const {
+    static void run_layer(ForwardPass<Backend>& pass, std::size_t layer, const std::stop_token& stop) {
         if (stop.stop_requested()) fail(ErrorCode::Cancelled, "stopped before layer ", layer + 1);
-        decoder_->run_layer(session, layer);
+        pass.run_layer(layer);
     }
 
-    void run_all_layers(Session& session, std::span<const TokenId> tokens, const std::stop_token& stop) const {
-        decoder_->begin(session, tokens);
-        for (std::size_t layer = 0; layer < config().layers; ++layer) run_layer(session, layer, stop);
+    void run_all_layers(ForwardPass<Backend>& pass, const std::stop_token& stop) const {
+        for (std::size_t layer = 0; layer < config().layers; ++layer) {
+            if (!skipped_.contains(layer)) run_layer(pass, layer, stop);
+        }
     }
 
     /// AdaInfer's loop (arXiv 2403.02181, section 3.3): run a layer, read the features, ask the classifier.
-    Pass run_until_exit(Session& session, std::span<const TokenId> tokens, std::span<const TokenId> candidates,
-                        const std::stop_token& stop) const {
-        check(session, tokens);
+    Outcome run_until_exit(ForwardPass<Backend>& pass, Session& session, std::span<const TokenId> candidates,
+                           const RunOptions& options) const {
         Observer<Backend> observer(*decoder_, session, candidates);
-        std::size_t layers_run = config().layers, exit_layer = layers_run;
-        if constexpr (requires { Policy::never_exits; }) {
-            run_all_layers(session, tokens, stop);
-            observer.answer(policy_, layers_run);
+        std::size_t depth = config().layers, exit_layer = depth;
+        if constexpr (never_exits) {
+            run_all_layers(pass, options.stop);
+            observer.answer(policy_, depth);
         } else {
-            typename Policy::State state{};
-            decoder_->begin(session, tokens);
-            for (std::size_t layer = 1; layer <= config().layers; ++layer) {
-                const bool wanted = layer < config().layers && policy_.wants(layer);
+            typename Policy::State state = adainfer::start_of(policy_, options.step);
+            const std::size_t last = skipped_.last_of(config().layers);
+            for (std::size_t layer = 1; layer <= last; ++layer) {
+                if (skipped_.contains(layer - 1)) continue;
+                const bool wanted = layer < last && policy_.wants(layer);
                 if (wanted) observer.before_layer();
-                run_layer(session, layer - 1, stop);
+                run_layer(pass, layer - 1, options.stop);
                 if (!wanted) continue;
                 observer.after_layer(layer);
                 if (ask(policy_, layer, observer, state) == ExitDecision::Exit) {
-                    layers_run = exit_layer = layer;
+                    depth = exit_layer = layer;
                     break;
                 }
             }
-            observer.answer(policy_, layers_run);
+            observer.answer(policy_, depth);
             if constexpr (requires { policy_.hindsight(state, TokenId{}, exit_layer); }) {
                 exit_layer = policy_.hindsight(state, observer.best(), exit_layer);
             }
         }
-        return {conclude(observer, exit_layer), layers_run};
+        return {conclude(observer, exit_layer), depth};
     }
 
     template <class Asked>
@@ -2358,12 +4476,29 @@ class Model {
         }
     }
 
-    Prediction conclude(const Observer<Backend>& observer, std::size_t exit_layer) const {
-        return {observer.best(), exit_layer, config().layers, observer.checks(), observer.logits(), observer.columns()};
+    Prediction conclude(const Observer<Backend>& observer, std::size_t depth) const {
+        return {observer.best(),   skipped_.run_of(depth), config().layers,
+                observer.checks(), observer.logits(),      observer.columns()};
     }
 
     std::shared_ptr<const Decoder<Backend>> decoder_;
     Policy policy_;
+    SkippedLayers skipped_;
+};
+
+/// Backend, policy and completion that do not make a model: one readable line says why. The rest of the program is checked as if
+/// they did, so that the compiler adds nothing to that line.
+template <class Backend, class Policy, class Completion>
+    requires(!FitTogether<Backend, Policy, Completion>)
+class Model<Backend, Policy, Completion> : public Model<detail::StandInBackend, NeverExit, PropagateHidden> {
+    static_assert((require_backend<Backend>(), true));
+    static_assert((require_exit_policy<Policy>(), true));
+    static_assert((require_readout<Backend, Policy>(), true));
+    static_assert(KvCompletion<Completion>, "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
+
+  public:
+    template <class... Arguments>
+    explicit Model(Arguments&&...);
 };
 
 }  // namespace adainfer::inline v0
@@ -2449,18 +4584,18 @@ struct RandomModelOptions {
     model.token_embedding = matrix(config.vocabulary, config.hidden, 1.0F);
     for (std::size_t i = 0; i < config.layers; ++i) {
         LayerWeights layer;
-        layer.attention_norm = vector(config.hidden, 0.3F, 1.0F);
+        layer.attention_norm.gain = vector(config.hidden, 0.3F, 1.0F);
         layer.q = linear(config.q_size(), config.hidden);
         layer.k = linear(config.kv_size(), config.hidden);
         layer.v = linear(config.kv_size(), config.hidden);
         layer.attention_output = linear(config.hidden, config.q_size());
-        layer.feed_forward_norm = vector(config.hidden, 0.3F, 1.0F);
+        layer.feed_forward_norm.gain = vector(config.hidden, 0.3F, 1.0F);
         layer.gate = linear(config.feed_forward, config.hidden);
         layer.up = linear(config.feed_forward, config.hidden);
         layer.down = linear(config.hidden, config.feed_forward);
         model.layers.push_back(std::move(layer));
     }
-    model.final_norm = vector(config.hidden, 0.3F, 1.0F);
+    model.final_norm.gain = vector(config.hidden, 0.3F, 1.0F);
     // A gain on the head, because real models are sure of some tokens: without it every distribution is nearly flat.
     model.head = options.tied ? LinearWeights{model.token_embedding, {}} : linear(config.vocabulary, config.hidden, 4.0F);
     model.identity = "random-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +
@@ -2473,12 +4608,91 @@ struct RandomModelOptions {
 
 // ---- adainfer/early_exit/adainfer_policy.hpp -----------------------------------------------------------------------------
 
+#include <cstddef>
+#include <utility>
+
+
+// ---- adainfer/early_exit/exit_classifier.hpp -----------------------------------------------------------------------------
+
 #include <concepts>
 #include <cstddef>
 #include <span>
-#include <string>
-#include <utility>
+#include <type_traits>
 
+namespace adainfer::inline v0 {
+
+namespace detail {
+template <class C>
+concept ScoresAlike = requires(const C& classifier, std::span<const float> features, typename C::State& state) {
+    { classifier.score(features, state) } -> std::convertible_to<float>;
+};
+
+template <class C>
+concept ScoresByLayer = requires(const C& classifier, std::size_t layer, std::span<const float> features,
+                                 typename C::State& state) {
+    { classifier.score(layer, features, state) } -> std::convertible_to<float>;
+};
+}  // namespace detail
+
+/// What stands in the middle of AdaInferPolicy: a score from the features of one check, higher for "stop", and the threshold
+/// above which it stops. State is what it remembers of the earlier checks of one inference. A classifier that judges layers
+/// differently takes the number of layers that have run as the first argument of score(), see PerLayer. OPTIONAL: a nested type
+/// Features, the FeatureList that it was made for; then it goes into no policy that reads others.
+template <class C>
+concept ExitClassifier = (detail::ScoresAlike<C> || detail::ScoresByLayer<C>) && requires(const C& classifier) {
+    { classifier.threshold } -> std::convertible_to<float>;
+    { classifier.feature_count() } -> std::convertible_to<std::size_t>;
+};
+
+namespace detail {
+/// False where the classifier names the features that it was made for, and they are others.
+template <class C, class Features>
+inline constexpr bool reads_these = true;
+template <class C, class Features>
+    requires requires { typename C::Features; }
+inline constexpr bool reads_these<C, Features> = std::is_same_v<typename C::Features, Features>;
+
+/// Takes the place of a classifier that lacks something, so that the compiler has nothing to say beyond that.
+struct StandInClassifier {
+    struct State {};
+    float threshold = 0;
+    float score(std::span<const float>, State&) const noexcept { return 0; }
+    std::size_t feature_count() const noexcept { return 0; }
+};
+}  // namespace detail
+
+/// A classifier for a policy that reads these features.
+template <class C, class Features>
+concept ExitClassifierOf = ExitClassifier<C> && detail::reads_these<C, Features>;
+
+/// Turns what a classifier lacks into one readable line.
+template <class C, class Features>
+consteval void require_classifier() {
+    constexpr bool has_state = requires { typename C::State; };
+    static_assert(has_state, "adainfer: the exit classifier lacks a nested type State (see ExitClassifier)");
+    constexpr bool has_threshold = requires(const C& classifier) { { classifier.threshold } -> std::convertible_to<float>; };
+    constexpr bool has_count = requires(const C& classifier) { { classifier.feature_count() } -> std::convertible_to<std::size_t>; };
+    static_assert(!has_state || detail::ScoresAlike<C> || detail::ScoresByLayer<C>,
+                  "adainfer: the exit classifier lacks 'float score(std::span<const float> features, State&) const' "
+                  "(see ExitClassifier)");
+    static_assert(has_threshold, "adainfer: the exit classifier lacks 'float threshold' (see ExitClassifier)");
+    static_assert(has_count, "adainfer: the exit classifier lacks 'std::size_t feature_count() const' (see ExitClassifier)");
+    static_assert(detail::reads_these<C, Features>,
+                  "adainfer: the exit classifier was made for other features than the policy reads (its nested type Features)");
+}
+
+/// The score of the features of a check after `layer` layers.
+template <class C>
+[[nodiscard]] float score_after(const C& classifier, std::size_t layer, std::span<const float> features,
+                                typename C::State& state) noexcept {
+    if constexpr (detail::ScoresByLayer<C>) {
+        return classifier.score(layer, features, state);
+    } else {
+        return classifier.score(features, state);
+    }
+}
+
+}  // namespace adainfer::inline v0
 
 // ---- adainfer/early_exit/features.hpp ------------------------------------------------------------------------------------
 
@@ -2816,23 +5030,11 @@ class Schedule {
 
 namespace adainfer::inline v0 {
 
-/// What stands in the middle of AdaInferPolicy: a score from the features of one check, higher for "stop", and the threshold
-/// above which it stops. State is what it remembers of the earlier checks of one inference.
-template <class C>
-concept ExitClassifier = requires(const C& classifier, std::span<const float> features, typename C::State& state) {
-    { classifier.score(features, state) } -> std::convertible_to<float>;
-    { classifier.threshold } -> std::convertible_to<float>;
-    { classifier.feature_count() } -> std::convertible_to<std::size_t>;
-};
-
 /// AdaInfer (arXiv 2403.02181): after a layer, a classic classifier on a few numbers of the intermediate next-token
 /// distribution decides whether to stop. With the defaults as in the paper: gap and top probability through the model's own
 /// final norm and head.
 template <class Classifier, class FeaturesList = PaperFeatures, class Lens = LogitLens, class Head = FullHead>
 class AdaInferPolicy : public ReadsWith<Lens, Head> {
-    static_assert(ExitClassifier<Classifier>,
-                  "adainfer: the classifier of AdaInferPolicy lacks score(features, State&), threshold or feature_count()");
-
   public:
     using Features = FeaturesList;
     using State = typename Classifier::State;
@@ -2849,8 +5051,8 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
 
     [[nodiscard]] bool wants(std::size_t layer) const { return schedule_.contains(layer) && ReadsWith<Lens, Head>::wants(layer); }
 
-    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values& values, State& state) const {
-        return classifier_.score(values.all(), state) > classifier_.threshold ? ExitDecision::Exit : ExitDecision::Continue;
+    [[nodiscard]] ExitDecision decide(std::size_t layer, const typename Features::Values& values, State& state) const {
+        return adainfer::score_after(classifier_, layer, values.all(), state) > classifier_.threshold ? ExitDecision::Exit : ExitDecision::Continue;
     }
 
   private:
@@ -2858,252 +5060,29 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
     Schedule schedule_;
 };
 
+/// A classifier that does not fit: one readable line says why, and the compiler adds nothing to it.
+template <class Classifier, class FeaturesList, class Lens, class Head>
+    requires(!ExitClassifierOf<Classifier, FeaturesList>)
+class AdaInferPolicy<Classifier, FeaturesList, Lens, Head> : public AdaInferPolicy<detail::StandInClassifier, FeaturesList, Lens, Head> {
+    static_assert((require_classifier<Classifier, FeaturesList>(), true));
+
+  public:
+    template <class... Arguments>
+    explicit AdaInferPolicy(Arguments&&...);
+};
+
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/early_exit/any_policy.hpp ----------------------------------------------------------------------------------
+// ---- adainfer/early_exit/any_classifier.hpp ------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <span>
+#include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
 
-
-// ---- adainfer/early_exit/any_readout.hpp ---------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <variant>
-
-
-// ---- adainfer/early_exit/linear_lens.hpp ---------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-#include <memory>
-#include <span>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-namespace adainfer::inline v0 {
-
-/// What a linear lens reads: out [hidden] = x / (rms(x) + 1e-6), the hidden state without its length.
-inline void lens_input(std::span<const float> hidden, std::span<float> out) noexcept {
-    const float n = static_cast<float>(hidden.size());
-    const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), hidden.size()) / n) + 1e-6F);
-    for (std::size_t i = 0; i < hidden.size(); ++i) out[i] = hidden[i] * scale;
-}
-
-/// An affine map a layer from the normalised hidden state to the state that the head reads: what the model would have
-/// made of it in its remaining layers, as far as a linear map can say. Cheap to copy: the maps are shared.
-class LinearLens {
-  public:
-    static constexpr std::string_view name = "linear";
-
-    /// The map after `layer` layers.
-    struct Map {
-        std::size_t layer = 0;
-        std::vector<float> matrix;  ///< [in + 1, out] row-major; the last row is the bias
-    };
-
-    LinearLens() = default;
-
-    /// Throws InvalidArgument for a map of the wrong size, a layer that stands twice, or numbers that are not finite.
-    LinearLens(std::string model_identity, std::size_t hidden, std::vector<Map> maps) {
-        auto data = std::make_shared<Data>();
-        data->model_identity = std::move(model_identity);
-        data->hidden = hidden;
-        for (Map& map : maps) {
-            if (map.matrix.size() != (hidden + 1) * hidden) {
-                fail(ErrorCode::InvalidArgument, "linear lens: the map of layer ", map.layer, " has ", map.matrix.size(),
-                     " numbers, expected ", (hidden + 1) * hidden);
-            }
-            if (!all_finite(map.matrix.data(), map.matrix.size())) {
-                fail(ErrorCode::NotFinite, "linear lens: the map of layer ", map.layer, " holds NaN or infinity");
-            }
-            if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
-            if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
-            data->slot[map.layer] = data->maps.size();
-            data->maps.push_back(std::move(map));
-        }
-        data_ = std::move(data);
-    }
-
-    /// Equal where the maps are the same ones, shared.
-    [[nodiscard]] friend bool operator==(const LinearLens& a, const LinearLens& b) noexcept { return a.data_ == b.data_; }
-
-    [[nodiscard]] bool reads(std::size_t layer) const noexcept {
-        return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
-    }
-
-    template <class Decoder>
-    void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::size_t n = hidden.size();
-        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
-        const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), n) / static_cast<float>(n)) + 1e-6F);
-        std::copy_n(matrix + n * n, n, out.begin());
-        float* y = out.data();
-        std::size_t i = 0;
-        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
-            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float* m = matrix + i * n;
-            for (std::size_t j = 0; j < n; ++j) y[j] += a * m[j] + b * m[n + j] + c * m[2 * n + j] + d * m[3 * n + j];
-        }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
-    }
-
-    /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
-    template <class Weights>
-    void check_model(const Weights& weights) const {
-        if (!data_) fail(ErrorCode::IdentityMismatch, "the linear lens is empty: load or fit one first");
-        if (data_->model_identity != weights.identity || data_->hidden != weights.config.hidden) {
-            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ", weights.identity);
-        }
-    }
-
-    [[nodiscard]] const std::string& model_identity() const { return data().model_identity; }
-    [[nodiscard]] std::size_t hidden() const { return data().hidden; }
-    [[nodiscard]] const std::vector<Map>& maps() const { return data().maps; }
-
-  private:
-    static constexpr std::size_t none = static_cast<std::size_t>(-1);
-
-    struct Data {
-        std::string model_identity;
-        std::size_t hidden = 0;
-        std::vector<Map> maps;
-        std::vector<std::size_t> slot;  // layer -> index into maps
-    };
-
-    [[nodiscard]] const Data& data() const {
-        if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");
-        return *data_;
-    }
-
-    std::shared_ptr<const Data> data_;
-};
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/early_exit/shortlist_head.hpp ------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <numeric>
-#include <span>
-#include <string_view>
-
-namespace adainfer::inline v0 {
-
-/// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
-/// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
-/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
-/// candidates, where there are some, are the shortlist from the start.
-class ShortlistHead {
-  public:
-    static constexpr std::string_view name = "shortlist";
-
-    explicit ShortlistHead(std::size_t size = 256) : size_((std::max)(size, std::size_t{2})) {}
-
-    [[nodiscard]] std::size_t size() const noexcept { return size_; }
-
-    /// As the other heads; throws NotFinite where the logits that the shortlist is made of are not finite.
-    template <class Decoder>
-    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
-                                 Workspace& work) const {
-        if (!candidates.empty()) return CandidateHead{}.run(decoder, state, candidates, work);
-        if (!work.shortlist.empty()) return CandidateHead{}.run(decoder, state, work.shortlist, work);
-        FullHead{}.run(decoder, state, candidates, work);
-        const std::span<const float> logits = work.logits.row(0);
-        // NaN has no place in an order, so it must not reach the selection below.
-        if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
-        work.shortlist.resize(logits.size());
-        std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
-        const std::size_t kept = (std::min)(size_, logits.size());
-        const auto likelier = [&](TokenId a, TokenId b) {
-            const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-            return x > y || (x == y && a < b);
-        };
-        const auto middle = work.shortlist.begin() + static_cast<std::ptrdiff_t>(kept);
-        std::nth_element(work.shortlist.begin(), middle, work.shortlist.end(), likelier);
-        work.shortlist.resize(kept);
-        std::sort(work.shortlist.begin(), work.shortlist.end());
-        return {};
-    }
-
-  private:
-    std::size_t size_;
-};
-
-}  // namespace adainfer::inline v0
-
-// Lens and head chosen at run time, for programs whose user names them; a program that knows them uses the types themselves.
-
-namespace adainfer::inline v0 {
-
-class AnyLens {
-  public:
-    AnyLens() = default;
-    explicit AnyLens(LogitLens lens) : lens_(lens) {}
-    explicit AnyLens(LinearLens lens) : lens_(std::move(lens)) {}
-
-    [[nodiscard]] std::string_view kind() const {
-        return std::visit([](const auto& lens) { return std::remove_cvref_t<decltype(lens)>::name; }, lens_);
-    }
-
-    [[nodiscard]] bool reads(std::size_t layer) const {
-        return std::visit([&](const auto& lens) { return lens.reads(layer); }, lens_);
-    }
-
-    template <class Decoder>
-    void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        std::visit([&](const auto& lens) { lens.apply(decoder, layer, hidden, out); }, lens_);
-    }
-
-    template <class Weights>
-    void check_model(const Weights& weights) const {
-        if (const auto* linear = std::get_if<LinearLens>(&lens_)) linear->check_model(weights);
-    }
-
-  private:
-    std::variant<LogitLens, LinearLens> lens_;
-};
-
-class AnyHead {
-  public:
-    AnyHead() = default;
-    explicit AnyHead(FullHead head) : head_(head) {}
-    explicit AnyHead(CandidateHead head) : head_(head) {}
-    explicit AnyHead(ShortlistHead head) : head_(head) {}
-
-    /// By its name in policy files. Throws InvalidArgument, listing the names.
-    static AnyHead named(std::string_view name) {
-        if (name == FullHead::name) return AnyHead(FullHead{});
-        if (name == CandidateHead::name) return AnyHead(CandidateHead{});
-        if (name == ShortlistHead::name) return AnyHead(ShortlistHead{});
-        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist");
-    }
-
-    [[nodiscard]] std::string_view kind() const {
-        return std::visit([](const auto& head) { return std::remove_cvref_t<decltype(head)>::name; }, head_);
-    }
-
-    template <class Decoder>
-    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
-                                 Workspace& work) const {
-        return std::visit([&](const auto& head) { return head.run(decoder, state, candidates, work); }, head_);
-    }
-
-  private:
-    std::variant<FullHead, CandidateHead, ShortlistHead> head_;
-};
-
-}  // namespace adainfer::inline v0
 
 // ---- adainfer/early_exit/linear_chain_crf.hpp ----------------------------------------------------------------------------
 
@@ -3255,96 +5234,694 @@ struct LinearSvm {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/early_exit/per_layer.hpp -----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 namespace adainfer::inline v0 {
 
-/// One of several policies, chosen at run time. For programs whose user names the policy (the command line); its price is a
-/// branch a check.
-template <class... Policies>
-class OneOf {
+/// A classifier for each layer, and a shared one for the layers that have none of their own. One threshold holds for all.
+/// Trained by train_per_layer_svm().
+///
+/// Satisfies the classifier interface described at LinearSvm with one difference: score() is told the layer.
+template <class Classifier>
+struct PerLayer {
+  private:
+    static constexpr std::string_view prefix = "per_layer_";
+    static constexpr auto kind_text = [] {
+        std::array<char, prefix.size() + Classifier::kind.size()> text{};
+        std::copy(prefix.begin(), prefix.end(), text.begin());
+        std::copy(Classifier::kind.begin(), Classifier::kind.end(), text.begin() + prefix.size());
+        return text;
+    }();
+
   public:
-    struct State {
-        std::variant<std::monostate, typename Policies::State...> active;
+    static constexpr std::string_view kind{kind_text.data(), kind_text.size()};  ///< e.g. "per_layer_svm"
+
+    using State = typename Classifier::State;
+
+    Classifier shared;
+    std::vector<std::size_t> layers;  ///< that have a classifier of their own; ascending, from 1
+    std::vector<Classifier> own;      ///< [layers.size()]; their thresholds and that of `shared` count for nothing
+    float threshold = 0;
+
+    [[nodiscard]] std::size_t feature_count() const noexcept { return shared.feature_count(); }
+    [[nodiscard]] State begin() const noexcept { return shared.begin(); }
+
+    /// The classifier that speaks after `layer` layers.
+    [[nodiscard]] const Classifier& at(std::size_t layer) const noexcept {
+        const auto found = std::lower_bound(layers.begin(), layers.end(), layer);
+        return found == layers.end() || *found != layer ? shared : own[static_cast<std::size_t>(found - layers.begin())];
+    }
+
+    /// Score of the features after `layer` layers. Precondition: features.size() == feature_count() and validate() passed.
+    [[nodiscard]] float score(std::size_t layer, std::span<const float> features, State& state) const noexcept {
+        return at(layer).score(features, state);
+    }
+
+    /// Throws Error (ShapeMismatch, NotFinite, InvalidArgument) unless every classifier fits `n_features` features and the layers
+    /// ascend, one a classifier. An infinite threshold is valid.
+    void validate(std::size_t n_features) const {
+        shared.validate(n_features);
+        if (layers.size() != own.size()) {
+            fail(ErrorCode::ShapeMismatch, kind, ": ", layers.size(), " layers, but ", own.size(), " classifiers of their own");
+        }
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+            if (layers[i] <= (i == 0 ? 0 : layers[i - 1])) {
+                fail(ErrorCode::InvalidArgument, kind, ": layers must ascend from 1 or more, found ", layers[i], " at place ", i);
+            }
+            own[i].validate(n_features);
+        }
+        if (std::isnan(threshold)) fail(ErrorCode::NotFinite, kind, " threshold is ", threshold);
+    }
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/rbf_svm.hpp -------------------------------------------------------------------------------------
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+
+// ---- adainfer/early_exit/random_fourier.hpp ------------------------------------------------------------------------------
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numbers>
+#include <random>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// Random features whose dot products approximate an RBF kernel: z(x) . z(y) ~ exp(-gamma |x - y|^2), so that a linear
+/// classifier of z(x) stands in for a kernel one of x and costs the same whatever it was trained on.
+///
+///     z(x) = sqrt(2 / D) cos(W x + b),  W ~ N(0, 2 gamma),  b ~ U(0, 2 pi)
+///
+/// Source: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (NIPS 2007), section 3, algorithm 1; the error
+/// falls as 1 / sqrt(D). W and b follow from the seed, by the same arithmetic everywhere, so a file keeps the seed alone.
+class RandomFourier {
+  public:
+    static constexpr std::size_t max_inputs = 64, max_size = 1U << 16U;
+    static constexpr double max_gamma = 1e6;
+
+    RandomFourier() = default;
+
+    /// `size` random features of `inputs` numbers. Throws InvalidArgument unless 1 <= inputs <= 64, 1 <= size <= 65536
+    /// and 0 < gamma <= 10^6.
+    RandomFourier(std::size_t inputs, std::size_t size, double gamma, std::uint64_t seed)
+        : inputs_(inputs), gamma_(gamma), seed_(seed) {
+        if (inputs == 0 || inputs > max_inputs || size == 0 || size > max_size) {
+            fail(ErrorCode::InvalidArgument, "random Fourier features: ", size, " of ", inputs, " inputs; possible are 1 to ",
+                 max_size, " of 1 to ", max_inputs);
+        }
+        if (!(gamma > 0 && gamma <= max_gamma)) {
+            fail(ErrorCode::InvalidArgument, "random Fourier features: gamma must be above 0 and at most ", max_gamma,
+                 ", found ", gamma);
+        }
+        std::mt19937_64 random(seed);
+        const auto uniform = [&random] { return (static_cast<double>(random() >> 11U) + 0.5) * 0x1p-53; };  // in (0, 1)
+        const double spread = std::sqrt(2 * gamma);
+        frequencies_.reserve(inputs * size);
+        for (std::size_t i = 0; i < inputs * size; ++i) {  // Box and Muller: standard libraries differ in how they draw
+            const double radius = std::sqrt(-2 * std::log(uniform()));
+            frequencies_.push_back(static_cast<float>(spread * radius * std::cos(2 * std::numbers::pi * uniform())));
+        }
+        phases_.reserve(size);
+        for (std::size_t i = 0; i < size; ++i) phases_.push_back(static_cast<float>(2 * std::numbers::pi * uniform()));
+    }
+
+    [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
+    [[nodiscard]] std::size_t size() const noexcept { return phases_.size(); }
+    [[nodiscard]] double gamma() const noexcept { return gamma_; }
+    [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
+
+    /// Feature i of x [inputs()].
+    [[nodiscard]] float feature(std::size_t i, const float* x) const noexcept {
+        float angle = phases_[i];
+        for (std::size_t k = 0; k < inputs_; ++k) angle += frequencies_[i * inputs_ + k] * x[k];
+        return std::sqrt(2.0F / static_cast<float>(size())) * std::cos(angle);
+    }
+
+    /// z [size()] of x [inputs()].
+    void map(std::span<const float> x, std::span<float> z) const noexcept {
+        for (std::size_t i = 0; i < size(); ++i) z[i] = feature(i, x.data());
+    }
+
+  private:
+    std::size_t inputs_ = 0;
+    double gamma_ = 0;
+    std::uint64_t seed_ = 0;
+    std::vector<float> frequencies_;  ///< [size, inputs]
+    std::vector<float> phases_;       ///< [size]
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// A support vector machine with an RBF kernel, approximated: a linear one over random Fourier features of the standardised
+/// features of a layer. Trained by train_rbf_svm(). Satisfies the classifier interface described at LinearSvm.
+///
+///     score(x) = bias + sum_i weights[i] * z_i((x - mean) / scale)
+struct RbfSvm {
+    static constexpr std::string_view kind = "rbf";
+
+    /// Layers are judged one by one: nothing is carried.
+    struct State {};
+
+    std::vector<float> mean;     ///< [n_features]
+    std::vector<float> scale;    ///< [n_features], > 0
+    RandomFourier map;           ///< of n_features inputs
+    std::vector<float> weights;  ///< [map.size()]
+    float bias = 0;
+    float threshold = 0;
+
+    [[nodiscard]] std::size_t feature_count() const noexcept { return map.inputs(); }
+    [[nodiscard]] State begin() const noexcept { return {}; }
+
+    /// Precondition: features.size() == feature_count() and validate() passed.
+    [[nodiscard]] float score(std::span<const float> features, State& /*state*/) const noexcept {
+        std::array<float, RandomFourier::max_inputs> x;
+        for (std::size_t k = 0; k < mean.size(); ++k) x[k] = (features[k] - mean[k]) / scale[k];
+        float sum = bias;
+        for (std::size_t i = 0; i < weights.size(); ++i) sum += weights[i] * map.feature(i, x.data());
+        return sum;
+    }
+
+    /// Throws Error (ShapeMismatch, NotFinite, InvalidArgument) unless every parameter fits `n_features` features.
+    /// An infinite threshold is valid: it always or never stops.
+    void validate(std::size_t n_features) const {
+        if (map.inputs() != n_features) {
+            fail(ErrorCode::ShapeMismatch, "rbf map: expected ", n_features, " inputs, found ", map.inputs());
+        }
+        const auto check = [](std::string_view name, const std::vector<float>& values, std::size_t expected) {
+            if (values.size() != expected) {
+                fail(ErrorCode::ShapeMismatch, "rbf ", name, ": expected ", expected, " values, found ", values.size());
+            }
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                if (!std::isfinite(values[i])) fail(ErrorCode::NotFinite, "rbf ", name, "[", i, "] is ", values[i]);
+            }
+        };
+        check("mean", mean, n_features);
+        check("scale", scale, n_features);
+        check("weights", weights, map.size());
+        for (std::size_t i = 0; i < scale.size(); ++i) {
+            if (!(scale[i] > 0)) fail(ErrorCode::InvalidArgument, "rbf scale[", i, "] must be > 0, found ", scale[i]);
+        }
+        if (!std::isfinite(bias)) fail(ErrorCode::NotFinite, "rbf bias is ", bias);
+        if (std::isnan(threshold)) fail(ErrorCode::NotFinite, "rbf threshold is ", threshold);
+    }
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// A classifier chosen at run time, for programs whose user names the file of one; a program that knows it uses the type itself.
+/// Satisfies the classifier interface described at LinearSvm, score() being told the layer.
+class AnyClassifier {
+    template <class... Cs>
+    struct Of {
+        using Variant = std::variant<Cs...>;
+        template <class C>
+        struct Slot {
+            typename C::State state{};
+        };
+        using State = std::tuple<Slot<Cs>...>;
+    };
+    using All = Of<LinearSvm, LinearChainCrf, PerLayer<LinearSvm>, RbfSvm>;
+
+  public:
+    using Variant = All::Variant;
+    using State = All::State;
+
+    explicit AnyClassifier(Variant classifier)
+        : threshold(std::visit([](const auto& c) { return c.threshold; }, classifier)), classifier_(std::move(classifier)) {}
+
+    [[nodiscard]] std::string_view kind() const noexcept {
+        return std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, classifier_);
+    }
+    [[nodiscard]] std::size_t feature_count() const noexcept {
+        return std::visit([](const auto& c) { return c.feature_count(); }, classifier_);
+    }
+    [[nodiscard]] State begin() const noexcept { return {}; }
+
+    [[nodiscard]] float score(std::size_t layer, std::span<const float> features, State& state) const noexcept {
+        return std::visit(
+            [&]<class C>(const C& c) {
+                return adainfer::score_after(c, layer, features, std::get<typename All::template Slot<C>>(state).state);
+            },
+            classifier_);
+    }
+
+    /// Throws as the classifier does.
+    void validate(std::size_t n_features) const {
+        std::visit([&](const auto& c) { c.validate(n_features); }, classifier_);
+    }
+
+    float threshold;
+
+  private:
+    Variant classifier_;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/any_policy.hpp ----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+
+// ---- adainfer/early_exit/any_readout.hpp ---------------------------------------------------------------------------------
+
+#include <charconv>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+
+// ---- adainfer/early_exit/linear_lens.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// What a linear lens reads: out [hidden] = x / (rms(x) + 1e-6), the hidden state without its length.
+inline void lens_input(std::span<const float> hidden, std::span<float> out) noexcept {
+    const float n = static_cast<float>(hidden.size());
+    const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), hidden.size()) / n) + 1e-6F);
+    for (std::size_t i = 0; i < hidden.size(); ++i) out[i] = hidden[i] * scale;
+}
+
+/// An affine map a layer from the normalised hidden state to the state that the head reads: what the model would have
+/// made of it in its remaining layers, as far as a linear map can say. Cheap to copy: the maps are shared.
+class LinearLens {
+  public:
+    static constexpr std::string_view name = "linear";
+
+    /// The map after `layer` layers.
+    struct Map {
+        std::size_t layer = 0;
+        std::vector<float> matrix;  ///< [in + 1, out] row-major; the last row is the bias
     };
 
-    template <class Policy>
-        requires(std::is_same_v<std::remove_cvref_t<Policy>, Policies> || ...)
-    explicit(false) OneOf(Policy&& policy) : policy_(std::forward<Policy>(policy)) {}
+    LinearLens() = default;
 
-    [[nodiscard]] bool wants(std::size_t layer) const {
-        return std::visit([&](const auto& policy) { return policy.wants(layer); }, policy_);
+    /// Throws InvalidArgument for a map of the wrong size, a layer that stands twice, or numbers that are not finite.
+    LinearLens(std::string model_identity, std::size_t hidden, std::vector<Map> maps) {
+        auto data = std::make_shared<Data>();
+        data->model_identity = std::move(model_identity);
+        data->hidden = hidden;
+        for (Map& map : maps) {
+            if (map.matrix.size() != (hidden + 1) * hidden) {
+                fail(ErrorCode::InvalidArgument, "linear lens: the map of layer ", map.layer, " has ", map.matrix.size(),
+                     " numbers, expected ", (hidden + 1) * hidden);
+            }
+            if (!all_finite(map.matrix.data(), map.matrix.size())) {
+                fail(ErrorCode::NotFinite, "linear lens: the map of layer ", map.layer, " holds NaN or infinity");
+            }
+            if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
+            if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
+            data->slot[map.layer] = data->maps.size();
+            data->maps.push_back(std::move(map));
+        }
+        data_ = std::move(data);
     }
 
-    template <class Ask>
-    ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
-        return with_state(state, [&](const auto& policy, auto& own) { return ask(policy, own); });
+    /// Equal where the maps are the same ones, shared.
+    [[nodiscard]] friend bool operator==(const LinearLens& a, const LinearLens& b) noexcept { return a.data_ == b.data_; }
+
+    /// Numbers that apply() multiplies with, for the cost model.
+    [[nodiscard]] static constexpr std::size_t numbers(std::size_t hidden) noexcept { return (hidden + 1) * hidden; }
+
+    [[nodiscard]] bool reads(std::size_t layer) const noexcept {
+        return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
 
-    [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t exit_layer) const {
-        return std::visit(
-            [&]<class Policy>(const Policy& policy) {
-                if constexpr (requires(const typename Policy::State& s) { policy.hindsight(s, final_token, exit_layer); }) {
-                    const auto* own = get_state<Policy>(state);
-                    if (own != nullptr) return policy.hindsight(*own, final_token, exit_layer);
-                }
-                return exit_layer;
-            },
-            policy_);
+    template <class Decoder>
+    void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
+        const std::size_t n = hidden.size();
+        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
+        const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), n) / static_cast<float>(n)) + 1e-6F);
+        std::copy_n(matrix + n * n, n, out.begin());
+        float* y = out.data();
+        std::size_t i = 0;
+        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
+            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
+            const float* m = matrix + i * n;
+            for (std::size_t j = 0; j < n; ++j) y[j] += a * m[j] + b * m[n + j] + c * m[2 * n + j] + d * m[3 * n + j];
+        }
+        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
     }
 
-    [[nodiscard]] AnyLens lens() const {
-        return std::visit([](const auto& policy) { return AnyLens(lens_of(policy)); }, policy_);
+    /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        if (!data_) fail(ErrorCode::IdentityMismatch, "the linear lens is empty: load or fit one first");
+        if (data_->model_identity != weights.identity || data_->hidden != weights.config.hidden) {
+            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ", weights.identity);
+        }
     }
-    [[nodiscard]] AnyHead head() const {
-        return std::visit([](const auto& policy) { return AnyHead(head_of(policy)); }, policy_);
+
+    [[nodiscard]] const std::string& model_identity() const { return data().model_identity; }
+    [[nodiscard]] std::size_t hidden() const { return data().hidden; }
+    [[nodiscard]] const std::vector<Map>& maps() const { return data().maps; }
+
+  private:
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+    struct Data {
+        std::string model_identity;
+        std::size_t hidden = 0;
+        std::vector<Map> maps;
+        std::vector<std::size_t> slot;  // layer -> index into maps
+    };
+
+    [[nodiscard]] const Data& data() const {
+        if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");
+        return *data_;
+    }
+
+    std::shared_ptr<const Data> data_;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/shortlist_head.hpp ------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+/// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
+/// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
+/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
+/// candidates, where there are some, are the shortlist from the start.
+class ShortlistHead {
+  public:
+    static constexpr std::string_view name = "shortlist";
+
+    explicit ShortlistHead(std::size_t size = 256) : size_((std::max)(size, std::size_t{2})) {}
+
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const noexcept {
+        if (candidates > 0) return candidates;
+        return first ? vocabulary : (std::min)(size_, vocabulary);
+    }
+
+    /// As the other heads; throws NotFinite where the logits that the shortlist is made of are not finite.
+    template <class Decoder>
+    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
+                                 Workspace& work) const {
+        if (!candidates.empty()) return CandidateHead{}.run(decoder, state, candidates, work);
+        if (!work.shortlist.empty()) return CandidateHead{}.run(decoder, state, work.shortlist, work);
+        FullHead{}.run(decoder, state, candidates, work);
+        const std::span<const float> logits = work.logits.row(0);
+        // NaN has no place in an order, so it must not reach the selection below.
+        if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+        work.shortlist.resize(logits.size());
+        std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
+        const std::size_t kept = (std::min)(size_, logits.size());
+        const auto likelier = [&](TokenId a, TokenId b) {
+            const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
+            return x > y || (x == y && a < b);
+        };
+        const auto middle = work.shortlist.begin() + static_cast<std::ptrdiff_t>(kept);
+        std::nth_element(work.shortlist.begin(), middle, work.shortlist.end(), likelier);
+        work.shortlist.resize(kept);
+        std::sort(work.shortlist.begin(), work.shortlist.end());
+        return {};
+    }
+
+  private:
+    std::size_t size_;
+};
+
+}  // namespace adainfer::inline v0
+
+// Lens and head chosen at run time, for programs whose user names them; a program that knows them uses the types themselves.
+
+namespace adainfer::inline v0 {
+
+class AnyLens {
+  public:
+    AnyLens() = default;
+    explicit AnyLens(LogitLens lens) : lens_(lens) {}
+    explicit AnyLens(LinearLens lens) : lens_(std::move(lens)) {}
+
+    [[nodiscard]] std::string_view kind() const {
+        return std::visit([](const auto& lens) { return std::remove_cvref_t<decltype(lens)>::name; }, lens_);
+    }
+
+    [[nodiscard]] bool reads(std::size_t layer) const {
+        return std::visit([&](const auto& lens) { return lens.reads(layer); }, lens_);
+    }
+
+    template <class Decoder>
+    void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
+        std::visit([&](const auto& lens) { lens.apply(decoder, layer, hidden, out); }, lens_);
+    }
+
+    /// Numbers that apply() multiplies with, for the cost model.
+    [[nodiscard]] std::size_t numbers(std::size_t hidden) const noexcept {
+        return std::holds_alternative<LinearLens>(lens_) ? LinearLens::numbers(hidden) : 0;
     }
 
     template <class Weights>
     void check_model(const Weights& weights) const {
-        std::visit(
-            [&](const auto& policy) {
-                if constexpr (requires { policy.check_model(weights); }) policy.check_model(weights);
-            },
-            policy_);
+        if (const auto* linear = std::get_if<LinearLens>(&lens_)) linear->check_model(weights);
     }
 
   private:
-    template <class Policy>
-    static constexpr std::size_t index_of() {
-        std::size_t i = 0;
-        static_cast<void>(((std::is_same_v<Policy, Policies> ? true : (++i, false)) || ...));
-        return i;
-    }
-
-    template <class Policy>
-    static const typename Policy::State* get_state(const State& state) {
-        return std::get_if<index_of<Policy>() + 1>(&state.active);
-    }
-
-    template <class F>
-    ExitDecision with_state(State& state, F&& f) const {
-        return std::visit(
-            [&]<class Policy>(const Policy& policy) {
-                constexpr std::size_t slot = index_of<Policy>() + 1;
-                if (state.active.index() != slot) state.active.template emplace<slot>();
-                return f(policy, std::get<slot>(state.active));
-            },
-            policy_);
-    }
-
-    std::variant<Policies...> policy_;
+    std::variant<LogitLens, LinearLens> lens_;
 };
 
-/// Every built-in policy, with lens and head chosen at run time too.
-using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
-                        EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
-                        Oracle<AnyLens, AnyHead>, AdaInferPolicy<LinearSvm, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearSvm, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearSvm, WideFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<LinearChainCrf, WideFeatures, AnyLens, AnyHead>>;
+class AnyHead {
+  public:
+    AnyHead() = default;
+    explicit AnyHead(FullHead head) : head_(head) {}
+    explicit AnyHead(CandidateHead head) : head_(head) {}
+    explicit AnyHead(ShortlistHead head) : head_(head) {}
+
+    /// By its name in policy files, or "shortlist:K" for a list of K tokens. Throws InvalidArgument, listing the names.
+    static AnyHead named(std::string_view name) {
+        if (name == FullHead::name) return AnyHead(FullHead{});
+        if (name == CandidateHead::name) return AnyHead(CandidateHead{});
+        if (name == ShortlistHead::name) return AnyHead(ShortlistHead{});
+        if (name.starts_with("shortlist:")) {
+            const std::string_view digits = name.substr(std::string_view("shortlist:").size());
+            std::size_t size = 0;
+            const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
+            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size));
+        }
+        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist, shortlist:K (2 or more)");
+    }
+
+    [[nodiscard]] std::string_view kind() const {
+        return std::visit([](const auto& head) { return std::remove_cvref_t<decltype(head)>::name; }, head_);
+    }
+
+    /// Logits that a check computes, for the cost model.
+    [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const {
+        return std::visit([&](const auto& head) { return head.rows(vocabulary, candidates, first); }, head_);
+    }
+
+    template <class Decoder>
+    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId> candidates,
+                                 Workspace& work) const {
+        return std::visit([&](const auto& head) { return head.run(decoder, state, candidates, work); }, head_);
+    }
+
+  private:
+    std::variant<FullHead, CandidateHead, ShortlistHead> head_;
+};
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/calm_threshold.hpp ------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+
+namespace adainfer::inline v0 {
+
+/// How a threshold falls over a generation: clip(0.9 threshold + 0.1 exp(-decay * step / length), 0, 1) at the step-th token
+/// (CALM, arXiv 2207.07061, section 3.3). A wrong token near the start disturbs all that follows, so the start is the stricter.
+struct ThresholdDecay {
+    float decay = 4;           ///< tau of the paper, 0 or more; 0: constant
+    std::size_t length = 128;  ///< N of the paper: tokens that a generation may have, 1 or more
+
+    [[nodiscard]] float at(float threshold, std::size_t step) const noexcept {
+        const float done = static_cast<float>(step) / static_cast<float>(length);
+        return std::clamp(0.9F * threshold + 0.1F * std::exp(-decay * done), 0.0F, 1.0F);
+    }
+};
+
+/// Exits where a feature lies above a threshold that falls from token to token of a generation. A prediction that belongs
+/// to no generation is its first step.
+template <class Feature, class Lens = LogitLens, class Head = FullHead>
+class DecayingThreshold : public ReadsWith<Lens, Head> {
+  public:
+    using Features = FeatureList<Feature>;
+    struct State {
+        std::size_t step = 0;
+    };
+
+    /// Throws InvalidArgument unless `threshold` lies in [0, 1] and the decay is finite, 0 or more, over a length of at least 1.
+    explicit DecayingThreshold(float threshold, ThresholdDecay decay = {}, Lens lens = Lens{}, Head head = Head{})
+        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), threshold_(threshold), decay_(decay) {
+        if (!(threshold >= 0 && threshold <= 1)) {
+            fail(ErrorCode::InvalidArgument, "a decaying threshold must lie in [0, 1], found ", threshold);
+        }
+        if (!(decay.decay >= 0) || !std::isfinite(decay.decay)) {
+            fail(ErrorCode::InvalidArgument, "the decay of a threshold must be 0 or more, found ", decay.decay);
+        }
+        if (decay.length == 0) fail(ErrorCode::InvalidArgument, "the length over which a threshold decays must be 1 or more");
+    }
+
+    [[nodiscard]] State start(std::size_t step) const noexcept { return {step}; }
+
+    [[nodiscard]] float threshold(std::size_t step) const noexcept { return decay_.at(threshold_, step); }
+
+    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values& values, State& state) const noexcept {
+        return values.template get<Feature>() > threshold(state.step) ? ExitDecision::Exit : ExitDecision::Continue;
+    }
+
+  private:
+    float threshold_;
+    ThresholdDecay decay_;
+};
+
+/// CALM's softmax response, the difference of the two largest probabilities, against its decaying threshold (sections 3.3, 3.4).
+template <class Lens = LogitLens, class Head = FullHead>
+using CalmThreshold = DecayingThreshold<Gap, Lens, Head>;
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/skip_decode.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+namespace adainfer::inline v0 {
+
+/// The depth of each token of a generation, falling linearly from `most` layers at step 0 to `fewest` at step `length`, and
+/// no further.
+struct DepthSchedule {
+    std::size_t fewest = 1, most = 1;  ///< layers run, 1 to the model's
+    std::size_t length = 128;          ///< steps, 1 or more
+
+    [[nodiscard]] std::size_t at(std::size_t step) const noexcept {
+        return most - (most - fewest) * (std::min)(step, length) / length;
+    }
+};
+
+/// Exits at a depth that depends on nothing but the step of the generation and never grows, so that a token finds the K/V of
+/// every earlier one computed at least as deep as it goes itself, and a batch of sequences in step exits together. Computes
+/// no features.
+///
+/// The schedule is that of SkipDecode (arXiv 2307.02628, section 3); the layers left out here are the last ones, as in
+/// every policy of this library, where SkipDecode leaves out earlier ones.
+template <class Lens = LogitLens, class Head = CandidateHead>
+class SkipDecode : public ReadsWith<Lens, Head> {
+  public:
+    struct State {
+        std::size_t step = 0;
+    };
+    struct Features {
+        struct Values {};
+    };
+
+    /// Throws InvalidArgument unless 1 <= fewest <= most <= 10000 and 1 <= length <= 2^32.
+    explicit SkipDecode(DepthSchedule depth, Lens lens = Lens{}, Head head = Head{})
+        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), depth_(depth) {
+        if (depth.fewest == 0 || depth.fewest > depth.most || depth.most > 10'000) {
+            fail(ErrorCode::InvalidArgument, "the depths of SkipDecode must be 1 <= fewest <= most <= 10000, found ",
+                 depth.fewest, " and ", depth.most);
+        }
+        if (depth.length == 0 || depth.length > (std::size_t{1} << 32U)) {
+            fail(ErrorCode::InvalidArgument, "the length of SkipDecode must be 1 to 2^32 steps, found ", depth.length);
+        }
+    }
+
+    /// Throws InvalidArgument where the model has fewer layers than the first step runs, or the lens cannot read the
+    /// shallowest exit; else as the lens does.
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        ReadsWith<Lens, Head>::check_model(weights);
+        const std::size_t layers = weights.config.layers;
+        if (depth_.most > layers) {
+            fail(ErrorCode::InvalidArgument, "SkipDecode begins with ", depth_.most, " layers, the model has ", layers);
+        }
+        if (depth_.fewest < layers && !this->lens().reads(depth_.fewest)) {
+            fail(ErrorCode::InvalidArgument, "SkipDecode ends with ", depth_.fewest,
+                 " layers: the lens cannot read the state there");
+        }
+    }
+
+    [[nodiscard]] const DepthSchedule& depth() const noexcept { return depth_; }
+
+    [[nodiscard]] State start(std::size_t step) const noexcept { return {step}; }
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return layer >= depth_.fewest && ReadsWith<Lens, Head>::wants(layer); }
+
+    /// At the depth of this step, or at the next one that the lens reads.
+    [[nodiscard]] ExitDecision decide(std::size_t layer, const typename Features::Values&, State& state) const noexcept {
+        return layer >= depth_.at(state.step) ? ExitDecision::Exit : ExitDecision::Continue;
+    }
+
+  private:
+    DepthSchedule depth_;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/skip_layers.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
 
 // ---- adainfer/early_exit/combinators.hpp ---------------------------------------------------------------------------------
 
@@ -3368,8 +5945,8 @@ template <class Policy>
 struct ReadsThrough<Policy> {
     template <bool needed, class T>
     using If = std::conditional_t<needed, T, void>;
-    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(lens_of(std::declval<const Policy&>()))>>;
-    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(head_of(std::declval<const Policy&>()))>>;
+    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
+    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
 };
 template <class Policy>
     requires requires { typename Policy::Readout; }
@@ -3394,8 +5971,9 @@ template <class Part>
 class ReadsLike {
   public:
     explicit ReadsLike(Part part) : part_(std::move(part)) {}
-    [[nodiscard]] decltype(auto) lens() const { return lens_of(part_); }
-    [[nodiscard]] decltype(auto) head() const { return head_of(part_); }
+    [[nodiscard]] decltype(auto) lens() const { return adainfer::lens_of(part_); }
+    [[nodiscard]] decltype(auto) head() const { return adainfer::head_of(part_); }
+    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(part_, layer); }
 
     template <class Weights>
     void check_model(const Weights& weights) const {
@@ -3423,6 +6001,8 @@ class Scheduled : public detail::ReadsLike<Policy> {
         return ask(this->part_, state);
     }
 
+    [[nodiscard]] State start(std::size_t step) const { return adainfer::start_of(this->part_, step); }
+
     /// Passes a policy's own hindsight on.
     [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t layers) const
         requires requires(const Policy& p) { p.hindsight(state, final_token, layers); }
@@ -3446,12 +6026,17 @@ class Pair : public ReadsLike<Second> {
 
     Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
 
+    [[nodiscard]] State start(std::size_t step) const { return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)}; }
+
+    /// What either part skips.
+    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer); }
+
     /// Throws what the parts throw, and InvalidArgument where they read through different lenses of the same type.
     template <class Weights>
     void check_model(const Weights& weights) const {
         if constexpr (!std::is_void_v<typename ReadsThrough<First>::Lens> && !std::is_void_v<typename ReadsThrough<Second>::Lens>) {
-            if constexpr (requires { lens_of(first_) == lens_of(this->part_); }) {
-                if (!(lens_of(first_) == lens_of(this->part_))) {
+            if constexpr (requires { adainfer::lens_of(first_) == adainfer::lens_of(this->part_); }) {
+                if (!(adainfer::lens_of(first_) == adainfer::lens_of(this->part_))) {
                     fail(ErrorCode::InvalidArgument, "policies that are combined must read their features through the same lens");
                 }
             }
@@ -3479,7 +6064,7 @@ class AnyOf : public detail::Pair<First, Second> {
 
     /// False also where the second policy's lens, which reads the answer if no check has, has no map.
     [[nodiscard]] bool wants(std::size_t layer) const {
-        return (this->first_.wants(layer) || this->part_.wants(layer)) && lens_of(this->part_).reads(layer);
+        return (this->first_.wants(layer) || this->part_.wants(layer)) && adainfer::lens_of(this->part_).reads(layer);
     }
 
     template <class Ask>
@@ -3533,18 +6118,615 @@ Gated(Cheap, Policy) -> Gated<Cheap, Policy>;
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/tokenize/bpe_tokenizer.hpp ---------------------------------------------------------------------------------
+namespace adainfer::inline v0 {
+
+namespace detail {
+/// Hands on that a policy never exits.
+template <class Policy>
+struct ExitsLike {};
+template <class Policy>
+    requires requires { Policy::never_exits; }
+struct ExitsLike<Policy> {
+    static constexpr bool never_exits = true;
+};
+}  // namespace detail
+
+/// Never runs some layers, in prompt and decode alike: the hidden state passes them by (ShortGPT, arXiv 2403.03853, section 3,
+/// which removes those of least block influence; see block_influence()). In the layers that are left, `policy` may exit. Layers
+/// count from 1 and keep their numbers.
+///
+/// K/V of other layers are other K/V: sessions are shared only between models that skip the same layers.
+template <class Policy = NeverExit>
+class SkipLayers : public detail::ReadsLike<Policy>, public detail::ExitsLike<Policy> {
+  public:
+    using State = typename Policy::State;
+    using Readout = detail::ReadsThrough<Policy>;
+
+    explicit SkipLayers(std::vector<std::size_t> layers, Policy policy = {})
+        : detail::ReadsLike<Policy>(std::move(policy)), layers_(std::move(layers)) {
+        std::sort(layers_.begin(), layers_.end());
+    }
+
+    /// Ascending.
+    [[nodiscard]] const std::vector<std::size_t>& layers() const noexcept { return layers_; }
+
+    [[nodiscard]] bool skips(std::size_t layer) const {
+        return std::binary_search(layers_.begin(), layers_.end(), layer) || detail::ReadsLike<Policy>::skips(layer);
+    }
+
+    /// Throws InvalidArgument where the model has no such layer, else as the policy does.
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        const std::size_t count = weights.config.layers;
+        for (const std::size_t layer : layers_) {
+            if (layer == 0 || layer > count) {
+                fail(ErrorCode::InvalidArgument, "cannot skip layer ", layer, " of a model of ", count, " layers");
+            }
+        }
+        detail::ReadsLike<Policy>::check_model(weights);
+    }
+
+    [[nodiscard]] bool wants(std::size_t layer) const { return this->part_.wants(layer); }
+    [[nodiscard]] State start(std::size_t step) const { return adainfer::start_of(this->part_, step); }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
+        return ask(this->part_, state);
+    }
+
+    /// Passes the policy's own hindsight on.
+    [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t layers) const
+        requires requires(const Policy& p) { p.hindsight(state, final_token, layers); }
+    {
+        return this->part_.hindsight(state, final_token, layers);
+    }
+
+  private:
+    std::vector<std::size_t> layers_;
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// One of several policies, chosen at run time. For programs whose user names the policy (the command line); its price is a
+/// branch a check.
+template <class... Policies>
+class OneOf {
+  public:
+    struct State {
+        std::variant<std::monostate, typename Policies::State...> active;
+    };
+
+    template <class Policy>
+        requires(std::is_same_v<std::remove_cvref_t<Policy>, Policies> || ...)
+    explicit(false) OneOf(Policy&& policy) : policy_(std::forward<Policy>(policy)) {}
+
+    [[nodiscard]] bool wants(std::size_t layer) const {
+        return std::visit([&](const auto& policy) { return policy.wants(layer); }, policy_);
+    }
+
+    [[nodiscard]] State start(std::size_t step) const {
+        return std::visit(
+            [&]<class Policy>(const Policy& policy) {
+                constexpr std::size_t slot = index_of<Policy>() + 1;
+                State state;
+                if constexpr (HasStart<Policy>) {
+                    state.active.template emplace<slot>(policy.start(step));
+                } else {
+                    state.active.template emplace<slot>();
+                }
+                return state;
+            },
+            policy_);
+    }
+
+    [[nodiscard]] bool skips(std::size_t layer) const {
+        return std::visit([&](const auto& policy) { return adainfer::skips_of(policy, layer); }, policy_);
+    }
+
+    template <class Ask>
+    ExitDecision consult(std::size_t, Ask&& ask, State& state) const {
+        return with_state(state, [&](const auto& policy, auto& own) { return ask(policy, own); });
+    }
+
+    [[nodiscard]] std::size_t hindsight(const State& state, TokenId final_token, std::size_t exit_layer) const {
+        return std::visit(
+            [&]<class Policy>(const Policy& policy) {
+                if constexpr (requires(const typename Policy::State& s) { policy.hindsight(s, final_token, exit_layer); }) {
+                    const auto* own = get_state<Policy>(state);
+                    if (own != nullptr) return policy.hindsight(*own, final_token, exit_layer);
+                }
+                return exit_layer;
+            },
+            policy_);
+    }
+
+    [[nodiscard]] AnyLens lens() const {
+        return std::visit([](const auto& policy) { return AnyLens(adainfer::lens_of(policy)); }, policy_);
+    }
+    [[nodiscard]] AnyHead head() const {
+        return std::visit([](const auto& policy) { return AnyHead(adainfer::head_of(policy)); }, policy_);
+    }
+
+    template <class Weights>
+    void check_model(const Weights& weights) const {
+        std::visit(
+            [&](const auto& policy) {
+                if constexpr (requires { policy.check_model(weights); }) policy.check_model(weights);
+            },
+            policy_);
+    }
+
+  private:
+    template <class Policy>
+    static constexpr std::size_t index_of() {
+        std::size_t i = 0;
+        static_cast<void>(((std::is_same_v<Policy, Policies> ? true : (++i, false)) || ...));
+        return i;
+    }
+
+    template <class Policy>
+    static const typename Policy::State* get_state(const State& state) {
+        return std::get_if<index_of<Policy>() + 1>(&state.active);
+    }
+
+    template <class F>
+    ExitDecision with_state(State& state, F&& f) const {
+        return std::visit(
+            [&]<class Policy>(const Policy& policy) {
+                constexpr std::size_t slot = index_of<Policy>() + 1;
+                if (state.active.index() != slot) state.active.template emplace<slot>();
+                return f(policy, std::get<slot>(state.active));
+            },
+            policy_);
+    }
+
+    std::variant<Policies...> policy_;
+};
+
+/// Every built-in policy, with lens, head and classifier chosen at run time too.
+using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
+                        EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
+                        CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
+                        AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/early_exit/cost.hpp ----------------------------------------------------------------------------------------
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <vector>
+
+// What a policy's checks cost beside the layers that its exits save. A lens and a head say what they read by OPTIONAL members:
+//
+//     std::size_t numbers(std::size_t hidden) const;    // floats that one apply() multiplies with; default none
+//     std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const;
+//                                                       // logits of one check, the first or a later one; default all
+
+namespace adainfer::inline v0 {
+
+struct PolicyCostOptions {
+    CostOptions pass{};
+    std::size_t candidates = 0;   ///< that the call names; 0: open answers
+    bool completes_kv = true;     ///< decode(): layers not run still write K/V; predict(): they do not
+};
+
+/// Passes of a model under one policy, in its worst case: where it is made of parts, each that can be asked is. What a classifier
+/// itself computes is left out.
+struct PolicyCost {
+    struct Exit {
+        std::size_t layer = 0;  ///< layers run
+        Cost check;             ///< of the check there
+        Cost total;             ///< of a pass that exits there: layers, checks, K/V, answer
+    };
+
+    Cost dense;               ///< a pass of the dense model, its answer included
+    Cost full_depth;          ///< a pass of the policy that exits nowhere
+    Cost checks;              ///< the checks of that pass
+    std::vector<Exit> exits;  ///< the layers after which it is asked, ascending
+    bool exits_for_real = true;  ///< false for a bound such as Oracle, which always runs every layer
+    bool one_token = true;    ///< bytes decide what one token costs, multiplications what many at once do
+
+    /// The side of a cost that decides.
+    [[nodiscard]] std::uint64_t deciding(const Cost& cost) const noexcept { return one_token ? cost.bytes : cost.multiply_adds; }
+
+    /// What a pass loses against the dense model where it exits nowhere.
+    [[nodiscard]] std::uint64_t most_lost() const noexcept { return excess(full_depth, dense); }
+
+    /// The exit that saves most; nothing where the policy is never asked.
+    [[nodiscard]] const Exit* best_exit() const noexcept {
+        const auto best = std::min_element(exits.begin(), exits.end(),
+                                           [&](const Exit& a, const Exit& b) { return deciding(a.total) < deciding(b.total); });
+        return best == exits.end() ? nullptr : &*best;
+    }
+
+    /// What a pass saves with that exit; 0 where no exit pays.
+    [[nodiscard]] std::uint64_t most_saved() const noexcept {
+        const Exit* best = best_exit();
+        return best == nullptr ? 0 : excess(dense, best->total);
+    }
+
+    /// The deepest exit that still saves something, in layers; 0 where none does.
+    [[nodiscard]] std::size_t deepest_paying() const noexcept {
+        std::size_t deepest = 0;
+        for (const Exit& exit : exits) {
+            if (deciding(exit.total) < deciding(dense)) deepest = exit.layer;
+        }
+        return deepest;
+    }
+
+    /// True where one pass without an exit loses more than the best exit saves: the policy then pays only if most passes exit.
+    [[nodiscard]] bool loses() const noexcept { return exits_for_real && most_lost() > most_saved(); }
+
+  private:
+    [[nodiscard]] std::uint64_t excess(const Cost& a, const Cost& b) const noexcept {
+        return deciding(a) > deciding(b) ? deciding(a) - deciding(b) : 0;
+    }
+};
+
+namespace detail::policy_cost {
+
+template <class Lens>
+[[nodiscard]] Cost of_lens(const Lens& lens, std::size_t hidden) {
+    if constexpr (requires { lens.numbers(hidden); }) {
+        const std::uint64_t numbers = lens.numbers(hidden);
+        return {numbers * sizeof(float), numbers};
+    } else {
+        return {};
+    }
+}
+
+template <class Head>
+[[nodiscard]] std::uint64_t rows(const Head& head, const ModelCost& model, std::size_t candidates, bool first) {
+    if constexpr (requires { head.rows(std::size_t{}, candidates, first); }) {
+        return head.rows(static_cast<std::size_t>(model.vocabulary), candidates, first);
+    } else {
+        return model.vocabulary;
+    }
+}
+
+/// What the checks of one pass compute, the parts of a composite policy taken together.
+class Checks {
+  public:
+    Checks(const ModelCost& model, std::size_t hidden, std::size_t candidates)
+        : model_(model), hidden_(hidden), candidates_(candidates) {}
+
+    /// The check after `layer` layers; `answered` says whether it leaves logits to answer from.
+    template <class Policy>
+    [[nodiscard]] Cost after(const Policy& policy, std::size_t layer, bool& answered) {
+        lens_ = {};
+        rows_ = 0;
+        reads_logits_ = false;
+        // Some parts are asked only where others go on, some only where they exit.
+        for (const ExitDecision answer : {ExitDecision::Continue, ExitDecision::Exit}) {
+            typename Policy::State state = adainfer::start_of(policy, 0);
+            ask(policy, layer, state, answer);
+        }
+        answered = reads_logits_;
+        shortlisted_ = shortlisted_ || reads_logits_;
+        return reads_logits_ ? lens_ + model_.head_rows(rows_) : lens_;
+    }
+
+    /// Lens and head for an exit whose check left no logits.
+    template <class Policy>
+    [[nodiscard]] Cost answer(const Policy& policy) const {
+        const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_) : Cost{};  // else the check has read it
+        return lens + model_.head_rows(rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+    }
+
+    /// The answer of a pass that ran every layer: where a shortlist stands, it is among its tokens.
+    template <class Policy>
+    [[nodiscard]] Cost last_answer(const Policy& policy) const {
+        if (candidates_ > 0) return model_.head_rows(candidates_);
+        if (bound_ || !shortlisted_) return model_.head();
+        return model_.head_rows(rows(adainfer::head_of(policy), model_, 0, false));
+    }
+
+    /// A policy that needs the dense model's answer is a bound.
+    [[nodiscard]] bool bound() const noexcept { return bound_; }
+
+  private:
+    template <class Policy>
+    void ask(const Policy& policy, std::size_t layer, typename Policy::State& state, ExitDecision answer) {
+        if constexpr (HasConsult<Policy>) {
+            static_cast<void>(policy.consult(
+                layer,
+                [&](const auto& part, auto& part_state) {
+                    ask(part, layer, part_state, answer);
+                    return answer;
+                },
+                state));
+        } else if constexpr (requires { Policy::Features::needs; }) {
+            if constexpr (requires { Policy::needs_dense_answer; }) bound_ = true;
+            if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_);
+            if constexpr (Policy::Features::needs >= Needs::Logits) {
+                rows_ = (std::max)(rows_, rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+                reads_logits_ = true;
+            }
+        }
+    }
+
+    const ModelCost& model_;
+    std::size_t hidden_, candidates_;
+    Cost lens_;
+    std::uint64_t rows_ = 0;
+    bool reads_logits_ = false, shortlisted_ = false, bound_ = false;
+};
+
+}  // namespace detail::policy_cost
+
+/// Counts what passes of a model under a policy cost: which layers it is asked after, through which lens and head it reads, and
+/// which layers it skips.
+template <class Policy>
+[[nodiscard]] PolicyCost cost(const ModelWeights& weights, const Policy& policy, const PolicyCostOptions& options = {}) {
+    const ModelCost dense = cost(weights, options.pass);
+    ModelCost run = dense;
+    const std::size_t layers = run.layers.size();
+    for (std::size_t layer = 1; layer <= layers; ++layer) {
+        if (adainfer::skips_of(policy, layer)) run.layers[layer - 1] = run.kv[layer - 1] = Cost{};
+    }
+    PolicyCost result;
+    result.one_token = options.pass.tokens <= 1;
+    const Cost dense_answer = options.candidates > 0 ? dense.head_rows(options.candidates) : dense.head();
+    result.dense = dense.embedding + dense.layers_between(0, layers) + dense_answer;
+
+    detail::policy_cost::Checks checks(run, weights.config.hidden, options.candidates);
+    Cost so_far = run.embedding;
+    for (std::size_t layer = 1; layer <= layers; ++layer) {
+        so_far += run.layers[layer - 1];
+        if (layer == layers || !policy.wants(layer)) continue;
+        bool answered = false;
+        const Cost check = checks.after(policy, layer, answered);
+        so_far += check;
+        result.checks += check;
+        Cost total = answered ? so_far : so_far + checks.answer(policy);
+        if (options.completes_kv) total += run.kv_after(layer);
+        result.exits.push_back({layer, check, total});
+    }
+    result.full_depth = so_far + checks.last_answer(policy);
+    result.exits_for_real = !checks.bound();
+    return result;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/byte_bpe.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+
+// ---- adainfer/tokenize/byte_spelling.hpp ---------------------------------------------------------------------------------
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+
+// ---- adainfer/tokenize/utf8.hpp ------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::utf8 {
+
+inline constexpr std::uint32_t replacement = 0xFFFD;
+inline constexpr std::uint32_t max_code_point = 0x10FFFF;
+
+/// A code point and the bytes it took. An invalid byte decodes to U+FFFD of length 1; `valid` tells it from
+/// a U+FFFD that is really in the text.
+struct Decoded {
+    std::uint32_t code;
+    std::uint32_t length;
+    bool valid;
+};
+
+[[nodiscard]] constexpr std::uint32_t byte_at(const char* p) noexcept { return static_cast<unsigned char>(*p); }
+
+[[nodiscard]] constexpr bool is_continuation(std::uint32_t byte) noexcept { return (byte & 0xC0U) == 0x80U; }
+
+/// Bytes that a lead byte announces; 0 where no sequence starts with it.
+[[nodiscard]] constexpr std::uint32_t announced_length(std::uint32_t lead) noexcept {
+    if (lead < 0x80U) return 1;
+    if (lead < 0xC0U) return 0;
+    if (lead < 0xE0U) return 2;
+    if (lead < 0xF0U) return 3;
+    return lead < 0xF8U ? 4 : 0;
+}
+
+/// Decodes by the bit layout alone: overlong forms and surrogates come back as the number they spell.
+/// Requires p < end.
+[[nodiscard]] constexpr Decoded decode_by_layout(const char* p, const char* end) noexcept {
+    const std::uint32_t lead = byte_at(p);
+    const std::uint32_t length = announced_length(lead);
+    if (length == 1) return {lead, 1, true};
+    if (length == 0 || static_cast<std::size_t>(end - p) < length) return {replacement, 1, false};
+    std::uint32_t code = lead & (0x7FU >> length);
+    for (std::uint32_t i = 1; i < length; ++i) {
+        const std::uint32_t byte = byte_at(p + i);
+        if (!is_continuation(byte)) return {replacement, 1, false};
+        code = (code << 6U) | (byte & 0x3FU);
+    }
+    if (code > max_code_point) return {replacement, 1, false};
+    return {code, length, true};
+}
+
+[[nodiscard]] constexpr std::uint32_t encoded_length(std::uint32_t code) noexcept {
+    if (code < 0x80U) return 1;
+    if (code < 0x800U) return 2;
+    return code < 0x10000U ? 3 : 4;
+}
+
+/// As decode_by_layout, but an overlong form is invalid. Lone surrogates stay: the vocabularies' own trainers
+/// and the reference implementation let them through.
+[[nodiscard]] constexpr Decoded decode(const char* p, const char* end) noexcept {
+    const Decoded d = decode_by_layout(p, end);
+    if (d.valid && encoded_length(d.code) != d.length) return {replacement, 1, false};
+    return d;
+}
+
+/// Requires code <= max_code_point.
+inline void append(std::string& out, std::uint32_t code) {
+    const auto put = [&out](std::uint32_t byte) { out.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+    switch (encoded_length(code)) {
+        case 1: put(code); return;
+        case 2: put(0xC0U | (code >> 6U)); break;
+        case 3:
+            put(0xE0U | (code >> 12U));
+            put(0x80U | ((code >> 6U) & 0x3FU));
+            break;
+        default:
+            put(0xF0U | (code >> 18U));
+            put(0x80U | ((code >> 12U) & 0x3FU));
+            put(0x80U | ((code >> 6U) & 0x3FU));
+            break;
+    }
+    put(0x80U | (code & 0x3FU));
+}
+
+/// First byte that decode() finds invalid, or `end`.
+[[nodiscard]] inline const char* find_invalid(const char* p, const char* end) noexcept {
+    while (p < end) {
+        if (byte_at(p) < 0x80U) {
+            ++p;
+            continue;
+        }
+        const Decoded d = decode(p, end);
+        if (!d.valid) return p;
+        p += d.length;
+    }
+    return end;
+}
+
+/// Replaces every invalid byte with U+FFFD and every overlong form with the short one. llama.cpp does the same
+/// before it splits, so the ids agree on any input it accepts.
+[[nodiscard]] inline std::string repair(std::string_view text) {
+    std::string out;
+    out.reserve(text.size() + 16);
+    const char* p = text.data();
+    const char* const end = p + text.size();
+    while (p < end) {
+        const Decoded d = decode_by_layout(p, end);
+        append(out, d.code);
+        p += d.length;
+    }
+    return out;
+}
+
+}  // namespace detail::utf8
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Byte-level vocabularies write every byte as one printable character: visible Latin-1 characters stand for
+/// themselves, the other 68 bytes, in order, for U+0100 and up.
+namespace detail::byte_spelling {
+
+inline constexpr std::uint32_t first_substitute = 0x100;
+inline constexpr std::size_t substitutes = 68;
+
+[[nodiscard]] constexpr bool stands_for_itself(std::uint32_t byte) noexcept {
+    return (byte >= 0x21U && byte <= 0x7EU) || (byte >= 0xA1U && byte <= 0xACU) || (byte >= 0xAEU && byte <= 0xFFU);
+}
+
+struct Tables {
+    std::array<std::uint16_t, 256> code_of{};
+    std::array<unsigned char, substitutes> byte_of{};  ///< index: code point - first_substitute
+};
+
+[[nodiscard]] constexpr Tables make_tables() noexcept {
+    Tables t;
+    std::size_t next = 0;
+    for (std::uint32_t byte = 0; byte < 256; ++byte) {
+        if (stands_for_itself(byte)) {
+            t.code_of[byte] = static_cast<std::uint16_t>(byte);
+        } else {
+            t.code_of[byte] = static_cast<std::uint16_t>(first_substitute + next);
+            t.byte_of[next++] = static_cast<unsigned char>(byte);
+        }
+    }
+    return t;
+}
+
+inline constexpr Tables tables = make_tables();
+
+inline void append_spelled(std::string& out, std::string_view bytes) {
+    for (const char& c : bytes) utf8::append(out, tables.code_of[utf8::byte_at(&c)]);
+}
+
+[[nodiscard]] inline std::string spelled(std::string_view bytes) {
+    std::string out;
+    append_spelled(out, bytes);
+    return out;
+}
+
+/// Appends the bytes that `spelling` stands for; false, and nothing appended, where it is not a byte spelling.
+[[nodiscard]] inline bool append_bytes(std::string& out, std::string_view spelling) {
+    const std::size_t before = out.size();
+    const char* p = spelling.data();
+    const char* const end = p + spelling.size();
+    while (p < end) {
+        const utf8::Decoded d = utf8::decode(p, end);
+        std::uint32_t byte = d.code;
+        if (d.valid && d.code >= first_substitute && d.code < first_substitute + substitutes) {
+            byte = tables.byte_of[d.code - first_substitute];
+        } else if (!d.valid || !stands_for_itself(d.code)) {
+            out.resize(before);
+            return false;
+        }
+        out.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+        p += d.length;
+    }
+    return true;
+}
+
+}  // namespace detail::byte_spelling
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/encode_options.hpp --------------------------------------------------------------------------------
+
+namespace adainfer::inline v0 {
+
+/// What to do with bytes that are not UTF-8.
+enum class InvalidUtf8 {
+    Replace,  ///< encode each as U+FFFD, and overlong forms as the character they spell
+    Keep,     ///< encode the bytes themselves, so that decoding gives them back where the vocabulary has byte tokens
+};
+// llama.cpp does as Replace for "gpt2" and "t5" vocabularies and as Keep for "llama" ones; SentencePiece as Replace.
+
+/// What to do with text that the vocabulary has neither a token nor byte tokens nor an unknown token for, such as some
+/// control characters in byte-level vocabularies.
+enum class MissingByte {
+    Drop,   ///< leave it out; agrees with llama.cpp
+    Throw,  ///< Error(UnknownToken)
+};
+
+struct EncodeOptions {
+    bool parse_special = true;  ///< recognise control tokens in the text; off for text from untrusted users
+    bool add_bos = false;       ///< put bos first; Tokenizer::adds_bos() tells whether the model expects it
+    bool add_eos = false;       ///< put eos last; Tokenizer::adds_eos() tells whether the model expects it
+    bool space_prefix = true;   ///< the space in front that some models want; off for text that goes on from other text
+    InvalidUtf8 invalid_utf8 = InvalidUtf8::Replace;
+    MissingByte missing_byte = MissingByte::Drop;
+};
+
+}  // namespace adainfer::inline v0
 
 // ---- adainfer/tokenize/merge_table.hpp -----------------------------------------------------------------------------------
 
@@ -3556,7 +6738,7 @@ Gated(Cheap, Policy) -> Gated<Cheap, Policy>;
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 inline constexpr std::uint32_t no_rank = (std::numeric_limits<std::uint32_t>::max)();
 
@@ -3609,16 +6791,19 @@ class MergeTable {
     int shift_ = 63;
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0
 
 // ---- adainfer/tokenize/pre_tokenizer.hpp ---------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <array>
-#include <optional>
+#include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 
 // ---- adainfer/tokenize/split_stages.hpp ----------------------------------------------------------------------------------
@@ -3939,124 +7124,6 @@ inline constexpr std::array<std::uint32_t, 2276> runs = {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/tokenize/utf8.hpp ------------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <string_view>
-
-namespace adainfer::inline v0 {
-
-namespace detail::utf8 {
-
-inline constexpr std::uint32_t replacement = 0xFFFD;
-inline constexpr std::uint32_t max_code_point = 0x10FFFF;
-
-/// A code point and the bytes it took. An invalid byte decodes to U+FFFD of length 1; `valid` tells it from
-/// a U+FFFD that is really in the text.
-struct Decoded {
-    std::uint32_t code;
-    std::uint32_t length;
-    bool valid;
-};
-
-[[nodiscard]] constexpr std::uint32_t byte_at(const char* p) noexcept { return static_cast<unsigned char>(*p); }
-
-[[nodiscard]] constexpr bool is_continuation(std::uint32_t byte) noexcept { return (byte & 0xC0U) == 0x80U; }
-
-/// Bytes that a lead byte announces; 0 where no sequence starts with it.
-[[nodiscard]] constexpr std::uint32_t announced_length(std::uint32_t lead) noexcept {
-    if (lead < 0x80U) return 1;
-    if (lead < 0xC0U) return 0;
-    if (lead < 0xE0U) return 2;
-    if (lead < 0xF0U) return 3;
-    return lead < 0xF8U ? 4 : 0;
-}
-
-/// Decodes by the bit layout alone: overlong forms and surrogates come back as the number they spell.
-/// Requires p < end.
-[[nodiscard]] constexpr Decoded decode_by_layout(const char* p, const char* end) noexcept {
-    const std::uint32_t lead = byte_at(p);
-    const std::uint32_t length = announced_length(lead);
-    if (length == 1) return {lead, 1, true};
-    if (length == 0 || static_cast<std::size_t>(end - p) < length) return {replacement, 1, false};
-    std::uint32_t code = lead & (0x7FU >> length);
-    for (std::uint32_t i = 1; i < length; ++i) {
-        const std::uint32_t byte = byte_at(p + i);
-        if (!is_continuation(byte)) return {replacement, 1, false};
-        code = (code << 6U) | (byte & 0x3FU);
-    }
-    if (code > max_code_point) return {replacement, 1, false};
-    return {code, length, true};
-}
-
-[[nodiscard]] constexpr std::uint32_t encoded_length(std::uint32_t code) noexcept {
-    if (code < 0x80U) return 1;
-    if (code < 0x800U) return 2;
-    return code < 0x10000U ? 3 : 4;
-}
-
-/// As decode_by_layout, but an overlong form is invalid. Lone surrogates stay: the vocabularies' own trainers
-/// and the reference implementation let them through.
-[[nodiscard]] constexpr Decoded decode(const char* p, const char* end) noexcept {
-    const Decoded d = decode_by_layout(p, end);
-    if (d.valid && encoded_length(d.code) != d.length) return {replacement, 1, false};
-    return d;
-}
-
-/// Requires code <= max_code_point.
-inline void append(std::string& out, std::uint32_t code) {
-    const auto put = [&out](std::uint32_t byte) { out.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
-    switch (encoded_length(code)) {
-        case 1: put(code); return;
-        case 2: put(0xC0U | (code >> 6U)); break;
-        case 3:
-            put(0xE0U | (code >> 12U));
-            put(0x80U | ((code >> 6U) & 0x3FU));
-            break;
-        default:
-            put(0xF0U | (code >> 18U));
-            put(0x80U | ((code >> 12U) & 0x3FU));
-            put(0x80U | ((code >> 6U) & 0x3FU));
-            break;
-    }
-    put(0x80U | (code & 0x3FU));
-}
-
-/// First byte that decode() finds invalid, or `end`.
-[[nodiscard]] inline const char* find_invalid(const char* p, const char* end) noexcept {
-    while (p < end) {
-        if (byte_at(p) < 0x80U) {
-            ++p;
-            continue;
-        }
-        const Decoded d = decode(p, end);
-        if (!d.valid) return p;
-        p += d.length;
-    }
-    return end;
-}
-
-/// Replaces every invalid byte with U+FFFD and every overlong form with the short one. llama.cpp does the same
-/// before it splits, so the ids agree on any input it accepts.
-[[nodiscard]] inline std::string repair(std::string_view text) {
-    std::string out;
-    out.reserve(text.size() + 16);
-    const char* p = text.data();
-    const char* const end = p + text.size();
-    while (p < end) {
-        const Decoded d = decode_by_layout(p, end);
-        append(out, d.code);
-        p += d.length;
-    }
-    return out;
-}
-
-}  // namespace detail::utf8
-
-}  // namespace adainfer::inline v0
-
 namespace adainfer::inline v0 {
 
 namespace detail::unicode {
@@ -4191,9 +7258,10 @@ struct Run {
     }
 };
 
-/// A run of punctuation in Falcon's sense: the category, and these ASCII symbols.
+/// A run, at most `most` long, of punctuation in Falcon's sense: the category, and these ASCII symbols.
 struct FalconMarks {
     bool backtick;
+    std::size_t most = static_cast<std::size_t>(-1);
 
     constexpr bool has(const Glyph& g) const noexcept {
         if (g.is(unicode::punctuation)) return true;
@@ -4206,7 +7274,8 @@ struct FalconMarks {
 
     constexpr const char* operator()(const char* p, const char* end) const noexcept {
         const char* last = nullptr;
-        for (Glyph g = unicode::glyph_at(p, end); has(g); g = unicode::glyph_at(p, end)) last = p += g.length;
+        std::size_t n = 0;
+        for (Glyph g = unicode::glyph_at(p, end); n < most && has(g); g = unicode::glyph_at(p, end), ++n) last = p += g.length;
         return last;
     }
 };
@@ -4299,8 +7368,9 @@ namespace detail::split {
 using unicode::Flags;
 using unicode::Glyph;
 
-/// Bytes of an English contraction ('s 't 'm 'd 're 've 'll) at p, or 0.
-[[nodiscard]] constexpr std::size_t contraction_at(const char* p, const char* end, bool any_case) noexcept {
+/// Bytes of an English contraction ('s 't 'm 'd 're 've 'll) at p, or 0. `long_s`: U+017F is an s, as it is for a regular
+/// expression that ignores case.
+[[nodiscard]] constexpr std::size_t contraction_at(const char* p, const char* end, bool any_case, bool long_s) noexcept {
     if (*p != '\'') return 0;
     const auto lower = [any_case](char c) noexcept {
         return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -4309,6 +7379,7 @@ using unicode::Glyph;
     const char a = lower(p[1]);
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if (end - p < 3) return 0;
+    if (long_s && a == '\xC5' && p[2] == '\xBF') return 3;
     const char b = lower(p[2]);
     return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
@@ -4324,7 +7395,7 @@ constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
     constexpr Flags worded = unicode::letter | unicode::number | unicode::space;
     while (p < end) {
         const char* const first = p;
-        if (const std::size_t n = contraction_at(p, end, false)) {
+        if (const std::size_t n = contraction_at(p, end, false, false)) {
             p += n;
             sink(first, p);
             continue;
@@ -4348,6 +7419,7 @@ constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
 struct Gpt4Rules {
     std::size_t digits = 3;         ///< most numbers in a piece
     Flags word = unicode::letter;   ///< what words are made of
+    bool long_s = false;            ///< as for contraction_at()
 };
 
 /// GPT-4: contractions in any case; words with at most one other character before; groups of numbers; other
@@ -4358,7 +7430,7 @@ constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink
     const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
         const char* const first = p;
-        if (const std::size_t n = contraction_at(p, end, true)) {
+        if (const std::size_t n = contraction_at(p, end, true, rules.long_s)) {
             p += n;
             sink(first, p);
             continue;
@@ -4401,8 +7473,12 @@ constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink
 
 namespace adainfer::inline v0 {
 
-/// How text is cut into the pieces inside which merges happen. Named after the best-known user.
-enum class PreTokenizer { Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder };
+/// How text is cut into the pieces inside which merges happen. Named after the best-known user; the last ones only after what
+/// they cut out, as they are stages of others.
+enum class PreTokenizer {
+    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder,
+    Digit, Digits, Mark, Marks, ThreeDigits
+};
 
 namespace detail::pre_tokenizer {
 
@@ -4411,6 +7487,7 @@ struct Name {
     PreTokenizer kind;
     bool whole_words = false;  ///< a piece that is itself a token is taken whole, whatever the merges say
     bool adds_bos = false;     ///< where the file does not say
+    bool long_s = false;       ///< contractions in any case take U+017F for an s, which llama.cpp does not
 };
 
 inline constexpr std::array names = {
@@ -4465,6 +7542,15 @@ inline constexpr std::array names = {
     Name{"deepseek-coder", PreTokenizer::DeepseekCoder},
 };
 
+/// What a name such as "digit+gpt-2" is made of, beside the names above.
+inline constexpr std::array stages = {
+    Name{"digit", PreTokenizer::Digit},    // every number character
+    Name{"digits", PreTokenizer::Digits},  // every run of them
+    Name{"mark", PreTokenizer::Mark},      // every punctuation character, ASCII symbols among them
+    Name{"marks", PreTokenizer::Marks},    // every run of them
+    Name{"three-digits", PreTokenizer::ThreeDigits},
+};
+
 /// Throws Error(Unsupported), with the names that are known.
 [[nodiscard]] inline const Name& find(std::string_view name) {
     if (name.empty()) name = "default";
@@ -4477,7 +7563,20 @@ inline constexpr std::array names = {
     fail(ErrorCode::Unsupported, "pre-tokenizer \"", name, "\"; supported: ", known);
 }
 
-/// Stages one after the other: each gets every piece of the one before.
+/// The pre-tokenizers of a name, which joins several by '+': each gets every piece of the one before. Throws as find().
+[[nodiscard]] inline std::vector<Name> find_all(std::string_view name, bool long_s) {
+    const bool several = name.find('+') != std::string_view::npos;
+    std::vector<Name> found;
+    for (std::size_t first = 0, last = 0; last != std::string_view::npos; first = last + 1) {
+        last = name.find('+', first);
+        const std::string_view one = name.substr(first, last == std::string_view::npos ? last : last - first);
+        const auto stage = std::find_if(stages.begin(), stages.end(), [one](const Name& n) { return n.name == one; });
+        found.push_back(several && stage != stages.end() ? *stage : find(one));
+        found.back().long_s = long_s;
+    }
+    return found;
+}
+
 template <class Sink>
 void split_starcoder(const char* p, const char* end, Sink& sink) {
     split::cut(p, end, split::Run{unicode::number, 1}, [&](const char* a, const char* b) { split::gpt2(a, b, sink); });
@@ -4522,22 +7621,37 @@ void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
 template <class Sink>
-void run(PreTokenizer kind, std::string_view text, Sink&& sink) {
+void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = false) {
     const char* const p = text.data();
     const char* const end = p + text.size();
     switch (kind) {
         case PreTokenizer::Default: split_default(p, end, sink); return;
         case PreTokenizer::Gpt2: split::gpt2(p, end, sink); return;
         case PreTokenizer::Starcoder: split_starcoder(p, end, sink); return;
-        case PreTokenizer::LlamaBpe: split::gpt4(p, end, split::Gpt4Rules{}, sink); return;
-        case PreTokenizer::Qwen2: split::gpt4(p, end, split::Gpt4Rules{1}, sink); return;
+        case PreTokenizer::LlamaBpe: split::gpt4(p, end, split::Gpt4Rules{3, unicode::letter, long_s}, sink); return;
+        case PreTokenizer::Qwen2: split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter, long_s}, sink); return;
         case PreTokenizer::Qwen35:
-            split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark}, sink);
+            split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark, long_s}, sink);
             return;
         case PreTokenizer::Falcon: split_falcon(p, end, sink); return;
         case PreTokenizer::DeepseekLlm: split_deepseek_llm(p, end, sink); return;
         case PreTokenizer::DeepseekCoder: split_deepseek_coder(p, end, sink); return;
+        case PreTokenizer::Digit: split::cut(p, end, split::Run{unicode::number, 1}, sink); return;
+        case PreTokenizer::Digits: split::cut(p, end, split::Run{unicode::number}, sink); return;
+        case PreTokenizer::Mark: split::cut(p, end, split::FalconMarks{true, 1}, sink); return;
+        case PreTokenizer::Marks: split::cut(p, end, split::FalconMarks{true}, sink); return;
+        case PreTokenizer::ThreeDigits: split::cut(p, end, split::ThreeDigits{}, sink); return;
     }
+}
+
+/// The same for several, one after the other. Requires at least one.
+template <class Sink>
+void run(std::span<const Name> kinds, std::string_view text, Sink&& sink) {
+    if (kinds.size() == 1) return run(kinds[0].kind, text, sink, kinds[0].long_s);
+    const auto rest = [&](const char* first, const char* last) {
+        run(kinds.subspan(1), {first, static_cast<std::size_t>(last - first)}, sink);
+    };
+    run(kinds[0].kind, text, rest, kinds[0].long_s);
 }
 
 }  // namespace detail::pre_tokenizer
@@ -4550,144 +7664,14 @@ void run(PreTokenizer kind, std::string_view text, Sink&& sink) {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/tokenize/special_tokens.hpp --------------------------------------------------------------------------------
+// ---- adainfer/tokenize/read_merges.hpp -----------------------------------------------------------------------------------
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace adainfer::inline v0 {
-
-namespace detail::bpe {
-
-/// Finds tokens that are written out in a text, e.g. "<|im_start|>".
-class SpecialTokens {
-  public:
-    struct Found {
-        std::size_t first, length;
-        TokenId token;
-    };
-
-    SpecialTokens() = default;
-
-    /// Takes the tokens `ids` of `texts`, which are not empty and all different. Where two overlap in a text the
-    /// longer one wins, then the one with the lower id.
-    SpecialTokens(const std::vector<std::string>& texts, std::vector<TokenId> ids) {
-        const auto text = [&](TokenId id) -> const std::string& { return texts[static_cast<std::size_t>(id)]; };
-        std::sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) {
-            return text(a).size() != text(b).size() ? text(a).size() > text(b).size() : a < b;
-        });
-        entries_.reserve(ids.size());
-        for (const TokenId id : ids) {
-            add(text(id), static_cast<std::uint32_t>(entries_.size()));
-            entries_.push_back({id, text(id).size()});
-        }
-        for (Entry& entry : entries_) entry.shorter = longest_at(text(entry.token), 0, entry.length);
-    }
-
-    [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
-
-    /// Non-overlapping finds from left to right. The longest token is placed first wherever it occurs, then the
-    /// next longest in what is left, and so on. Time and memory are linear in the text for a given set of tokens.
-    [[nodiscard]] std::vector<Found> find_in(std::string_view text) const {
-        // For each rank the places where the token could still go. Only the longest token at a place waits there;
-        // shorter ones get their turn when it does not fit.
-        std::vector<std::vector<std::size_t>> waiting;
-        for (std::size_t at = 0; at < text.size(); ++at) {
-            if (starts_[utf8::byte_at(&text[at])] == none) continue;
-            const std::uint32_t rank = longest_at(text, at);
-            if (rank == none) continue;
-            if (waiting.empty()) waiting.resize(entries_.size());
-            waiting[rank].push_back(at);
-        }
-        std::vector<Found> found;
-        if (waiting.empty()) return found;
-        std::vector<bool> taken(text.size());
-        for (std::size_t rank = 0; rank < waiting.size(); ++rank) {
-            const Entry& entry = entries_[rank];
-            std::sort(waiting[rank].begin(), waiting[rank].end());
-            for (const std::size_t at : waiting[rank]) {
-                // What is placed already is at least as long, so an overlap shows at one of the two ends.
-                if (taken[at]) continue;
-                if (taken[at + entry.length - 1]) {
-                    if (entry.shorter != none) waiting[entry.shorter].push_back(at);
-                    continue;
-                }
-                std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(at), entry.length, true);
-                found.push_back({at, entry.length, entry.token});
-            }
-        }
-        std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.first < b.first; });
-        return found;
-    }
-
-  private:
-    static constexpr std::uint32_t none = 0xFFFFFFFF;
-
-    /// A token; its index is its rank.
-    struct Entry {
-        TokenId token;
-        std::size_t length;
-        std::uint32_t shorter = none;  ///< rank of the longest other token that this one starts with
-    };
-
-    struct Node {
-        std::uint32_t byte;
-        std::uint32_t child = none, sibling = none;
-        std::uint32_t rank = none;  ///< of the token that ends here
-    };
-
-    void add(std::string_view text, std::uint32_t rank) {
-        std::uint32_t* link = &starts_[utf8::byte_at(text.data())];
-        std::uint32_t node = none;
-        for (const char& c : text) {
-            const std::uint32_t byte = utf8::byte_at(&c);
-            while (*link != none && nodes_[*link].byte != byte) link = &nodes_[*link].sibling;
-            if (*link == none) {
-                *link = static_cast<std::uint32_t>(nodes_.size());
-                node = *link;
-                nodes_.push_back({byte});
-            } else {
-                node = *link;
-            }
-            link = &nodes_[node].child;
-        }
-        nodes_[node].rank = rank;
-    }
-
-    /// Rank of the longest token that starts at `at` and is shorter than `limit`, or none.
-    [[nodiscard]] std::uint32_t longest_at(std::string_view text, std::size_t at,
-                                           std::size_t limit = std::string_view::npos) const noexcept {
-        std::uint32_t longest = none;
-        std::uint32_t node = starts_[utf8::byte_at(&text[at])];
-        for (std::size_t length = 1; node != none && length < limit; ++length) {
-            if (nodes_[node].rank != none) longest = nodes_[node].rank;
-            if (at + length == text.size()) break;
-            const std::uint32_t byte = utf8::byte_at(&text[at + length]);
-            node = nodes_[node].child;
-            while (node != none && nodes_[node].byte != byte) node = nodes_[node].sibling;
-        }
-        return longest;
-    }
-
-    [[nodiscard]] static std::array<std::uint32_t, 256> no_starts() noexcept {
-        std::array<std::uint32_t, 256> a{};
-        a.fill(none);
-        return a;
-    }
-
-    std::array<std::uint32_t, 256> starts_ = no_starts();
-    std::vector<Node> nodes_;
-    std::vector<Entry> entries_;
-};
-
-}  // namespace detail::bpe
-
-}  // namespace adainfer::inline v0
 
 // ---- adainfer/tokenize/token_table.hpp -----------------------------------------------------------------------------------
 
@@ -4701,79 +7685,60 @@ class SpecialTokens {
 #include <vector>
 
 
-// ---- adainfer/tokenize/byte_spelling.hpp ---------------------------------------------------------------------------------
+// ---- adainfer/tokenize/space_escape.hpp ----------------------------------------------------------------------------------
 
-#include <array>
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace adainfer::inline v0 {
 
-/// Byte-level vocabularies write every byte as one printable character: visible Latin-1 characters stand for
-/// themselves, the other 68 bytes, in order, for U+0100 and up.
-namespace detail::byte_spelling {
+/// SentencePiece vocabularies write U+2581 for a space. In a text the two are the same.
+namespace detail::tokenizing {
 
-inline constexpr std::uint32_t first_substitute = 0x100;
-inline constexpr std::size_t substitutes = 68;
+inline constexpr std::string_view escaped_space = "\xE2\x96\x81";
 
-[[nodiscard]] constexpr bool stands_for_itself(std::uint32_t byte) noexcept {
-    return (byte >= 0x21U && byte <= 0x7EU) || (byte >= 0xA1U && byte <= 0xACU) || (byte >= 0xAEU && byte <= 0xFFU);
+/// Bytes of the character that starts with `lead`, by this byte alone, whatever follows: how llama.cpp cuts text.
+[[nodiscard]] constexpr std::size_t character_length(char lead) noexcept {
+    const auto byte = static_cast<unsigned char>(lead);
+    if (byte < 0xC0U) return 1;
+    if (byte < 0xE0U) return 2;
+    return byte < 0xF0U ? 3 : 4;
 }
 
-struct Tables {
-    std::array<std::uint16_t, 256> code_of{};
-    std::array<unsigned char, substitutes> byte_of{};  ///< index: code point - first_substitute
-};
+/// The first character of a text that is not empty.
+[[nodiscard]] inline std::string_view first_character(std::string_view text) noexcept {
+    return text.substr(0, (std::min)(character_length(text.front()), text.size()));
+}
 
-[[nodiscard]] constexpr Tables make_tables() noexcept {
-    Tables t;
-    std::size_t next = 0;
-    for (std::uint32_t byte = 0; byte < 256; ++byte) {
-        if (stands_for_itself(byte)) {
-            t.code_of[byte] = static_cast<std::uint16_t>(byte);
+[[nodiscard]] inline bool starts_with_space(std::string_view text) noexcept {
+    return text.starts_with(' ') || text.starts_with(escaped_space);
+}
+
+/// Appends the text with U+2581 for every space.
+inline void append_escaped(std::string& out, std::string_view text) {
+    for (const char c : text) {
+        if (c == ' ') {
+            out.append(escaped_space);
         } else {
-            t.code_of[byte] = static_cast<std::uint16_t>(first_substitute + next);
-            t.byte_of[next++] = static_cast<unsigned char>(byte);
+            out.push_back(c);
         }
     }
-    return t;
 }
 
-inline constexpr Tables tables = make_tables();
-
-inline void append_spelled(std::string& out, std::string_view bytes) {
-    for (const char& c : bytes) utf8::append(out, tables.code_of[utf8::byte_at(&c)]);
-}
-
-[[nodiscard]] inline std::string spelled(std::string_view bytes) {
-    std::string out;
-    append_spelled(out, bytes);
-    return out;
-}
-
-/// Appends the bytes that `spelling` stands for; false, and nothing appended, where it is not a byte spelling.
-[[nodiscard]] inline bool append_bytes(std::string& out, std::string_view spelling) {
-    const std::size_t before = out.size();
-    const char* p = spelling.data();
-    const char* const end = p + spelling.size();
-    while (p < end) {
-        const utf8::Decoded d = utf8::decode(p, end);
-        std::uint32_t byte = d.code;
-        if (d.valid && d.code >= first_substitute && d.code < first_substitute + substitutes) {
-            byte = tables.byte_of[d.code - first_substitute];
-        } else if (!d.valid || !stands_for_itself(d.code)) {
-            out.resize(before);
-            return false;
-        }
-        out.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
-        p += d.length;
+/// Appends the text with a space for every U+2581.
+inline void append_unescaped(std::string& out, std::string_view text) {
+    for (;;) {
+        const std::size_t at = text.find(escaped_space);
+        out.append(text.substr(0, at));
+        if (at == std::string_view::npos) return;
+        out.push_back(' ');
+        text.remove_prefix(at + escaped_space.size());
     }
-    return true;
 }
 
-}  // namespace detail::byte_spelling
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0
 
@@ -4827,7 +7792,7 @@ inline constexpr std::array<std::string_view, 18> infill = {
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 /// Hash from a token's text to its id. Keeps ids only and is given the texts at every call, so an object that
 /// holds both can be copied and moved.
@@ -4835,34 +7800,49 @@ class TokenIndex {
   public:
     TokenIndex() = default;
 
-    explicit TokenIndex(std::size_t tokens) : slots_(std::bit_ceil(tokens * 2 + 2), no_token) {}
+    explicit TokenIndex(std::size_t tokens) : slots_(std::bit_ceil(tokens * 2 + 2)) {}
 
     /// Puts in token `id` of `texts`; returns the id that already has this text, or no_token.
     TokenId insert(const std::vector<std::string>& texts, TokenId id) {
-        const std::size_t slot = find_slot(texts, texts[static_cast<std::size_t>(id)]);
-        if (slots_[slot] != no_token) return slots_[slot];
-        slots_[slot] = id;
+        const std::size_t hash = hash_of(texts[static_cast<std::size_t>(id)]);
+        Slot& slot = slots_[find_slot(texts, texts[static_cast<std::size_t>(id)], hash)];
+        if (slot.id != no_token) return slot.id;
+        slot = {id, tag_of(hash)};
         return no_token;
     }
 
     [[nodiscard]] TokenId find(const std::vector<std::string>& texts, std::string_view text) const noexcept {
-        return slots_[find_slot(texts, text)];
+        return slots_[find_slot(texts, text, hash_of(text))].id;
     }
 
   private:
-    [[nodiscard]] std::size_t find_slot(const std::vector<std::string>& texts, std::string_view text) const noexcept {
-        const std::size_t mask = slots_.size() - 1;
-        std::size_t slot = std::hash<std::string_view>{}(text) & mask;
-        while (slots_[slot] != no_token && texts[static_cast<std::size_t>(slots_[slot])] != text) {
-            slot = (slot + 1) & mask;
-        }
-        return slot;
+    struct Slot {
+        TokenId id = no_token;
+        std::uint32_t tag = 0;  ///< of the text's hash: most other texts need not be looked at
+    };
+
+    [[nodiscard]] static std::size_t hash_of(std::string_view text) noexcept { return std::hash<std::string_view>{}(text); }
+
+    /// Bits of the hash that do not choose the slot, where std::size_t has as many.
+    [[nodiscard]] static std::uint32_t tag_of(std::size_t hash) noexcept {
+        return static_cast<std::uint32_t>(std::uint64_t{hash} >> 32U);
     }
 
-    std::vector<TokenId> slots_ = std::vector<TokenId>(2, no_token);
+    [[nodiscard]] std::size_t find_slot(const std::vector<std::string>& texts, std::string_view text,
+                                        std::size_t hash) const noexcept {
+        const std::size_t mask = slots_.size() - 1;
+        std::size_t at = hash & mask;
+        for (;; at = (at + 1) & mask) {
+            const Slot& slot = slots_[at];
+            if (slot.id == no_token) return at;
+            if (slot.tag == tag_of(hash) && texts[static_cast<std::size_t>(slot.id)] == text) return at;
+        }
+    }
+
+    std::vector<Slot> slots_ = std::vector<Slot>(2);
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0
 
@@ -4875,43 +7855,94 @@ class TokenIndex {
 
 namespace adainfer::inline v0 {
 
-/// The tokenizer part of a model file, as read and not yet checked: the constructor of Tokenizer does that.
-struct TokenizerData {
-    std::string model{};                      ///< kind of vocabulary; Tokenizer takes "gpt2" (byte-level BPE)
-    std::string pre{};                        ///< name of the pre-tokenizer, e.g. "smollm"; empty is "default"
-    std::vector<std::string> tokens{};        ///< texts in id order; ordinary tokens in the byte-level spelling
-    std::vector<std::int32_t> token_types{};  ///< a TokenType for each token, or empty: all ordinary
-    std::vector<std::string> merges{};        ///< "left right" in the byte-level spelling, most important first
-    std::optional<TokenId> bos{}, eos{}, eot{}, unknown{}, padding{};
-    bool add_bos = false;           ///< bos goes first; where the file is silent: pre_tokenizer_adds_bos(pre)
-    bool add_space_prefix = false;  ///< kept for the record; byte-level BPE never adds one
-    std::string chat_template{};
-};
-
 /// Values of TokenizerData::token_types, numbered as in GGUF.
 enum class TokenType : std::int32_t {
     Undefined = 0,
     Normal = 1,
-    Unknown = 2,
+    Unknown = 2,      ///< what stands for text that the vocabulary cannot spell
     Control = 3,      ///< recognised in text only where the caller allows it
     UserDefined = 4,  ///< always recognised in text, before any splitting
     Unused = 5,
     Byte = 6,  ///< spelled <0xHH>
 };
 
+/// Where a space goes in front of the text ("llama", "t5"). A part is the text between two recognised tokens.
+enum class PrefixScheme {
+    EveryPart,             ///< before every part, whatever it starts with: llama.cpp; normaliser "Prepend" of tokenizer.json
+    EveryPartUnlessSpace,  ///< before every part that does not start with a space: "Metaspace", prepend_scheme "always"
+    StartUnlessSpace,      ///< before the part at the very start of the text, if it does not start with a space: "first"
+};
+
+/// How a token that is written out in a text is recognised, where it is not the usual way: every occurrence, before the
+/// text is normalised, with nothing around it touched. What is special at all is told by TokenizerData::token_types.
+struct AddedToken {
+    TokenId id = no_token;
+    bool strip_left = false;   ///< takes the white space before it along ("lstrip" of tokenizer.json)
+    bool strip_right = false;  ///< takes the white space after it along ("rstrip")
+    bool single_word = false;  ///< only where no letter, digit or underscore touches it
+    bool normalized = false;   ///< its own text is normalised and looked for in normalised text, a prefix of every part included
+};
+
+/// The tokenizer part of a model file, as read and not yet checked: the constructor of Tokenizer does that.
+///
+/// `model` says what the rest means:
+///   "gpt2"    byte-level BPE: tokens in the byte-level spelling ("Ġ" is a space), `merges`, `pre`
+///   "llama"   SentencePiece BPE: tokens spelled plainly with U+2581 for a space; `scores`, or `merges` in their place
+///   "gemma4"  as "llama" with `merges`, and text is cut where runs of newlines begin and end
+///   "t5"      unigram: tokens spelled as for "llama", `scores` are log probabilities
+/// Fields that a model's line or comment does not name are ignored for it.
+struct TokenizerData {
+    std::string model{};
+    std::string pre{};  ///< "gpt2": name of the pre-tokenizer, e.g. "smollm"; several joined by '+'; empty is "default"
+    std::vector<std::string> tokens{};        ///< texts in id order, in the model's spelling; empty where an id has none
+    std::vector<std::int32_t> token_types{};  ///< a TokenType for each token, or empty: all ordinary
+    std::vector<double> scores{};             ///< "llama", "t5": one for each token; of two merges the higher score comes first
+    std::vector<std::string> merges{};        ///< "gpt2", "llama": "left right", most important first; then scores do not count
+    std::optional<TokenId> bos{}, eos{}, eot{}, unknown{}, padding{};
+    std::vector<TokenId> ends{};  ///< more tokens after which generation ends, beside eos and eot
+    bool add_bos = false;  ///< bos goes first; where a GGUF file is silent: pre_tokenizer_adds_bos(pre), true for "llama"
+    bool add_eos = false;  ///< eos goes last
+    std::vector<AddedToken> added{};  ///< the tokens, in any order, that are recognised in another than the usual way
+    /// As the library `tokenizers` reads a tokenizer.json: tokens in a text are found from the left, the longest at a place; they
+    /// are control tokens only where token_types says so; "gpt2": bytes without a token are left out before the merges, and
+    /// contractions in any case take U+017F for an s. Else as llama.cpp: the longest are found first; names such as "<|im_end|>"
+    /// tell control tokens too; such bytes keep their neighbours apart; U+017F is a letter like others.
+    bool hugging_face = false;
+
+    /// A space goes in front of the text, as prefix_scheme says; decode() takes it away again. "gpt2": before every part that
+    /// does not start with one, whatever prefix_scheme says, and decode() leaves it ("ByteLevel", add_prefix_space).
+    bool add_space_prefix = false;
+    PrefixScheme prefix_scheme = PrefixScheme::EveryPart;
+    bool remove_extra_whitespace = false;  ///< "llama", "t5": drops spaces at both ends of a part, makes one of several between
+    bool split_words = false;              ///< "llama", "t5": no piece reaches over the start of a word ("Metaspace", split)
+    bool byte_fallback = true;             ///< "llama", "t5": what has no token is spelled in <0xHH> tokens, where those exist
+    bool fuse_unknown = true;              ///< "llama", "t5": one unknown token for a run of characters without a token
+    bool ignore_merges = false;            ///< "gpt2", "llama": a word that is a token is taken whole, whatever the merges say
+    bool nfc = false;                      ///< all: the text is brought to Unicode normalisation form C first
+    std::string charsmap{};                ///< "llama", "t5": SentencePiece's precompiled_charsmap (bytes), applied after nfc
+    std::string chat_template{};
+};
+
 }  // namespace adainfer::inline v0
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
+
+/// How the texts of ordinary tokens stand for bytes.
+enum class Spelling {
+    ByteLevel,  ///< byte_spelling.hpp
+    Plain,      ///< as they are, U+2581 for a space; single bytes as <0xHH>
+};
 
 /// The tokens of a vocabulary: text, kind and bytes of each, and the way back from text to id.
 class TokenTable {
   public:
-    /// Throws Error(CorruptFile) for no tokens, two equal ones, types that do not fit, or a printable ASCII
-    /// character, space or newline without a token. Other bytes may lack one: vocabularies in use do.
-    TokenTable(std::vector<std::string> texts, const std::vector<std::int32_t>& types)
-        : texts_(std::move(texts)), index_(texts_.size()) {
+    /// Throws Error(CorruptFile) for no tokens, two equal ones, types that do not fit, or, with Spelling::ByteLevel, a
+    /// printable ASCII character, space or newline without a token. Other bytes may lack one: vocabularies in use do.
+    /// `trust_types`: tokens whose name says that they are control tokens are so only where the types say it too.
+    TokenTable(std::vector<std::string> texts, const std::vector<std::int32_t>& types, Spelling spelling, bool trust_types)
+        : texts_(std::move(texts)), index_(texts_.size()), spelling_(spelling), trust_types_(trust_types) {
         if (texts_.empty()) fail(ErrorCode::CorruptFile, "the vocabulary has no tokens");
         if (texts_.size() > static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
             fail(ErrorCode::CorruptFile, "the vocabulary has ", texts_.size(), " tokens, more than ids can number");
@@ -4951,6 +7982,23 @@ class TokenTable {
         return text.empty() ? no_token : index_.find(texts_, text);
     }
 
+    /// The same, but never a special token, which text must not turn into by itself.
+    [[nodiscard]] TokenId find_unspecial(std::string_view text) const noexcept {
+        const TokenId id = find(text);
+        return id == no_token || is_special(id) ? no_token : id;
+    }
+
+    /// Whether text can turn into this token by itself. Others have to be written out and recognised.
+    [[nodiscard]] bool is_ordinary(TokenId id) const noexcept {
+        const TokenType t = type(id);
+        return t == TokenType::Normal || t == TokenType::Unused || t == TokenType::Undefined;
+    }
+
+    /// Control and unknown tokens, which stand for no text.
+    [[nodiscard]] bool is_special(TokenId id) const noexcept {
+        return type(id) == TokenType::Control || type(id) == TokenType::Unknown;
+    }
+
     /// The token of a single byte, or no_token.
     [[nodiscard]] TokenId byte_token(char byte) const noexcept { return byte_tokens_[utf8::byte_at(&byte)]; }
 
@@ -4972,7 +8020,8 @@ class TokenTable {
             if (twin != no_token) fail(ErrorCode::CorruptFile, "tokens ", twin, " and ", id, " are both \"", text, '"');
         }
         const bool end = special_names::is_end(text);
-        if (special_names::is_control(text)) type = TokenType::Control;
+        if (!trust_types_ && special_names::is_control(text)) type = TokenType::Control;
+        if (spelling_ == Spelling::Plain && type == TokenType::Normal && parse_byte(text) >= 0) type = TokenType::Byte;
         kinds_.push_back({type, end});
         append_bytes(text, type);
         ends_.push_back(bytes_.size());
@@ -4984,6 +8033,8 @@ class TokenTable {
             const int byte = parse_byte(text);
             if (byte < 0) fail(ErrorCode::CorruptFile, "byte token \"", text, "\" is not of the form <0xHH>");
             bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+        } else if (!literal && spelling_ == Spelling::Plain) {
+            append_unescaped(bytes_, text);
         } else if (literal || !byte_spelling::append_bytes(bytes_, text)) {
             bytes_.append(text);
         }
@@ -5000,8 +8051,13 @@ class TokenTable {
     void find_bytes() {
         constexpr std::string_view hex = "0123456789ABCDEF";
         for (std::size_t b = 0; b < byte_tokens_.size(); ++b) {
+            if (spelling_ == Spelling::Plain) {
+                const TokenId id = find(std::string("<0x") + hex[b / 16] + hex[b % 16] + '>');
+                byte_tokens_[b] = id != no_token && type(id) == TokenType::Byte ? id : no_token;
+                continue;
+            }
             const char byte = static_cast<char>(static_cast<unsigned char>(b));
-            byte_tokens_[b] = find(byte_spelling::spelled({&byte, 1}));
+            byte_tokens_[b] = find_unspecial(byte_spelling::spelled({&byte, 1}));
             const bool needed = b == '\n' || (b >= 0x20 && b <= 0x7E);
             if (needed && byte_tokens_[b] == no_token) {
                 fail(ErrorCode::CorruptFile, "the vocabulary has no token for the byte 0x", hex[b / 16], hex[b % 16]);
@@ -5014,10 +8070,51 @@ class TokenTable {
     std::string bytes_;               ///< of all tokens, one after the other
     std::vector<std::size_t> ends_;   ///< where each token's bytes end
     TokenIndex index_;
+    Spelling spelling_;
+    bool trust_types_;
     std::array<TokenId, 256> byte_tokens_{};
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Merges written "left right", the most important first; those to a special token are left out. Throws Error(CorruptFile), with the merge, where one is malformed,
+/// there twice, or names a token that is not in the table.
+[[nodiscard]] inline MergeTable read_merges(const TokenTable& table, const std::vector<std::string>& merges) {
+    if (merges.size() >= no_rank) fail(ErrorCode::CorruptFile, merges.size(), " merges");
+    MergeTable result(merges.size());
+    std::string joined;
+    for (std::size_t i = 0; i < merges.size(); ++i) {
+        const std::string_view merge = merges[i];
+        const std::size_t blank = merge.find(' ');
+        if (blank == 0 || blank == std::string_view::npos || blank + 1 == merge.size() ||
+            merge.find(' ', blank + 1) != std::string_view::npos) {
+            fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is not two tokens with a space between");
+        }
+        const auto id_of = [&](std::string_view text) {
+            const TokenId id = table.find(text);
+            if (id == no_token) {
+                fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" names \"", text, "\", not a token");
+            }
+            return id;
+        };
+        const TokenId left = id_of(merge.substr(0, blank)), right = id_of(merge.substr(blank + 1));
+        joined.assign(merge.substr(0, blank)).append(merge.substr(blank + 1));
+        const TokenId merged = id_of(joined);
+        if (table.is_special(merged)) continue;
+        if (!result.insert(left, right, {static_cast<std::uint32_t>(i), merged})) {
+            fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is there twice");
+        }
+    }
+    return result;
+}
+
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0
 
@@ -5031,7 +8128,7 @@ class TokenTable {
 
 namespace adainfer::inline v0 {
 
-namespace detail::bpe {
+namespace detail::tokenizing {
 
 /// Merges the symbols of one piece of text: always the pair of lowest rank, among equal ones the leftmost.
 /// Holds the scratch memory, so one object serves many pieces; not shared between threads.
@@ -5145,91 +8242,1910 @@ class WordMerger {
     std::vector<Candidate> heap_;
 };
 
-}  // namespace detail::bpe
+}  // namespace detail::tokenizing
 
 }  // namespace adainfer::inline v0
 
 namespace adainfer::inline v0 {
 
-/// What to do with bytes that are not UTF-8.
-enum class InvalidUtf8 {
-    Replace,  ///< encode each as U+FFFD, and overlong forms as the character they spell; agrees with llama.cpp
-    Keep,     ///< encode the bytes themselves, so that decoding gives them back
+namespace detail::tokenizing {
+
+/// The engine of "gpt2" vocabularies: text is cut into words, and inside each the bytes merge.
+class ByteBpe {
+  public:
+    /// Throws Error(Unsupported) for an unknown pre-tokenizer and Error(CorruptFile) as read_merges().
+    ByteBpe(const TokenTable& table, const TokenizerData& data)
+        : splitters_(pre_tokenizer::find_all(data.pre, data.hugging_face)),
+          whole_words_(splitters_.back().whole_words || data.ignore_merges),
+          close_gaps_(data.hugging_face),
+          merges_(read_merges(table, data.merges)) {}
+
+    /// One call of Tokenizer::encode(). Keeps references to everything it is given.
+    class Encoder {
+      public:
+        Encoder(const ByteBpe& engine, const TokenTable& table, const EncodeOptions& options, std::vector<TokenId>& ids)
+            : engine_(engine), table_(table), options_(options), ids_(ids), merger_(engine.merges_) {}
+
+        /// Appends the tokens of a text without recognised tokens in it; `space_first`: as if a space stood before it.
+        void encode(std::string_view text, bool space_first) {
+            if (space_first) text = spaced_.assign(1, ' ').append(text);
+            pre_tokenizer::run(std::span(engine_.splitters_), text, [this](const char* first, const char* last) {
+                word({first, static_cast<std::size_t>(last - first)});
+            });
+        }
+
+      private:
+        void word(std::string_view bytes) {
+            if (engine_.whole_words_) {
+                spelling_.clear();
+                byte_spelling::append_spelled(spelling_, bytes);
+                const TokenId whole = table_.find_unspecial(spelling_);
+                if (whole != no_token) {
+                    ids_.push_back(whole);
+                    return;
+                }
+            }
+            if (bytes.size() > WordMerger::max_symbols) {
+                fail(ErrorCode::InvalidArgument, "a word of ", bytes.size(), " bytes");
+            }
+            if (symbols_.size() < bytes.size()) symbols_.resize(bytes.size());
+            std::size_t count = 0;
+            for (const char& byte : bytes) {
+                const TokenId symbol = table_.byte_token(byte);
+                if (symbol == no_token && options_.missing_byte == MissingByte::Throw) {
+                    fail(ErrorCode::UnknownToken, "the vocabulary has no token for the byte ", utf8::byte_at(&byte));
+                }
+                if (symbol != no_token || !engine_.close_gaps_) symbols_[count++] = symbol;
+            }
+            merger_.apply(symbols_.data(), count, ids_);
+        }
+
+        const ByteBpe& engine_;
+        const TokenTable& table_;
+        const EncodeOptions& options_;
+        std::vector<TokenId>& ids_;
+        WordMerger merger_;
+        std::vector<TokenId> symbols_;
+        std::string spelling_, spaced_;
+    };
+
+  private:
+    std::vector<pre_tokenizer::Name> splitters_;  ///< one after the other
+    bool whole_words_;
+    bool close_gaps_;  ///< bytes without a token are as not there
+    MergeTable merges_;
 };
 
-/// What to do with bytes that the vocabulary has no token for, such as some control characters.
-enum class MissingByte {
-    Drop,   ///< leave them out; agrees with llama.cpp
-    Throw,  ///< Error(UnknownToken)
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/character_symbols.hpp -----------------------------------------------------------------------------
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Hash from a character, one to four bytes as first_character() cuts them, to the symbol that merging starts from.
+class CharacterSymbols {
+  public:
+    CharacterSymbols() noexcept { ascii_.fill(no_token); }
+
+    /// Requires that the character is not there yet and that it has at most four bytes.
+    void insert(std::string_view character, TokenId symbol) {
+        const std::uint32_t key = packed(character);
+        if (key < ascii_.size()) {
+            ascii_[key] = symbol;
+            return;
+        }
+        if (++used_ * 2 > slots_.size()) grow();
+        slots_[find_slot(key)] = {key, symbol};
+    }
+
+    /// The symbol, or no_token.
+    [[nodiscard]] TokenId find(std::string_view character) const noexcept {
+        const std::uint32_t key = packed(character);
+        return key < ascii_.size() ? ascii_[key] : slots_[find_slot(key)].symbol;
+    }
+
+    [[nodiscard]] TokenId find_ascii(char c) const noexcept { return ascii_[utf8::byte_at(&c)]; }
+
+  private:
+    struct Slot {
+        std::uint32_t key = 0;  ///< the bytes, the first one highest; 0: free
+        TokenId symbol = no_token;
+    };
+
+    [[nodiscard]] static std::uint32_t packed(std::string_view character) noexcept {
+        std::uint32_t key = 0;
+        for (const char& c : character) key = (key << 8U) | utf8::byte_at(&c);
+        return key;
+    }
+
+    [[nodiscard]] std::size_t find_slot(std::uint32_t key) const noexcept {
+        const std::size_t mask = slots_.size() - 1;
+        std::size_t slot = ((key * 0x9E3779B97F4A7C15ULL) >> 32U) & mask;
+        while (slots_[slot].key != 0 && slots_[slot].key != key) slot = (slot + 1) & mask;
+        return slot;
+    }
+
+    void grow() {
+        std::vector<Slot> old(slots_.size() * 2);
+        old.swap(slots_);
+        for (const Slot& slot : old) {
+            if (slot.key != 0) slots_[find_slot(slot.key)] = slot;
+        }
+    }
+
+    std::array<TokenId, 128> ascii_{};
+    std::vector<Slot> slots_ = std::vector<Slot>(64);
+    std::size_t used_ = 0;
 };
 
-struct EncodeOptions {
-    bool parse_special = true;  ///< recognise control tokens in the text; off for text from untrusted users
-    bool add_bos = false;       ///< put bos first; Tokenizer::adds_bos() tells whether the model expects it
-    InvalidUtf8 invalid_utf8 = InvalidUtf8::Replace;
-    MissingByte missing_byte = MissingByte::Drop;
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/charsmap.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// SentencePiece's precompiled_charsmap: byte strings and what they are replaced with, the longest first. Four bytes tell the
+/// size of a double array in the layout of the library Darts-clone (32-bit units, little-endian); the replacements follow,
+/// each ended by a zero byte, and the array's values are their places.
+class Charsmap {
+  public:
+    Charsmap() = default;
+
+    /// Throws Error(CorruptFile) where the sizes do not fit. Empty bytes are a map of nothing.
+    explicit Charsmap(std::string bytes) : bytes_(std::move(bytes)) {
+        if (bytes_.empty()) return;
+        const std::size_t size = bytes_.size() < 4 ? 0 : word_at(0);
+        if (size < 4 || size % 4 != 0 || size > bytes_.size() - 4 || (size < bytes_.size() - 4 && bytes_.back() != '\0')) {
+            fail(ErrorCode::CorruptFile, "a precompiled_charsmap of ", bytes_.size(), " bytes with an array of ", size);
+        }
+        units_ = size / 4;
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return units_ == 0; }
+
+    /// Appends the text with everything replaced.
+    void apply(std::string_view text, std::string& out) const {
+        while (!text.empty()) {
+            std::size_t length = 0;
+            std::string_view replacement;
+            find(text, length, replacement);
+            if (length == 0) {
+                length = first_character(text).size();
+                replacement = text.substr(0, length);
+            }
+            out.append(replacement);
+            text.remove_prefix(length);
+        }
+    }
+
+  private:
+    [[nodiscard]] std::uint32_t word_at(std::size_t at) const noexcept {
+        std::uint32_t word = 0;
+        for (std::size_t i = 4; i-- > 0;) word = (word << 8U) | utf8::byte_at(&bytes_[at + i]);
+        return word;
+    }
+
+    /// A unit of the array; 0, which is nobody's child, outside it.
+    [[nodiscard]] std::uint32_t unit(std::size_t index) const noexcept {
+        return index < units_ ? word_at(4 + index * 4) : 0;
+    }
+
+    /// How far a node's children are from it, by exclusive or.
+    [[nodiscard]] static std::uint32_t offset(std::uint32_t unit) noexcept {
+        return (unit >> 10U) << ((unit & (1U << 9U)) >> 6U);
+    }
+
+    /// The longest entry that the text starts with; length stays 0 where there is none.
+    void find(std::string_view text, std::size_t& length, std::string_view& replacement) const noexcept {
+        std::size_t node = offset(unit(0));
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            const std::uint32_t byte = utf8::byte_at(&text[i]);
+            node ^= byte;
+            const std::uint32_t here = unit(node);
+            if (byte == 0 || (here & 0x800000FFU) != byte) return;
+            node ^= offset(here);
+            if ((here & 0x100U) == 0) continue;
+            const std::size_t at = 4 + units_ * 4 + (unit(node) & 0x7FFFFFFFU);
+            if (at >= bytes_.size()) return;  // points outside: as if it were not there
+            length = i + 1;
+            replacement = bytes_.c_str() + at;
+        }
+    }
+
+    std::string bytes_;
+    std::size_t units_ = 0;
 };
 
-/// Byte-level BPE between text and token ids. Immutable: const members may be called from many threads at once.
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/nfc.hpp -------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+
+// ---- adainfer/tokenize/nfc_classes.hpp -----------------------------------------------------------------------------------
+
+// Generated by tests/fixtures/make_nfc_tables.py from Unicode 9.0.0; do not edit.
+
+#include <array>
+#include <cstdint>
+
+namespace adainfer::inline v0 {
+
+namespace detail::nfc {
+
+/// Canonical decompositions into one code point, ascending: (code point << 21) | what it becomes.
+inline constexpr std::array<std::uint64_t, 1035> singles = {
+    0x68000300, 0x68200301, 0x68600313, 0x6E8002B9, 0x6FC0003B, 0x70E000B7, 0x3EE2003AC, 0x3EE6003AD, 0x3EEA003AE,
+    0x3EEE003AF, 0x3EF2003CC, 0x3EF6003CD, 0x3EFA003CE, 0x3F7600386, 0x3F7C003B9, 0x3F9200388, 0x3F9600389, 0x3FA600390,
+    0x3FB60038A, 0x3FC6003B0, 0x3FD60038E, 0x3FDC00385, 0x3FDE00060, 0x3FF20038C, 0x3FF60038F, 0x3FFA000B4, 0x400002002,
+    0x400202003, 0x424C003A9, 0x42540004B, 0x4256000C5, 0x465203008, 0x465403009, 0x1F20008C48, 0x1F202066F4, 0x1F20408ECA,
+    0x1F20608CC8, 0x1F20806ED1, 0x1F20A04E32, 0x1F20C053E5, 0x1F20E09F9C, 0x1F21009F9C, 0x1F21205951, 0x1F214091D1,
+    0x1F21605587, 0x1F21805948, 0x1F21A061F6, 0x1F21C07669, 0x1F21E07F85, 0x1F2200863F, 0x1F222087BA, 0x1F224088F8,
+    0x1F2260908F, 0x1F22806A02, 0x1F22A06D1B, 0x1F22C070D9, 0x1F22E073DE, 0x1F2300843D, 0x1F2320916A, 0x1F234099F1,
+    0x1F23604E82, 0x1F23805375, 0x1F23A06B04, 0x1F23C0721B, 0x1F23E0862D, 0x1F24009E1E, 0x1F24205D50, 0x1F24406FEB,
+    0x1F246085CD, 0x1F24808964, 0x1F24A062C9, 0x1F24C081D8, 0x1F24E0881F, 0x1F25005ECA, 0x1F25206717, 0x1F25406D6A,
+    0x1F256072FC, 0x1F258090CE, 0x1F25A04F86, 0x1F25C051B7, 0x1F25E052DE, 0x1F260064C4, 0x1F26206AD3, 0x1F26407210,
+    0x1F266076E7, 0x1F26808001, 0x1F26A08606, 0x1F26C0865C, 0x1F26E08DEF, 0x1F27009732, 0x1F27209B6F, 0x1F27409DFA,
+    0x1F2760788C, 0x1F2780797F, 0x1F27A07DA0, 0x1F27C083C9, 0x1F27E09304, 0x1F28009E7F, 0x1F28208AD6, 0x1F284058DF,
+    0x1F28605F04, 0x1F28807C60, 0x1F28A0807E, 0x1F28C07262, 0x1F28E078CA, 0x1F29008CC2, 0x1F292096F7, 0x1F294058D8,
+    0x1F29605C62, 0x1F29806A13, 0x1F29A06DDA, 0x1F29C06F0F, 0x1F29E07D2F, 0x1F2A007E37, 0x1F2A20964B, 0x1F2A4052D2,
+    0x1F2A60808B, 0x1F2A8051DC, 0x1F2AA051CC, 0x1F2AC07A1C, 0x1F2AE07DBE, 0x1F2B0083F1, 0x1F2B209675, 0x1F2B408B80,
+    0x1F2B6062CF, 0x1F2B806A02, 0x1F2BA08AFE, 0x1F2BC04E39, 0x1F2BE05BE7, 0x1F2C006012, 0x1F2C207387, 0x1F2C407570,
+    0x1F2C605317, 0x1F2C8078FB, 0x1F2CA04FBF, 0x1F2CC05FA9, 0x1F2CE04E0D, 0x1F2D006CCC, 0x1F2D206578, 0x1F2D407D22,
+    0x1F2D6053C3, 0x1F2D80585E, 0x1F2DA07701, 0x1F2DC08449, 0x1F2DE08AAA, 0x1F2E006BBA, 0x1F2E208FB0, 0x1F2E406C88,
+    0x1F2E6062FE, 0x1F2E8082E5, 0x1F2EA063A0, 0x1F2EC07565, 0x1F2EE04EAE, 0x1F2F005169, 0x1F2F2051C9, 0x1F2F406881,
+    0x1F2F607CE7, 0x1F2F80826F, 0x1F2FA08AD2, 0x1F2FC091CF, 0x1F2FE052F5, 0x1F30005442, 0x1F30205973, 0x1F30405EEC,
+    0x1F306065C5, 0x1F30806FFE, 0x1F30A0792A, 0x1F30C095AD, 0x1F30E09A6A, 0x1F31009E97, 0x1F31209ECE, 0x1F3140529B,
+    0x1F316066C6, 0x1F31806B77, 0x1F31A08F62, 0x1F31C05E74, 0x1F31E06190, 0x1F32006200, 0x1F3220649A, 0x1F32406F23,
+    0x1F32607149, 0x1F32807489, 0x1F32A079CA, 0x1F32C07DF4, 0x1F32E0806F, 0x1F33008F26, 0x1F332084EE, 0x1F33409023,
+    0x1F3360934A, 0x1F33805217, 0x1F33A052A3, 0x1F33C054BD, 0x1F33E070C8, 0x1F340088C2, 0x1F34208AAA, 0x1F34405EC9,
+    0x1F34605FF5, 0x1F3480637B, 0x1F34A06BAE, 0x1F34C07C3E, 0x1F34E07375, 0x1F35004EE4, 0x1F352056F9, 0x1F35405BE7,
+    0x1F35605DBA, 0x1F3580601C, 0x1F35A073B2, 0x1F35C07469, 0x1F35E07F9A, 0x1F36008046, 0x1F36209234, 0x1F364096F6,
+    0x1F36609748, 0x1F36809818, 0x1F36A04F8B, 0x1F36C079AE, 0x1F36E091B4, 0x1F370096B8, 0x1F372060E1, 0x1F37404E86,
+    0x1F376050DA, 0x1F37805BEE, 0x1F37A05C3F, 0x1F37C06599, 0x1F37E06A02, 0x1F380071CE, 0x1F38207642, 0x1F384084FC,
+    0x1F3860907C, 0x1F38809F8D, 0x1F38A06688, 0x1F38C0962E, 0x1F38E05289, 0x1F3900677B, 0x1F392067F3, 0x1F39406D41,
+    0x1F39606E9C, 0x1F39807409, 0x1F39A07559, 0x1F39C0786B, 0x1F39E07D10, 0x1F3A00985E, 0x1F3A20516D, 0x1F3A40622E,
+    0x1F3A609678, 0x1F3A80502B, 0x1F3AA05D19, 0x1F3AC06DEA, 0x1F3AE08F2A, 0x1F3B005F8B, 0x1F3B206144, 0x1F3B406817,
+    0x1F3B607387, 0x1F3B809686, 0x1F3BA05229, 0x1F3BC0540F, 0x1F3BE05C65, 0x1F3C006613, 0x1F3C20674E, 0x1F3C4068A8,
+    0x1F3C606CE5, 0x1F3C807406, 0x1F3CA075E2, 0x1F3CC07F79, 0x1F3CE088CF, 0x1F3D0088E1, 0x1F3D2091CC, 0x1F3D4096E2,
+    0x1F3D60533F, 0x1F3D806EBA, 0x1F3DA0541D, 0x1F3DC071D0, 0x1F3DE07498, 0x1F3E0085FA, 0x1F3E2096A3, 0x1F3E409C57,
+    0x1F3E609E9F, 0x1F3E806797, 0x1F3EA06DCB, 0x1F3EC081E8, 0x1F3EE07ACB, 0x1F3F007B20, 0x1F3F207C92, 0x1F3F4072C0,
+    0x1F3F607099, 0x1F3F808B58, 0x1F3FA04EC0, 0x1F3FC08336, 0x1F3FE0523A, 0x1F40005207, 0x1F40205EA6, 0x1F404062D3,
+    0x1F40607CD6, 0x1F40805B85, 0x1F40A06D1E, 0x1F40C066B4, 0x1F40E08F3B, 0x1F4100884C, 0x1F4120964D, 0x1F4140898B,
+    0x1F41605ED3, 0x1F41805140, 0x1F41A055C0, 0x1F4200585A, 0x1F42406674, 0x1F42A051DE, 0x1F42C0732A, 0x1F42E076CA,
+    0x1F4300793C, 0x1F4320795E, 0x1F43407965, 0x1F4360798F, 0x1F43809756, 0x1F43A07CBE, 0x1F43C07FBD, 0x1F44008612,
+    0x1F44408AF8, 0x1F44A09038, 0x1F44C090FD, 0x1F454098EF, 0x1F456098FC, 0x1F45809928, 0x1F45A09DB4, 0x1F45C090DE,
+    0x1F45E096B7, 0x1F46004FAE, 0x1F462050E7, 0x1F4640514D, 0x1F466052C9, 0x1F468052E4, 0x1F46A05351, 0x1F46C0559D,
+    0x1F46E05606, 0x1F47005668, 0x1F47205840, 0x1F474058A8, 0x1F47605C64, 0x1F47805C6E, 0x1F47A06094, 0x1F47C06168,
+    0x1F47E0618E, 0x1F480061F2, 0x1F4820654F, 0x1F484065E2, 0x1F48606691, 0x1F48806885, 0x1F48A06D77, 0x1F48C06E1A,
+    0x1F48E06F22, 0x1F4900716E, 0x1F4920722B, 0x1F49407422, 0x1F49607891, 0x1F4980793E, 0x1F49A07949, 0x1F49C07948,
+    0x1F49E07950, 0x1F4A007956, 0x1F4A20795D, 0x1F4A40798D, 0x1F4A60798E, 0x1F4A807A40, 0x1F4AA07A81, 0x1F4AC07BC0,
+    0x1F4AE07DF4, 0x1F4B007E09, 0x1F4B207E41, 0x1F4B407F72, 0x1F4B608005, 0x1F4B8081ED, 0x1F4BA08279, 0x1F4BC08279,
+    0x1F4BE08457, 0x1F4C008910, 0x1F4C208996, 0x1F4C408B01, 0x1F4C608B39, 0x1F4C808CD3, 0x1F4CA08D08, 0x1F4CC08FB6,
+    0x1F4CE09038, 0x1F4D0096E3, 0x1F4D2097FF, 0x1F4D40983B, 0x1F4D606075, 0x1F4D8242EE, 0x1F4DA08218, 0x1F4E004E26,
+    0x1F4E2051B5, 0x1F4E405168, 0x1F4E604F80, 0x1F4E805145, 0x1F4EA05180, 0x1F4EC052C7, 0x1F4EE052FA, 0x1F4F00559D,
+    0x1F4F205555, 0x1F4F405599, 0x1F4F6055E2, 0x1F4F80585A, 0x1F4FA058B3, 0x1F4FC05944, 0x1F4FE05954, 0x1F50005A62,
+    0x1F50205B28, 0x1F50405ED2, 0x1F50605ED9, 0x1F50805F69, 0x1F50A05FAD, 0x1F50C060D8, 0x1F50E0614E, 0x1F51006108,
+    0x1F5120618E, 0x1F51406160, 0x1F516061F2, 0x1F51806234, 0x1F51A063C4, 0x1F51C0641C, 0x1F51E06452, 0x1F52006556,
+    0x1F52206674, 0x1F52406717, 0x1F5260671B, 0x1F52806756, 0x1F52A06B79, 0x1F52C06BBA, 0x1F52E06D41, 0x1F53006EDB,
+    0x1F53206ECB, 0x1F53406F22, 0x1F5360701E, 0x1F5380716E, 0x1F53A077A7, 0x1F53C07235, 0x1F53E072AF, 0x1F5400732A,
+    0x1F54207471, 0x1F54407506, 0x1F5460753B, 0x1F5480761D, 0x1F54A0761F, 0x1F54C076CA, 0x1F54E076DB, 0x1F550076F4,
+    0x1F5520774A, 0x1F55407740, 0x1F556078CC, 0x1F55807AB1, 0x1F55A07BC0, 0x1F55C07C7B, 0x1F55E07D5B, 0x1F56007DF4,
+    0x1F56207F3E, 0x1F56408005, 0x1F56608352, 0x1F568083EF, 0x1F56A08779, 0x1F56C08941, 0x1F56E08986, 0x1F57008996,
+    0x1F57208ABF, 0x1F57408AF8, 0x1F57608ACB, 0x1F57808B01, 0x1F57A08AFE, 0x1F57C08AED, 0x1F57E08B39, 0x1F58008B8A,
+    0x1F58208D08, 0x1F58408F38, 0x1F58609072, 0x1F58809199, 0x1F58A09276, 0x1F58C0967C, 0x1F58E096E3, 0x1F59009756,
+    0x1F592097DB, 0x1F594097FF, 0x1F5960980B, 0x1F5980983B, 0x1F59A09B12, 0x1F59C09F9C, 0x1F59E2284A, 0x1F5A022844,
+    0x1F5A2233D5, 0x1F5A403B9D, 0x1F5A604018, 0x1F5A804039, 0x1F5AA25249, 0x1F5AC25CD0, 0x1F5AE27ED3, 0x1F5B009F43,
+    0x1F5B209F8E, 0x5F00004E3D, 0x5F00204E38, 0x5F00404E41, 0x5F00620122, 0x5F00804F60, 0x5F00A04FAE, 0x5F00C04FBB,
+    0x5F00E05002, 0x5F0100507A, 0x5F01205099, 0x5F014050E7, 0x5F016050CF, 0x5F0180349E, 0x5F01A2063A, 0x5F01C0514D,
+    0x5F01E05154, 0x5F02005164, 0x5F02205177, 0x5F0242051C, 0x5F026034B9, 0x5F02805167, 0x5F02A0518D, 0x5F02C2054B,
+    0x5F02E05197, 0x5F030051A4, 0x5F03204ECC, 0x5F034051AC, 0x5F036051B5, 0x5F038291DF, 0x5F03A051F5, 0x5F03C05203,
+    0x5F03E034DF, 0x5F0400523B, 0x5F04205246, 0x5F04405272, 0x5F04605277, 0x5F04803515, 0x5F04A052C7, 0x5F04C052C9,
+    0x5F04E052E4, 0x5F050052FA, 0x5F05205305, 0x5F05405306, 0x5F05605317, 0x5F05805349, 0x5F05A05351, 0x5F05C0535A,
+    0x5F05E05373, 0x5F0600537D, 0x5F0620537F, 0x5F0640537F, 0x5F0660537F, 0x5F06820A2C, 0x5F06A07070, 0x5F06C053CA,
+    0x5F06E053DF, 0x5F07020B63, 0x5F072053EB, 0x5F074053F1, 0x5F07605406, 0x5F0780549E, 0x5F07A05438, 0x5F07C05448,
+    0x5F07E05468, 0x5F080054A2, 0x5F082054F6, 0x5F08405510, 0x5F08605553, 0x5F08805563, 0x5F08A05584, 0x5F08C05584,
+    0x5F08E05599, 0x5F090055AB, 0x5F092055B3, 0x5F094055C2, 0x5F09605716, 0x5F09805606, 0x5F09A05717, 0x5F09C05651,
+    0x5F09E05674, 0x5F0A005207, 0x5F0A2058EE, 0x5F0A4057CE, 0x5F0A6057F4, 0x5F0A80580D, 0x5F0AA0578B, 0x5F0AC05832,
+    0x5F0AE05831, 0x5F0B0058AC, 0x5F0B2214E4, 0x5F0B4058F2, 0x5F0B6058F7, 0x5F0B805906, 0x5F0BA0591A, 0x5F0BC05922,
+    0x5F0BE05962, 0x5F0C0216A8, 0x5F0C2216EA, 0x5F0C4059EC, 0x5F0C605A1B, 0x5F0C805A27, 0x5F0CA059D8, 0x5F0CC05A66,
+    0x5F0CE036EE, 0x5F0D0036FC, 0x5F0D205B08, 0x5F0D405B3E, 0x5F0D605B3E, 0x5F0D8219C8, 0x5F0DA05BC3, 0x5F0DC05BD8,
+    0x5F0DE05BE7, 0x5F0E005BF3, 0x5F0E221B18, 0x5F0E405BFF, 0x5F0E605C06, 0x5F0E805F53, 0x5F0EA05C22, 0x5F0EC03781,
+    0x5F0EE05C60, 0x5F0F005C6E, 0x5F0F205CC0, 0x5F0F405C8D, 0x5F0F621DE4, 0x5F0F805D43, 0x5F0FA21DE6, 0x5F0FC05D6E,
+    0x5F0FE05D6B, 0x5F10005D7C, 0x5F10205DE1, 0x5F10405DE2, 0x5F1060382F, 0x5F10805DFD, 0x5F10A05E28, 0x5F10C05E3D,
+    0x5F10E05E69, 0x5F11003862, 0x5F11222183, 0x5F1140387C, 0x5F11605EB0, 0x5F11805EB3, 0x5F11A05EB6, 0x5F11C05ECA,
+    0x5F11E2A392, 0x5F12005EFE, 0x5F12222331, 0x5F12422331, 0x5F12608201, 0x5F12805F22, 0x5F12A05F22, 0x5F12C038C7,
+    0x5F12E232B8, 0x5F130261DA, 0x5F13205F62, 0x5F13405F6B, 0x5F136038E3, 0x5F13805F9A, 0x5F13A05FCD, 0x5F13C05FD7,
+    0x5F13E05FF9, 0x5F14006081, 0x5F1420393A, 0x5F1440391C, 0x5F14606094, 0x5F148226D4, 0x5F14A060C7, 0x5F14C06148,
+    0x5F14E0614C, 0x5F1500614E, 0x5F1520614C, 0x5F1540617A, 0x5F1560618E, 0x5F158061B2, 0x5F15A061A4, 0x5F15C061AF,
+    0x5F15E061DE, 0x5F160061F2, 0x5F162061F6, 0x5F16406210, 0x5F1660621B, 0x5F1680625D, 0x5F16A062B1, 0x5F16C062D4,
+    0x5F16E06350, 0x5F17022B0C, 0x5F1720633D, 0x5F174062FC, 0x5F17606368, 0x5F17806383, 0x5F17A063E4, 0x5F17C22BF1,
+    0x5F17E06422, 0x5F180063C5, 0x5F182063A9, 0x5F18403A2E, 0x5F18606469, 0x5F1880647E, 0x5F18A0649D, 0x5F18C06477,
+    0x5F18E03A6C, 0x5F1900654F, 0x5F1920656C, 0x5F1942300A, 0x5F196065E3, 0x5F198066F8, 0x5F19A06649, 0x5F19C03B19,
+    0x5F19E06691, 0x5F1A003B08, 0x5F1A203AE4, 0x5F1A405192, 0x5F1A605195, 0x5F1A806700, 0x5F1AA0669C, 0x5F1AC080AD,
+    0x5F1AE043D9, 0x5F1B006717, 0x5F1B20671B, 0x5F1B406721, 0x5F1B60675E, 0x5F1B806753, 0x5F1BA233C3, 0x5F1BC03B49,
+    0x5F1BE067FA, 0x5F1C006785, 0x5F1C206852, 0x5F1C406885, 0x5F1C62346D, 0x5F1C80688E, 0x5F1CA0681F, 0x5F1CC06914,
+    0x5F1CE03B9D, 0x5F1D006942, 0x5F1D2069A3, 0x5F1D4069EA, 0x5F1D606AA8, 0x5F1D8236A3, 0x5F1DA06ADB, 0x5F1DC03C18,
+    0x5F1DE06B21, 0x5F1E0238A7, 0x5F1E206B54, 0x5F1E403C4E, 0x5F1E606B72, 0x5F1E806B9F, 0x5F1EA06BBA, 0x5F1EC06BBB,
+    0x5F1EE23A8D, 0x5F1F021D0B, 0x5F1F223AFA, 0x5F1F406C4E, 0x5F1F623CBC, 0x5F1F806CBF, 0x5F1FA06CCD, 0x5F1FC06C67,
+    0x5F1FE06D16, 0x5F20006D3E, 0x5F20206D77, 0x5F20406D41, 0x5F20606D69, 0x5F20806D78, 0x5F20A06D85, 0x5F20C23D1E,
+    0x5F20E06D34, 0x5F21006E2F, 0x5F21206E6E, 0x5F21403D33, 0x5F21606ECB, 0x5F21806EC7, 0x5F21A23ED1, 0x5F21C06DF9,
+    0x5F21E06F6E, 0x5F22023F5E, 0x5F22223F8E, 0x5F22406FC6, 0x5F22607039, 0x5F2280701E, 0x5F22A0701B, 0x5F22C03D96,
+    0x5F22E0704A, 0x5F2300707D, 0x5F23207077, 0x5F234070AD, 0x5F23620525, 0x5F23807145, 0x5F23A24263, 0x5F23C0719C,
+    0x5F23E243AB, 0x5F24007228, 0x5F24207235, 0x5F24407250, 0x5F24624608, 0x5F24807280, 0x5F24A07295, 0x5F24C24735,
+    0x5F24E24814, 0x5F2500737A, 0x5F2520738B, 0x5F25403EAC, 0x5F256073A5, 0x5F25803EB8, 0x5F25A03EB8, 0x5F25C07447,
+    0x5F25E0745C, 0x5F26007471, 0x5F26207485, 0x5F264074CA, 0x5F26603F1B, 0x5F26807524, 0x5F26A24C36, 0x5F26C0753E,
+    0x5F26E24C92, 0x5F27007570, 0x5F2722219F, 0x5F27407610, 0x5F27624FA1, 0x5F27824FB8, 0x5F27A25044, 0x5F27C03FFC,
+    0x5F27E04008, 0x5F280076F4, 0x5F282250F3, 0x5F284250F2, 0x5F28625119, 0x5F28825133, 0x5F28A0771E, 0x5F28C0771F,
+    0x5F28E0771F, 0x5F2900774A, 0x5F29204039, 0x5F2940778B, 0x5F29604046, 0x5F29804096, 0x5F29A2541D, 0x5F29C0784E,
+    0x5F29E0788C, 0x5F2A0078CC, 0x5F2A2040E3, 0x5F2A425626, 0x5F2A607956, 0x5F2A82569A, 0x5F2AA256C5, 0x5F2AC0798F,
+    0x5F2AE079EB, 0x5F2B00412F, 0x5F2B207A40, 0x5F2B407A4A, 0x5F2B607A4F, 0x5F2B82597C, 0x5F2BA25AA7, 0x5F2BC25AA7,
+    0x5F2BE07AEE, 0x5F2C004202, 0x5F2C225BAB, 0x5F2C407BC6, 0x5F2C607BC9, 0x5F2C804227, 0x5F2CA25C80, 0x5F2CC07CD2,
+    0x5F2CE042A0, 0x5F2D007CE8, 0x5F2D207CE3, 0x5F2D407D00, 0x5F2D625F86, 0x5F2D807D63, 0x5F2DA04301, 0x5F2DC07DC7,
+    0x5F2DE07E02, 0x5F2E007E45, 0x5F2E204334, 0x5F2E426228, 0x5F2E626247, 0x5F2E804359, 0x5F2EA262D9, 0x5F2EC07F7A,
+    0x5F2EE2633E, 0x5F2F007F95, 0x5F2F207FFA, 0x5F2F408005, 0x5F2F6264DA, 0x5F2F826523, 0x5F2FA08060, 0x5F2FC265A8,
+    0x5F2FE08070, 0x5F3002335F, 0x5F302043D5, 0x5F304080B2, 0x5F30608103, 0x5F3080440B, 0x5F30A0813E, 0x5F30C05AB5,
+    0x5F30E267A7, 0x5F310267B5, 0x5F31223393, 0x5F3142339C, 0x5F31608201, 0x5F31808204, 0x5F31A08F9E, 0x5F31C0446B,
+    0x5F31E08291, 0x5F3200828B, 0x5F3220829D, 0x5F324052B3, 0x5F326082B1, 0x5F328082B3, 0x5F32A082BD, 0x5F32C082E6,
+    0x5F32E26B3C, 0x5F330082E5, 0x5F3320831D, 0x5F33408363, 0x5F336083AD, 0x5F33808323, 0x5F33A083BD, 0x5F33C083E7,
+    0x5F33E08457, 0x5F34008353, 0x5F342083CA, 0x5F344083CC, 0x5F346083DC, 0x5F34826C36, 0x5F34A26D6B, 0x5F34C26CD5,
+    0x5F34E0452B, 0x5F350084F1, 0x5F352084F3, 0x5F35408516, 0x5F356273CA, 0x5F35808564, 0x5F35A26F2C, 0x5F35C0455D,
+    0x5F35E04561, 0x5F36026FB1, 0x5F362270D2, 0x5F3640456B, 0x5F36608650, 0x5F3680865C, 0x5F36A08667, 0x5F36C08669,
+    0x5F36E086A9, 0x5F37008688, 0x5F3720870E, 0x5F374086E2, 0x5F37608779, 0x5F37808728, 0x5F37A0876B, 0x5F37C08786,
+    0x5F37E045D7, 0x5F380087E1, 0x5F38208801, 0x5F384045F9, 0x5F38608860, 0x5F38808863, 0x5F38A27667, 0x5F38C088D7,
+    0x5F38E088DE, 0x5F39004635, 0x5F392088FA, 0x5F394034BB, 0x5F396278AE, 0x5F39827966, 0x5F39A046BE, 0x5F39C046C7,
+    0x5F39E08AA0, 0x5F3A008AED, 0x5F3A208B8A, 0x5F3A408C55, 0x5F3A627CA8, 0x5F3A808CAB, 0x5F3AA08CC1, 0x5F3AC08D1B,
+    0x5F3AE08D77, 0x5F3B027F2F, 0x5F3B220804, 0x5F3B408DCB, 0x5F3B608DBC, 0x5F3B808DF0, 0x5F3BA208DE, 0x5F3BC08ED4,
+    0x5F3BE08F38, 0x5F3C0285D2, 0x5F3C2285ED, 0x5F3C409094, 0x5F3C6090F1, 0x5F3C809111, 0x5F3CA2872E, 0x5F3CC0911B,
+    0x5F3CE09238, 0x5F3D0092D7, 0x5F3D2092D8, 0x5F3D40927C, 0x5F3D6093F9, 0x5F3D809415, 0x5F3DA28BFA, 0x5F3DC0958B,
+    0x5F3DE04995, 0x5F3E0095B7, 0x5F3E228D77, 0x5F3E4049E6, 0x5F3E6096C3, 0x5F3E805DB2, 0x5F3EA09723, 0x5F3EC29145,
+    0x5F3EE2921A, 0x5F3F004A6E, 0x5F3F204A76, 0x5F3F4097E0, 0x5F3F62940A, 0x5F3F804AB2, 0x5F3FA29496, 0x5F3FC0980B,
+    0x5F3FE0980B, 0x5F40009829, 0x5F402295B6, 0x5F404098E2, 0x5F40604B33, 0x5F40809929, 0x5F40A099A7, 0x5F40C099C2,
+    0x5F40E099FE, 0x5F41004BCE, 0x5F41229B30, 0x5F41409B12, 0x5F41609C40, 0x5F41809CFD, 0x5F41A04CCE, 0x5F41C04CED,
+    0x5F41E09D67, 0x5F4202A0CE, 0x5F42204CF8, 0x5F4242A105, 0x5F4262A20E, 0x5F4282A291, 0x5F42A09EBB, 0x5F42C04D56,
+    0x5F42E09EF9, 0x5F43009EFE, 0x5F43209F05, 0x5F43409F0F, 0x5F43609F16, 0x5F43809F3B, 0x5F43A2A600,
+};
+
+/// Runs of code points of equal canonical combining class: (first code point << 8) | class, ascending.
+inline constexpr std::array<std::uint32_t, 496> classes = {
+    0x0, 0x300E6, 0x315E8, 0x316DC, 0x31AE8, 0x31BD8, 0x31CDC, 0x321CA, 0x323DC, 0x327CA, 0x329DC, 0x33401, 0x339DC, 0x33DE6,
+    0x345F0, 0x346E6, 0x347DC, 0x34AE6, 0x34DDC, 0x34F00, 0x350E6, 0x353DC, 0x357E6, 0x358E8, 0x359DC, 0x35BE6, 0x35CE9,
+    0x35DEA, 0x35FE9, 0x360EA, 0x362E9, 0x363E6, 0x37000, 0x483E6, 0x48800, 0x591DC, 0x592E6, 0x596DC, 0x597E6, 0x59ADE,
+    0x59BDC, 0x59CE6, 0x5A2DC, 0x5A8E6, 0x5AADC, 0x5ABE6, 0x5ADDE, 0x5AEE4, 0x5AFE6, 0x5B00A, 0x5B10B, 0x5B20C, 0x5B30D,
+    0x5B40E, 0x5B50F, 0x5B610, 0x5B711, 0x5B812, 0x5B913, 0x5BB14, 0x5BC15, 0x5BD16, 0x5BE00, 0x5BF17, 0x5C000, 0x5C118,
+    0x5C219, 0x5C300, 0x5C4E6, 0x5C5DC, 0x5C600, 0x5C712, 0x5C800, 0x610E6, 0x6181E, 0x6191F, 0x61A20, 0x61B00, 0x64B1B,
+    0x64C1C, 0x64D1D, 0x64E1E, 0x64F1F, 0x65020, 0x65121, 0x65222, 0x653E6, 0x655DC, 0x657E6, 0x65CDC, 0x65DE6, 0x65FDC,
+    0x66000, 0x67023, 0x67100, 0x6D6E6, 0x6DD00, 0x6DFE6, 0x6E3DC, 0x6E4E6, 0x6E500, 0x6E7E6, 0x6E900, 0x6EADC, 0x6EBE6,
+    0x6EDDC, 0x6EE00, 0x71124, 0x71200, 0x730E6, 0x731DC, 0x732E6, 0x734DC, 0x735E6, 0x737DC, 0x73AE6, 0x73BDC, 0x73DE6,
+    0x73EDC, 0x73FE6, 0x742DC, 0x743E6, 0x744DC, 0x745E6, 0x746DC, 0x747E6, 0x748DC, 0x749E6, 0x74B00, 0x7EBE6, 0x7F2DC,
+    0x7F3E6, 0x7F400, 0x816E6, 0x81A00, 0x81BE6, 0x82400, 0x825E6, 0x82800, 0x829E6, 0x82E00, 0x859DC, 0x85C00, 0x8D4E6,
+    0x8E200, 0x8E3DC, 0x8E4E6, 0x8E6DC, 0x8E7E6, 0x8E9DC, 0x8EAE6, 0x8EDDC, 0x8F01B, 0x8F11C, 0x8F21D, 0x8F3E6, 0x8F6DC,
+    0x8F7E6, 0x8F9DC, 0x8FBE6, 0x90000, 0x93C07, 0x93D00, 0x94D09, 0x94E00, 0x951E6, 0x952DC, 0x953E6, 0x95500, 0x9BC07,
+    0x9BD00, 0x9CD09, 0x9CE00, 0xA3C07, 0xA3D00, 0xA4D09, 0xA4E00, 0xABC07, 0xABD00, 0xACD09, 0xACE00, 0xB3C07, 0xB3D00,
+    0xB4D09, 0xB4E00, 0xBCD09, 0xBCE00, 0xC4D09, 0xC4E00, 0xC5554, 0xC565B, 0xC5700, 0xCBC07, 0xCBD00, 0xCCD09, 0xCCE00,
+    0xD4D09, 0xD4E00, 0xDCA09, 0xDCB00, 0xE3867, 0xE3A09, 0xE3B00, 0xE486B, 0xE4C00, 0xEB876, 0xEBA00, 0xEC87A, 0xECC00,
+    0xF18DC, 0xF1A00, 0xF35DC, 0xF3600, 0xF37DC, 0xF3800, 0xF39D8, 0xF3A00, 0xF7181, 0xF7282, 0xF7300, 0xF7484, 0xF7500,
+    0xF7A82, 0xF7E00, 0xF8082, 0xF8100, 0xF82E6, 0xF8409, 0xF8500, 0xF86E6, 0xF8800, 0xFC6DC, 0xFC700, 0x103707, 0x103800,
+    0x103909, 0x103B00, 0x108DDC, 0x108E00, 0x135DE6, 0x136000, 0x171409, 0x171500, 0x173409, 0x173500, 0x17D209, 0x17D300,
+    0x17DDE6, 0x17DE00, 0x18A9E4, 0x18AA00, 0x1939DE, 0x193AE6, 0x193BDC, 0x193C00, 0x1A17E6, 0x1A18DC, 0x1A1900, 0x1A6009,
+    0x1A6100, 0x1A75E6, 0x1A7D00, 0x1A7FDC, 0x1A8000, 0x1AB0E6, 0x1AB5DC, 0x1ABBE6, 0x1ABDDC, 0x1ABE00, 0x1B3407, 0x1B3500,
+    0x1B4409, 0x1B4500, 0x1B6BE6, 0x1B6CDC, 0x1B6DE6, 0x1B7400, 0x1BAA09, 0x1BAC00, 0x1BE607, 0x1BE700, 0x1BF209, 0x1BF400,
+    0x1C3707, 0x1C3800, 0x1CD0E6, 0x1CD300, 0x1CD401, 0x1CD5DC, 0x1CDAE6, 0x1CDCDC, 0x1CE0E6, 0x1CE100, 0x1CE201, 0x1CE900,
+    0x1CEDDC, 0x1CEE00, 0x1CF4E6, 0x1CF500, 0x1CF8E6, 0x1CFA00, 0x1DC0E6, 0x1DC2DC, 0x1DC3E6, 0x1DCADC, 0x1DCBE6, 0x1DCDEA,
+    0x1DCED6, 0x1DCFDC, 0x1DD0CA, 0x1DD1E6, 0x1DF600, 0x1DFBE6, 0x1DFCE9, 0x1DFDDC, 0x1DFEE6, 0x1DFFDC, 0x1E0000, 0x20D0E6,
+    0x20D201, 0x20D4E6, 0x20D801, 0x20DBE6, 0x20DD00, 0x20E1E6, 0x20E200, 0x20E501, 0x20E7E6, 0x20E8DC, 0x20E9E6, 0x20EA01,
+    0x20ECDC, 0x20F0E6, 0x20F100, 0x2CEFE6, 0x2CF200, 0x2D7F09, 0x2D8000, 0x2DE0E6, 0x2E0000, 0x302ADA, 0x302BE4, 0x302CE8,
+    0x302DDE, 0x302EE0, 0x303000, 0x309908, 0x309B00, 0xA66FE6, 0xA67000, 0xA674E6, 0xA67E00, 0xA69EE6, 0xA6A000, 0xA6F0E6,
+    0xA6F200, 0xA80609, 0xA80700, 0xA8C409, 0xA8C500, 0xA8E0E6, 0xA8F200, 0xA92BDC, 0xA92E00, 0xA95309, 0xA95400, 0xA9B307,
+    0xA9B400, 0xA9C009, 0xA9C100, 0xAAB0E6, 0xAAB100, 0xAAB2E6, 0xAAB4DC, 0xAAB500, 0xAAB7E6, 0xAAB900, 0xAABEE6, 0xAAC000,
+    0xAAC1E6, 0xAAC200, 0xAAF609, 0xAAF700, 0xABED09, 0xABEE00, 0xFB1E1A, 0xFB1F00, 0xFE20E6, 0xFE27DC, 0xFE2EE6, 0xFE3000,
+    0x101FDDC, 0x101FE00, 0x102E0DC, 0x102E100, 0x10376E6, 0x1037B00, 0x10A0DDC, 0x10A0E00, 0x10A0FE6, 0x10A1000, 0x10A38E6,
+    0x10A3901, 0x10A3ADC, 0x10A3B00, 0x10A3F09, 0x10A4000, 0x10AE5E6, 0x10AE6DC, 0x10AE700, 0x1104609, 0x1104700, 0x1107F09,
+    0x1108000, 0x110B909, 0x110BA07, 0x110BB00, 0x11100E6, 0x1110300, 0x1113309, 0x1113500, 0x1117307, 0x1117400, 0x111C009,
+    0x111C100, 0x111CA07, 0x111CB00, 0x1123509, 0x1123607, 0x1123700, 0x112E907, 0x112EA09, 0x112EB00, 0x1133C07, 0x1133D00,
+    0x1134D09, 0x1134E00, 0x11366E6, 0x1136D00, 0x11370E6, 0x1137500, 0x1144209, 0x1144300, 0x1144607, 0x1144700, 0x114C209,
+    0x114C307, 0x114C400, 0x115BF09, 0x115C007, 0x115C100, 0x1163F09, 0x1164000, 0x116B609, 0x116B707, 0x116B800, 0x1172B09,
+    0x1172C00, 0x11C3F09, 0x11C4000, 0x16AF001, 0x16AF500, 0x16B30E6, 0x16B3700, 0x1BC9E01, 0x1BC9F00, 0x1D165D8, 0x1D16701,
+    0x1D16A00, 0x1D16DE2, 0x1D16ED8, 0x1D17300, 0x1D17BDC, 0x1D18300, 0x1D185E6, 0x1D18ADC, 0x1D18C00, 0x1D1AAE6, 0x1D1AE00,
+    0x1D242E6, 0x1D24500, 0x1E000E6, 0x1E00700, 0x1E008E6, 0x1E01900, 0x1E01BE6, 0x1E02200, 0x1E023E6, 0x1E02500, 0x1E026E6,
+    0x1E02B00, 0x1E8D0DC, 0x1E8D700, 0x1E944E6, 0x1E94A07, 0x1E94B00,
+};
+
+/// Where runs begin of code points that NFC can change or move (odd index) and that it cannot (even index): a
+/// combining class, a decomposition that does not compose again, or a place behind one that it composes with.
+inline constexpr std::array<std::uint32_t, 495> edges = {
+    0x0, 0x300, 0x34F, 0x350, 0x370, 0x374, 0x375, 0x37E, 0x37F, 0x387, 0x388, 0x483, 0x488, 0x591, 0x5BE, 0x5BF, 0x5C0,
+    0x5C1, 0x5C3, 0x5C4, 0x5C6, 0x5C7, 0x5C8, 0x610, 0x61B, 0x64B, 0x660, 0x670, 0x671, 0x6D6, 0x6DD, 0x6DF, 0x6E5, 0x6E7,
+    0x6E9, 0x6EA, 0x6EE, 0x711, 0x712, 0x730, 0x74B, 0x7EB, 0x7F4, 0x816, 0x81A, 0x81B, 0x824, 0x825, 0x828, 0x829, 0x82E,
+    0x859, 0x85C, 0x8D4, 0x8E2, 0x8E3, 0x900, 0x93C, 0x93D, 0x94D, 0x94E, 0x951, 0x955, 0x958, 0x960, 0x9BC, 0x9BD, 0x9BE,
+    0x9BF, 0x9CD, 0x9CE, 0x9D7, 0x9D8, 0x9DC, 0x9DE, 0x9DF, 0x9E0, 0xA33, 0xA34, 0xA36, 0xA37, 0xA3C, 0xA3D, 0xA4D, 0xA4E,
+    0xA59, 0xA5C, 0xA5E, 0xA5F, 0xABC, 0xABD, 0xACD, 0xACE, 0xB3C, 0xB3D, 0xB3E, 0xB3F, 0xB4D, 0xB4E, 0xB56, 0xB58, 0xB5C,
+    0xB5E, 0xBBE, 0xBBF, 0xBCD, 0xBCE, 0xBD7, 0xBD8, 0xC4D, 0xC4E, 0xC55, 0xC57, 0xCBC, 0xCBD, 0xCC2, 0xCC3, 0xCCD, 0xCCE,
+    0xCD5, 0xCD7, 0xD3E, 0xD3F, 0xD4D, 0xD4E, 0xD57, 0xD58, 0xDCA, 0xDCB, 0xDCF, 0xDD0, 0xDDF, 0xDE0, 0xE38, 0xE3B, 0xE48,
+    0xE4C, 0xEB8, 0xEBA, 0xEC8, 0xECC, 0xF18, 0xF1A, 0xF35, 0xF36, 0xF37, 0xF38, 0xF39, 0xF3A, 0xF43, 0xF44, 0xF4D, 0xF4E,
+    0xF52, 0xF53, 0xF57, 0xF58, 0xF5C, 0xF5D, 0xF69, 0xF6A, 0xF71, 0xF77, 0xF78, 0xF79, 0xF7A, 0xF7E, 0xF80, 0xF85, 0xF86,
+    0xF88, 0xF93, 0xF94, 0xF9D, 0xF9E, 0xFA2, 0xFA3, 0xFA7, 0xFA8, 0xFAC, 0xFAD, 0xFB9, 0xFBA, 0xFC6, 0xFC7, 0x102E, 0x102F,
+    0x1037, 0x1038, 0x1039, 0x103B, 0x108D, 0x108E, 0x1161, 0x1176, 0x11A8, 0x11C3, 0x135D, 0x1360, 0x1714, 0x1715, 0x1734,
+    0x1735, 0x17D2, 0x17D3, 0x17DD, 0x17DE, 0x18A9, 0x18AA, 0x1939, 0x193C, 0x1A17, 0x1A19, 0x1A60, 0x1A61, 0x1A75, 0x1A7D,
+    0x1A7F, 0x1A80, 0x1AB0, 0x1ABE, 0x1B34, 0x1B36, 0x1B44, 0x1B45, 0x1B6B, 0x1B74, 0x1BAA, 0x1BAC, 0x1BE6, 0x1BE7, 0x1BF2,
+    0x1BF4, 0x1C37, 0x1C38, 0x1CD0, 0x1CD3, 0x1CD4, 0x1CE1, 0x1CE2, 0x1CE9, 0x1CED, 0x1CEE, 0x1CF4, 0x1CF5, 0x1CF8, 0x1CFA,
+    0x1DC0, 0x1DF6, 0x1DFB, 0x1E00, 0x1F71, 0x1F72, 0x1F73, 0x1F74, 0x1F75, 0x1F76, 0x1F77, 0x1F78, 0x1F79, 0x1F7A, 0x1F7B,
+    0x1F7C, 0x1F7D, 0x1F7E, 0x1FBB, 0x1FBC, 0x1FBE, 0x1FBF, 0x1FC9, 0x1FCA, 0x1FCB, 0x1FCC, 0x1FD3, 0x1FD4, 0x1FDB, 0x1FDC,
+    0x1FE3, 0x1FE4, 0x1FEB, 0x1FEC, 0x1FEE, 0x1FF0, 0x1FF9, 0x1FFA, 0x1FFB, 0x1FFC, 0x1FFD, 0x1FFE, 0x2000, 0x2002, 0x20D0,
+    0x20DD, 0x20E1, 0x20E2, 0x20E5, 0x20F1, 0x2126, 0x2127, 0x212A, 0x212C, 0x2329, 0x232B, 0x2ADC, 0x2ADD, 0x2CEF, 0x2CF2,
+    0x2D7F, 0x2D80, 0x2DE0, 0x2E00, 0x302A, 0x3030, 0x3099, 0x309B, 0xA66F, 0xA670, 0xA674, 0xA67E, 0xA69E, 0xA6A0, 0xA6F0,
+    0xA6F2, 0xA806, 0xA807, 0xA8C4, 0xA8C5, 0xA8E0, 0xA8F2, 0xA92B, 0xA92E, 0xA953, 0xA954, 0xA9B3, 0xA9B4, 0xA9C0, 0xA9C1,
+    0xAAB0, 0xAAB1, 0xAAB2, 0xAAB5, 0xAAB7, 0xAAB9, 0xAABE, 0xAAC0, 0xAAC1, 0xAAC2, 0xAAF6, 0xAAF7, 0xABED, 0xABEE, 0xF900,
+    0xFA0E, 0xFA10, 0xFA11, 0xFA12, 0xFA13, 0xFA15, 0xFA1F, 0xFA20, 0xFA21, 0xFA22, 0xFA23, 0xFA25, 0xFA27, 0xFA2A, 0xFA6E,
+    0xFA70, 0xFADA, 0xFB1D, 0xFB20, 0xFB2A, 0xFB37, 0xFB38, 0xFB3D, 0xFB3E, 0xFB3F, 0xFB40, 0xFB42, 0xFB43, 0xFB45, 0xFB46,
+    0xFB4F, 0xFE20, 0xFE30, 0x101FD, 0x101FE, 0x102E0, 0x102E1, 0x10376, 0x1037B, 0x10A0D, 0x10A0E, 0x10A0F, 0x10A10, 0x10A38,
+    0x10A3B, 0x10A3F, 0x10A40, 0x10AE5, 0x10AE7, 0x11046, 0x11047, 0x1107F, 0x11080, 0x110B9, 0x110BB, 0x11100, 0x11103,
+    0x11127, 0x11128, 0x11133, 0x11135, 0x11173, 0x11174, 0x111C0, 0x111C1, 0x111CA, 0x111CB, 0x11235, 0x11237, 0x112E9,
+    0x112EB, 0x1133C, 0x1133D, 0x1133E, 0x1133F, 0x1134D, 0x1134E, 0x11357, 0x11358, 0x11366, 0x1136D, 0x11370, 0x11375,
+    0x11442, 0x11443, 0x11446, 0x11447, 0x114B0, 0x114B1, 0x114BA, 0x114BB, 0x114BD, 0x114BE, 0x114C2, 0x114C4, 0x115AF,
+    0x115B0, 0x115BF, 0x115C1, 0x1163F, 0x11640, 0x116B6, 0x116B8, 0x1172B, 0x1172C, 0x11C3F, 0x11C40, 0x16AF0, 0x16AF5,
+    0x16B30, 0x16B37, 0x1BC9E, 0x1BC9F, 0x1D15E, 0x1D16A, 0x1D16D, 0x1D173, 0x1D17B, 0x1D183, 0x1D185, 0x1D18C, 0x1D1AA,
+    0x1D1AE, 0x1D1BB, 0x1D1C1, 0x1D242, 0x1D245, 0x1E000, 0x1E007, 0x1E008, 0x1E019, 0x1E01B, 0x1E022, 0x1E023, 0x1E025,
+    0x1E026, 0x1E02B, 0x1E8D0, 0x1E8D7, 0x1E944, 0x1E94B, 0x2F800, 0x2FA1E,
+};
+
+}  // namespace detail::nfc
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/nfc_pairs.hpp -------------------------------------------------------------------------------------
+
+// Generated by tests/fixtures/make_nfc_tables.py from Unicode 9.0.0; do not edit.
+
+#include <array>
+#include <cstdint>
+
+namespace adainfer::inline v0 {
+
+namespace detail::nfc {
+
+/// Canonical decompositions into two, ascending, without Hangul: (code point << 42) | (first << 21) | second.
+inline constexpr std::array<std::uint64_t, 1025> pairs = {
+    0x3000008200300, 0x3040008200301, 0x3080008200302, 0x30C0008200303, 0x3100008200308, 0x314000820030A, 0x31C0008600327,
+    0x3200008A00300, 0x3240008A00301, 0x3280008A00302, 0x32C0008A00308, 0x3300009200300, 0x3340009200301, 0x3380009200302,
+    0x33C0009200308, 0x3440009C00303, 0x3480009E00300, 0x34C0009E00301, 0x3500009E00302, 0x3540009E00303, 0x3580009E00308,
+    0x364000AA00300, 0x368000AA00301, 0x36C000AA00302, 0x370000AA00308, 0x374000B200301, 0x380000C200300, 0x384000C200301,
+    0x388000C200302, 0x38C000C200303, 0x390000C200308, 0x394000C20030A, 0x39C000C600327, 0x3A0000CA00300, 0x3A4000CA00301,
+    0x3A8000CA00302, 0x3AC000CA00308, 0x3B0000D200300, 0x3B4000D200301, 0x3B8000D200302, 0x3BC000D200308, 0x3C4000DC00303,
+    0x3C8000DE00300, 0x3CC000DE00301, 0x3D0000DE00302, 0x3D4000DE00303, 0x3D8000DE00308, 0x3E4000EA00300, 0x3E8000EA00301,
+    0x3EC000EA00302, 0x3F0000EA00308, 0x3F4000F200301, 0x3FC000F200308, 0x4000008200304, 0x404000C200304, 0x4080008200306,
+    0x40C000C200306, 0x4100008200328, 0x414000C200328, 0x4180008600301, 0x41C000C600301, 0x4200008600302, 0x424000C600302,
+    0x4280008600307, 0x42C000C600307, 0x430000860030C, 0x434000C60030C, 0x438000880030C, 0x43C000C80030C, 0x4480008A00304,
+    0x44C000CA00304, 0x4500008A00306, 0x454000CA00306, 0x4580008A00307, 0x45C000CA00307, 0x4600008A00328, 0x464000CA00328,
+    0x4680008A0030C, 0x46C000CA0030C, 0x4700008E00302, 0x474000CE00302, 0x4780008E00306, 0x47C000CE00306, 0x4800008E00307,
+    0x484000CE00307, 0x4880008E00327, 0x48C000CE00327, 0x4900009000302, 0x494000D000302, 0x4A00009200303, 0x4A4000D200303,
+    0x4A80009200304, 0x4AC000D200304, 0x4B00009200306, 0x4B4000D200306, 0x4B80009200328, 0x4BC000D200328, 0x4C00009200307,
+    0x4D00009400302, 0x4D4000D400302, 0x4D80009600327, 0x4DC000D600327, 0x4E40009800301, 0x4E8000D800301, 0x4EC0009800327,
+    0x4F0000D800327, 0x4F4000980030C, 0x4F8000D80030C, 0x50C0009C00301, 0x510000DC00301, 0x5140009C00327, 0x518000DC00327,
+    0x51C0009C0030C, 0x520000DC0030C, 0x5300009E00304, 0x534000DE00304, 0x5380009E00306, 0x53C000DE00306, 0x5400009E0030B,
+    0x544000DE0030B, 0x550000A400301, 0x554000E400301, 0x558000A400327, 0x55C000E400327, 0x560000A40030C, 0x564000E40030C,
+    0x568000A600301, 0x56C000E600301, 0x570000A600302, 0x574000E600302, 0x578000A600327, 0x57C000E600327, 0x580000A60030C,
+    0x584000E60030C, 0x588000A800327, 0x58C000E800327, 0x590000A80030C, 0x594000E80030C, 0x5A0000AA00303, 0x5A4000EA00303,
+    0x5A8000AA00304, 0x5AC000EA00304, 0x5B0000AA00306, 0x5B4000EA00306, 0x5B8000AA0030A, 0x5BC000EA0030A, 0x5C0000AA0030B,
+    0x5C4000EA0030B, 0x5C8000AA00328, 0x5CC000EA00328, 0x5D0000AE00302, 0x5D4000EE00302, 0x5D8000B200302, 0x5DC000F200302,
+    0x5E0000B200308, 0x5E4000B400301, 0x5E8000F400301, 0x5EC000B400307, 0x5F0000F400307, 0x5F4000B40030C, 0x5F8000F40030C,
+    0x6800009E0031B, 0x684000DE0031B, 0x6BC000AA0031B, 0x6C0000EA0031B, 0x734000820030C, 0x738000C20030C, 0x73C000920030C,
+    0x740000D20030C, 0x7440009E0030C, 0x748000DE0030C, 0x74C000AA0030C, 0x750000EA0030C, 0x754001B800304, 0x758001F800304,
+    0x75C001B800301, 0x760001F800301, 0x764001B80030C, 0x768001F80030C, 0x76C001B800300, 0x770001F800300, 0x7780018800304,
+    0x77C001C800304, 0x7800044C00304, 0x7840044E00304, 0x7880018C00304, 0x78C001CC00304, 0x7980008E0030C, 0x79C000CE0030C,
+    0x7A0000960030C, 0x7A4000D60030C, 0x7A80009E00328, 0x7AC000DE00328, 0x7B0003D400304, 0x7B4003D600304, 0x7B80036E0030C,
+    0x7BC005240030C, 0x7C0000D40030C, 0x7D00008E00301, 0x7D4000CE00301, 0x7E00009C00300, 0x7E4000DC00300, 0x7E80018A00301,
+    0x7EC001CA00301, 0x7F00018C00301, 0x7F4001CC00301, 0x7F8001B000301, 0x7FC001F000301, 0x800000820030F, 0x804000C20030F,
+    0x8080008200311, 0x80C000C200311, 0x8100008A0030F, 0x814000CA0030F, 0x8180008A00311, 0x81C000CA00311, 0x820000920030F,
+    0x824000D20030F, 0x8280009200311, 0x82C000D200311, 0x8300009E0030F, 0x834000DE0030F, 0x8380009E00311, 0x83C000DE00311,
+    0x840000A40030F, 0x844000E40030F, 0x848000A400311, 0x84C000E400311, 0x850000AA0030F, 0x854000EA0030F, 0x858000AA00311,
+    0x85C000EA00311, 0x860000A600326, 0x864000E600326, 0x868000A800326, 0x86C000E800326, 0x878000900030C, 0x87C000D00030C,
+    0x8980008200307, 0x89C000C200307, 0x8A00008A00327, 0x8A4000CA00327, 0x8A8001AC00304, 0x8AC001EC00304, 0x8B0001AA00304,
+    0x8B4001EA00304, 0x8B80009E00307, 0x8BC000DE00307, 0x8C00045C00304, 0x8C40045E00304, 0x8C8000B200304, 0x8CC000F200304,
+    0xD100061000301, 0xE140015000301, 0xE180072200301, 0xE200072A00301, 0xE240072E00301, 0xE280073200301, 0xE300073E00301,
+    0xE380074A00301, 0xE3C0075200301, 0xE400079400301, 0xEA80073200308, 0xEAC0074A00308, 0xEB00076200301, 0xEB40076A00301,
+    0xEB80076E00301, 0xEBC0077200301, 0xEC00079600301, 0xF280077200308, 0xF2C0078A00308, 0xF300077E00301, 0xF340078A00301,
+    0xF380079200301, 0xF4C007A400301, 0xF50007A400308, 0x10000082A00300, 0x10040082A00308, 0x100C0082600301, 0x101C0080C00308,
+    0x10300083400301, 0x10340083000300, 0x10380084600306, 0x10640083000306, 0x10E40087000306, 0x11400086A00300,
+    0x11440086A00308, 0x114C0086600301, 0x115C008AC00308, 0x11700087400301, 0x11740087000300, 0x11780088600306,
+    0x11D8008E80030F, 0x11DC008EA0030F, 0x13040082C00306, 0x13080086C00306, 0x13400082000306, 0x13440086000306,
+    0x13480082000308, 0x134C0086000308, 0x13580082A00306, 0x135C0086A00306, 0x1368009B000308, 0x136C009B200308,
+    0x13700082C00308, 0x13740086C00308, 0x13780082E00308, 0x137C0086E00308, 0x13880083000304, 0x138C0087000304,
+    0x13900083000308, 0x13940087000308, 0x13980083C00308, 0x139C0087C00308, 0x13A8009D000308, 0x13AC009D200308,
+    0x13B00085A00308, 0x13B40089A00308, 0x13B80084600304, 0x13BC0088600304, 0x13C00084600308, 0x13C40088600308,
+    0x13C8008460030B, 0x13CC008860030B, 0x13D00084E00308, 0x13D40088E00308, 0x13E00085600308, 0x13E40089600308,
+    0x188800C4E00653, 0x188C00C4E00654, 0x189000C9000654, 0x189400C4E00655, 0x189800C9400654, 0x1B0000DAA00654,
+    0x1B0800D8200654, 0x1B4C00DA400654, 0x24A4012500093C, 0x24C4012600093C, 0x24D0012660093C, 0x25600122A0093C,
+    0x25640122C0093C, 0x25680122E0093C, 0x256C012380093C, 0x2570012420093C, 0x2574012440093C, 0x2578012560093C,
+    0x257C0125E0093C, 0x272C0138E009BE, 0x27300138E009D7, 0x277001342009BC, 0x277401344009BC, 0x277C0135E009BC,
+    0x28CC0146400A3C, 0x28D80147000A3C, 0x29640142C00A3C, 0x29680142E00A3C, 0x296C0143800A3C, 0x29780145600A3C,
+    0x2D200168E00B56, 0x2D2C0168E00B3E, 0x2D300168E00B57, 0x2D700164200B3C, 0x2D740164400B3C, 0x2E500172400BD7,
+    0x2F280178C00BBE, 0x2F2C0178E00BBE, 0x2F300178C00BD7, 0x31200188C00C56, 0x33000197E00CD5, 0x331C0198C00CD5,
+    0x33200198C00CD6, 0x33280198C00CC2, 0x332C0199400CD5, 0x352801A8C00D3E, 0x352C01A8E00D3E, 0x353001A8C00D57,
+    0x376801BB200DCA, 0x377001BB200DCF, 0x377401BB800DCA, 0x377801BB200DDF, 0x3D0C01E8400FB7, 0x3D3401E9800FB7,
+    0x3D4801EA200FB7, 0x3D5C01EAC00FB7, 0x3D7001EB600FB7, 0x3DA401E8000FB5, 0x3DCC01EE200F72, 0x3DD401EE200F74,
+    0x3DD801F6400F80, 0x3DE001F6600F80, 0x3E0401EE200F80, 0x3E4C01F2400FB7, 0x3E7401F3800FB7, 0x3E8801F4200FB7,
+    0x3E9C01F4C00FB7, 0x3EB001F5600FB7, 0x3EE401F2000FB5, 0x40980204A0102E, 0x6C180360A01B35, 0x6C200360E01B35,
+    0x6C280361201B35, 0x6C300361601B35, 0x6C380361A01B35, 0x6C480362201B35, 0x6CEC0367401B35, 0x6CF40367801B35,
+    0x6D000367C01B35, 0x6D040367E01B35, 0x6D0C0368401B35, 0x78000008200325, 0x7804000C200325, 0x78080008400307,
+    0x780C000C400307, 0x78100008400323, 0x7814000C400323, 0x78180008400331, 0x781C000C400331, 0x78200018E00301,
+    0x7824001CE00301, 0x78280008800307, 0x782C000C800307, 0x78300008800323, 0x7834000C800323, 0x78380008800331,
+    0x783C000C800331, 0x78400008800327, 0x7844000C800327, 0x7848000880032D, 0x784C000C80032D, 0x78500022400300,
+    0x78540022600300, 0x78580022400301, 0x785C0022600301, 0x78600008A0032D, 0x7864000CA0032D, 0x78680008A00330,
+    0x786C000CA00330, 0x78700045000306, 0x78740045200306, 0x78780008C00307, 0x787C000CC00307, 0x78800008E00304,
+    0x7884000CE00304, 0x78880009000307, 0x788C000D000307, 0x78900009000323, 0x7894000D000323, 0x78980009000308,
+    0x789C000D000308, 0x78A00009000327, 0x78A4000D000327, 0x78A8000900032E, 0x78AC000D00032E, 0x78B00009200330,
+    0x78B4000D200330, 0x78B80019E00301, 0x78BC001DE00301, 0x78C00009600301, 0x78C4000D600301, 0x78C80009600323,
+    0x78CC000D600323, 0x78D00009600331, 0x78D4000D600331, 0x78D80009800323, 0x78DC000D800323, 0x78E003C6C00304,
+    0x78E403C6E00304, 0x78E80009800331, 0x78EC000D800331, 0x78F0000980032D, 0x78F4000D80032D, 0x78F80009A00301,
+    0x78FC000DA00301, 0x79000009A00307, 0x7904000DA00307, 0x79080009A00323, 0x790C000DA00323, 0x79100009C00307,
+    0x7914000DC00307, 0x79180009C00323, 0x791C000DC00323, 0x79200009C00331, 0x7924000DC00331, 0x79280009C0032D,
+    0x792C000DC0032D, 0x7930001AA00301, 0x7934001EA00301, 0x7938001AA00308, 0x793C001EA00308, 0x79400029800300,
+    0x79440029A00300, 0x79480029800301, 0x794C0029A00301, 0x7950000A000301, 0x7954000E000301, 0x7958000A000307,
+    0x795C000E000307, 0x7960000A400307, 0x7964000E400307, 0x7968000A400323, 0x796C000E400323, 0x797003CB400304,
+    0x797403CB600304, 0x7978000A400331, 0x797C000E400331, 0x7980000A600307, 0x7984000E600307, 0x7988000A600323,
+    0x798C000E600323, 0x7990002B400307, 0x7994002B600307, 0x7998002C000307, 0x799C002C200307, 0x79A003CC400307,
+    0x79A403CC600307, 0x79A8000A800307, 0x79AC000E800307, 0x79B0000A800323, 0x79B4000E800323, 0x79B8000A800331,
+    0x79BC000E800331, 0x79C0000A80032D, 0x79C4000E80032D, 0x79C8000AA00324, 0x79CC000EA00324, 0x79D0000AA00330,
+    0x79D4000EA00330, 0x79D8000AA0032D, 0x79DC000EA0032D, 0x79E0002D000301, 0x79E4002D200301, 0x79E8002D400308,
+    0x79EC002D600308, 0x79F0000AC00303, 0x79F4000EC00303, 0x79F8000AC00323, 0x79FC000EC00323, 0x7A00000AE00300,
+    0x7A04000EE00300, 0x7A08000AE00301, 0x7A0C000EE00301, 0x7A10000AE00308, 0x7A14000EE00308, 0x7A18000AE00307,
+    0x7A1C000EE00307, 0x7A20000AE00323, 0x7A24000EE00323, 0x7A28000B000307, 0x7A2C000F000307, 0x7A30000B000308,
+    0x7A34000F000308, 0x7A38000B200307, 0x7A3C000F200307, 0x7A40000B400302, 0x7A44000F400302, 0x7A48000B400323,
+    0x7A4C000F400323, 0x7A50000B400331, 0x7A54000F400331, 0x7A58000D000331, 0x7A5C000E800308, 0x7A60000EE0030A,
+    0x7A64000F20030A, 0x7A6C002FE00307, 0x7A800008200323, 0x7A84000C200323, 0x7A880008200309, 0x7A8C000C200309,
+    0x7A900018400301, 0x7A94001C400301, 0x7A980018400300, 0x7A9C001C400300, 0x7AA00018400309, 0x7AA4001C400309,
+    0x7AA80018400303, 0x7AAC001C400303, 0x7AB003D4000302, 0x7AB403D4200302, 0x7AB80020400301, 0x7ABC0020600301,
+    0x7AC00020400300, 0x7AC40020600300, 0x7AC80020400309, 0x7ACC0020600309, 0x7AD00020400303, 0x7AD40020600303,
+    0x7AD803D4000306, 0x7ADC03D4200306, 0x7AE00008A00323, 0x7AE4000CA00323, 0x7AE80008A00309, 0x7AEC000CA00309,
+    0x7AF00008A00303, 0x7AF4000CA00303, 0x7AF80019400301, 0x7AFC001D400301, 0x7B000019400300, 0x7B04001D400300,
+    0x7B080019400309, 0x7B0C001D400309, 0x7B100019400303, 0x7B14001D400303, 0x7B1803D7000302, 0x7B1C03D7200302,
+    0x7B200009200309, 0x7B24000D200309, 0x7B280009200323, 0x7B2C000D200323, 0x7B300009E00323, 0x7B34000DE00323,
+    0x7B380009E00309, 0x7B3C000DE00309, 0x7B40001A800301, 0x7B44001E800301, 0x7B48001A800300, 0x7B4C001E800300,
+    0x7B50001A800309, 0x7B54001E800309, 0x7B58001A800303, 0x7B5C001E800303, 0x7B6003D9800302, 0x7B6403D9A00302,
+    0x7B680034000301, 0x7B6C0034200301, 0x7B700034000300, 0x7B740034200300, 0x7B780034000309, 0x7B7C0034200309,
+    0x7B800034000303, 0x7B840034200303, 0x7B880034000323, 0x7B8C0034200323, 0x7B90000AA00323, 0x7B94000EA00323,
+    0x7B98000AA00309, 0x7B9C000EA00309, 0x7BA00035E00301, 0x7BA40036000301, 0x7BA80035E00300, 0x7BAC0036000300,
+    0x7BB00035E00309, 0x7BB40036000309, 0x7BB80035E00303, 0x7BBC0036000303, 0x7BC00035E00323, 0x7BC40036000323,
+    0x7BC8000B200300, 0x7BCC000F200300, 0x7BD0000B200323, 0x7BD4000F200323, 0x7BD8000B200309, 0x7BDC000F200309,
+    0x7BE0000B200303, 0x7BE4000F200303, 0x7C000076200313, 0x7C040076200314, 0x7C0803E0000300, 0x7C0C03E0200300,
+    0x7C1003E0000301, 0x7C1403E0200301, 0x7C1803E0000342, 0x7C1C03E0200342, 0x7C200072200313, 0x7C240072200314,
+    0x7C2803E1000300, 0x7C2C03E1200300, 0x7C3003E1000301, 0x7C3403E1200301, 0x7C3803E1000342, 0x7C3C03E1200342,
+    0x7C400076A00313, 0x7C440076A00314, 0x7C4803E2000300, 0x7C4C03E2200300, 0x7C5003E2000301, 0x7C5403E2200301,
+    0x7C600072A00313, 0x7C640072A00314, 0x7C6803E3000300, 0x7C6C03E3200300, 0x7C7003E3000301, 0x7C7403E3200301,
+    0x7C800076E00313, 0x7C840076E00314, 0x7C8803E4000300, 0x7C8C03E4200300, 0x7C9003E4000301, 0x7C9403E4200301,
+    0x7C9803E4000342, 0x7C9C03E4200342, 0x7CA00072E00313, 0x7CA40072E00314, 0x7CA803E5000300, 0x7CAC03E5200300,
+    0x7CB003E5000301, 0x7CB403E5200301, 0x7CB803E5000342, 0x7CBC03E5200342, 0x7CC00077200313, 0x7CC40077200314,
+    0x7CC803E6000300, 0x7CCC03E6200300, 0x7CD003E6000301, 0x7CD403E6200301, 0x7CD803E6000342, 0x7CDC03E6200342,
+    0x7CE00073200313, 0x7CE40073200314, 0x7CE803E7000300, 0x7CEC03E7200300, 0x7CF003E7000301, 0x7CF403E7200301,
+    0x7CF803E7000342, 0x7CFC03E7200342, 0x7D000077E00313, 0x7D040077E00314, 0x7D0803E8000300, 0x7D0C03E8200300,
+    0x7D1003E8000301, 0x7D1403E8200301, 0x7D200073E00313, 0x7D240073E00314, 0x7D2803E9000300, 0x7D2C03E9200300,
+    0x7D3003E9000301, 0x7D3403E9200301, 0x7D400078A00313, 0x7D440078A00314, 0x7D4803EA000300, 0x7D4C03EA200300,
+    0x7D5003EA000301, 0x7D5403EA200301, 0x7D5803EA000342, 0x7D5C03EA200342, 0x7D640074A00314, 0x7D6C03EB200300,
+    0x7D7403EB200301, 0x7D7C03EB200342, 0x7D800079200313, 0x7D840079200314, 0x7D8803EC000300, 0x7D8C03EC200300,
+    0x7D9003EC000301, 0x7D9403EC200301, 0x7D9803EC000342, 0x7D9C03EC200342, 0x7DA00075200313, 0x7DA40075200314,
+    0x7DA803ED000300, 0x7DAC03ED200300, 0x7DB003ED000301, 0x7DB403ED200301, 0x7DB803ED000342, 0x7DBC03ED200342,
+    0x7DC00076200300, 0x7DC80076A00300, 0x7DD00076E00300, 0x7DD80077200300, 0x7DE00077E00300, 0x7DE80078A00300,
+    0x7DF00079200300, 0x7E0003E0000345, 0x7E0403E0200345, 0x7E0803E0400345, 0x7E0C03E0600345, 0x7E1003E0800345,
+    0x7E1403E0A00345, 0x7E1803E0C00345, 0x7E1C03E0E00345, 0x7E2003E1000345, 0x7E2403E1200345, 0x7E2803E1400345,
+    0x7E2C03E1600345, 0x7E3003E1800345, 0x7E3403E1A00345, 0x7E3803E1C00345, 0x7E3C03E1E00345, 0x7E4003E4000345,
+    0x7E4403E4200345, 0x7E4803E4400345, 0x7E4C03E4600345, 0x7E5003E4800345, 0x7E5403E4A00345, 0x7E5803E4C00345,
+    0x7E5C03E4E00345, 0x7E6003E5000345, 0x7E6403E5200345, 0x7E6803E5400345, 0x7E6C03E5600345, 0x7E7003E5800345,
+    0x7E7403E5A00345, 0x7E7803E5C00345, 0x7E7C03E5E00345, 0x7E8003EC000345, 0x7E8403EC200345, 0x7E8803EC400345,
+    0x7E8C03EC600345, 0x7E9003EC800345, 0x7E9403ECA00345, 0x7E9803ECC00345, 0x7E9C03ECE00345, 0x7EA003ED000345,
+    0x7EA403ED200345, 0x7EA803ED400345, 0x7EAC03ED600345, 0x7EB003ED800345, 0x7EB403EDA00345, 0x7EB803EDC00345,
+    0x7EBC03EDE00345, 0x7EC00076200306, 0x7EC40076200304, 0x7EC803EE000345, 0x7ECC0076200345, 0x7ED00075800345,
+    0x7ED80076200342, 0x7EDC03F6C00345, 0x7EE00072200306, 0x7EE40072200304, 0x7EE80072200300, 0x7EF00072200345,
+    0x7F040015000342, 0x7F0803EE800345, 0x7F0C0076E00345, 0x7F100075C00345, 0x7F180076E00342, 0x7F1C03F8C00345,
+    0x7F200072A00300, 0x7F280072E00300, 0x7F300072E00345, 0x7F3403F7E00300, 0x7F3803F7E00301, 0x7F3C03F7E00342,
+    0x7F400077200306, 0x7F440077200304, 0x7F480079400300, 0x7F580077200342, 0x7F5C0079400342, 0x7F600073200306,
+    0x7F640073200304, 0x7F680073200300, 0x7F7403FFC00300, 0x7F7803FFC00301, 0x7F7C03FFC00342, 0x7F800078A00306,
+    0x7F840078A00304, 0x7F880079600300, 0x7F900078200313, 0x7F940078200314, 0x7F980078A00342, 0x7F9C0079600342,
+    0x7FA00074A00306, 0x7FA40074A00304, 0x7FA80074A00300, 0x7FB00074200314, 0x7FB40015000300, 0x7FC803EF800345,
+    0x7FCC0079200345, 0x7FD00079C00345, 0x7FD80079200342, 0x7FDC03FEC00345, 0x7FE00073E00300, 0x7FE80075200300,
+    0x7FF00075200345, 0x86680432000338, 0x866C0432400338, 0x86B80432800338, 0x8734043A000338, 0x8738043A800338,
+    0x873C043A400338, 0x88100440600338, 0x88240441000338, 0x88300441600338, 0x88900444600338, 0x88980444A00338,
+    0x89040447800338, 0x89100448600338, 0x891C0448A00338, 0x89240449000338, 0x89800007A00338, 0x8988044C200338,
+    0x89B40449A00338, 0x89B80007800338, 0x89BC0007C00338, 0x89C0044C800338, 0x89C4044CA00338, 0x89D0044E400338,
+    0x89D4044E600338, 0x89E0044EC00338, 0x89E4044EE00338, 0x8A00044F400338, 0x8A04044F600338, 0x8A100450400338,
+    0x8A140450600338, 0x8A200450C00338, 0x8A240450E00338, 0x8AB00454400338, 0x8AB40455000338, 0x8AB80455200338,
+    0x8ABC0455600338, 0x8B80044F800338, 0x8B84044FA00338, 0x8B880452200338, 0x8B8C0452400338, 0x8BA80456400338,
+    0x8BAC0456600338, 0x8BB00456800338, 0x8BB40456A00338, 0xAB70055BA00338, 0xC1300609603099, 0xC1380609A03099,
+    0xC1400609E03099, 0xC148060A203099, 0xC150060A603099, 0xC158060AA03099, 0xC160060AE03099, 0xC168060B203099,
+    0xC170060B603099, 0xC178060BA03099, 0xC180060BE03099, 0xC188060C203099, 0xC194060C803099, 0xC19C060CC03099,
+    0xC1A4060D003099, 0xC1C0060DE03099, 0xC1C4060DE0309A, 0xC1CC060E403099, 0xC1D0060E40309A, 0xC1D8060EA03099,
+    0xC1DC060EA0309A, 0xC1E4060F003099, 0xC1E8060F00309A, 0xC1F0060F603099, 0xC1F4060F60309A, 0xC2500608C03099,
+    0xC2780613A03099, 0xC2B00615603099, 0xC2B80615A03099, 0xC2C00615E03099, 0xC2C80616203099, 0xC2D00616603099,
+    0xC2D80616A03099, 0xC2E00616E03099, 0xC2E80617203099, 0xC2F00617603099, 0xC2F80617A03099, 0xC3000617E03099,
+    0xC3080618203099, 0xC3140618803099, 0xC31C0618C03099, 0xC3240619003099, 0xC3400619E03099, 0xC3440619E0309A,
+    0xC34C061A403099, 0xC350061A40309A, 0xC358061AA03099, 0xC35C061AA0309A, 0xC364061B003099, 0xC368061B00309A,
+    0xC370061B603099, 0xC374061B60309A, 0xC3D00614C03099, 0xC3DC061DE03099, 0xC3E0061E003099, 0xC3E4061E203099,
+    0xC3E8061E403099, 0xC3F8061FA03099, 0x3EC7400BB2005B4, 0x3EC7C00BE4005B7, 0x3ECA800BD2005C1, 0x3ECAC00BD2005C2,
+    0x3ECB01F692005C1, 0x3ECB41F692005C2, 0x3ECB800BA0005B7, 0x3ECBC00BA0005B8, 0x3ECC000BA0005BC, 0x3ECC400BA2005BC,
+    0x3ECC800BA4005BC, 0x3ECCC00BA6005BC, 0x3ECD000BA8005BC, 0x3ECD400BAA005BC, 0x3ECD800BAC005BC, 0x3ECE000BB0005BC,
+    0x3ECE400BB2005BC, 0x3ECE800BB4005BC, 0x3ECEC00BB6005BC, 0x3ECF000BB8005BC, 0x3ECF800BBC005BC, 0x3ED0000BC0005BC,
+    0x3ED0400BC2005BC, 0x3ED0C00BC6005BC, 0x3ED1000BC8005BC, 0x3ED1800BCC005BC, 0x3ED1C00BCE005BC, 0x3ED2000BD0005BC,
+    0x3ED2400BD2005BC, 0x3ED2800BD4005BC, 0x3ED2C00BAA005B9, 0x3ED3000BA2005BF, 0x3ED3400BB6005BF, 0x3ED3800BC8005BF,
+    0x4426822132110BA, 0x4427022136110BA, 0x442AC2214A110BA, 0x444B82226211127, 0x444BC2226411127, 0x44D2C2268E1133E,
+    0x44D302268E11357, 0x452EC22972114BA, 0x452F022972114B0, 0x452F822972114BD, 0x456E822B70115AF, 0x456EC22B72115AF,
+    0x745783A2AE1D165, 0x7457C3A2B01D165, 0x745803A2BE1D16E, 0x745843A2BE1D16F, 0x745883A2BE1D170, 0x7458C3A2BE1D171,
+    0x745903A2BE1D172, 0x746EC3A3721D165, 0x746F03A3741D165, 0x746F43A3761D16E, 0x746F83A3781D16E, 0x746FC3A3761D16F,
+    0x747003A3781D16F,
+};
+
+/// Those of the pairs that compose again, as indices, ascending by what they consist of.
+inline constexpr std::array<std::uint16_t, 940> composing = {
+    881, 878, 882, 0, 1, 2, 3, 53, 55, 238, 4, 566, 5, 165, 208, 210, 564, 409, 57, 411, 413, 415, 59, 61, 63, 65, 6, 419, 67,
+    421, 425, 427, 423, 7, 8, 9, 592, 69, 71, 73, 10, 590, 77, 212, 214, 588, 240, 75, 433, 435, 439, 198, 79, 441, 81, 83,
+    187, 85, 87, 443, 447, 236, 445, 449, 451, 11, 12, 13, 89, 91, 93, 97, 14, 604, 167, 216, 218, 606, 95, 453, 98, 457, 189,
+    459, 100, 461, 102, 106, 463, 104, 469, 467, 471, 473, 475, 200, 108, 15, 477, 112, 479, 110, 483, 481, 16, 17, 18, 19,
+    114, 116, 246, 20, 610, 118, 169, 220, 222, 161, 608, 191, 493, 495, 120, 497, 124, 224, 226, 499, 122, 503, 126, 128,
+    505, 132, 507, 232, 130, 515, 136, 517, 234, 134, 521, 519, 21, 22, 23, 138, 140, 142, 24, 634, 144, 146, 171, 228, 230,
+    163, 632, 523, 148, 527, 525, 533, 535, 537, 539, 150, 543, 541, 545, 547, 549, 646, 25, 152, 652, 250, 551, 154, 650,
+    648, 155, 553, 157, 159, 555, 557, 26, 27, 28, 29, 54, 56, 239, 30, 567, 31, 166, 209, 211, 565, 410, 58, 412, 414, 416,
+    60, 62, 64, 66, 32, 420, 68, 422, 426, 428, 424, 33, 34, 35, 593, 70, 72, 74, 36, 591, 78, 213, 215, 589, 241, 76, 434,
+    436, 440, 199, 80, 442, 82, 84, 188, 86, 88, 444, 448, 237, 446, 450, 452, 559, 37, 38, 39, 90, 92, 94, 40, 605, 168, 217,
+    219, 607, 96, 454, 99, 197, 458, 190, 460, 101, 462, 103, 107, 464, 105, 470, 468, 472, 474, 476, 201, 109, 41, 478, 113,
+    480, 111, 484, 482, 42, 43, 44, 45, 115, 117, 247, 46, 611, 119, 170, 221, 223, 162, 609, 192, 494, 496, 121, 498, 125,
+    225, 227, 500, 123, 504, 127, 129, 506, 133, 508, 233, 131, 516, 560, 137, 518, 235, 135, 522, 520, 47, 48, 49, 139, 141,
+    143, 50, 635, 145, 147, 172, 229, 231, 164, 633, 524, 149, 528, 526, 534, 536, 538, 540, 151, 544, 542, 561, 546, 548,
+    550, 647, 51, 153, 653, 251, 552, 52, 651, 562, 649, 156, 554, 158, 160, 556, 558, 854, 253, 820, 570, 568, 574, 572, 181,
+    202, 204, 185, 417, 596, 594, 600, 598, 455, 614, 612, 618, 616, 485, 244, 487, 242, 206, 179, 175, 173, 177, 571, 569,
+    575, 573, 182, 203, 205, 186, 418, 597, 595, 601, 599, 456, 615, 613, 619, 617, 486, 245, 488, 243, 207, 180, 176, 174,
+    178, 580, 578, 584, 582, 581, 579, 585, 583, 429, 431, 430, 432, 489, 491, 490, 492, 509, 510, 511, 512, 529, 530, 531,
+    532, 563, 624, 622, 628, 626, 630, 625, 623, 629, 627, 631, 638, 636, 642, 640, 644, 639, 637, 643, 641, 645, 195, 193,
+    194, 183, 184, 437, 438, 248, 249, 196, 818, 254, 817, 816, 662, 663, 819, 826, 255, 676, 677, 827, 256, 690, 691, 828,
+    839, 257, 838, 837, 262, 706, 707, 860, 258, 720, 721, 853, 852, 259, 851, 850, 263, 734, 861, 260, 746, 747, 862, 813,
+    823, 754, 264, 810, 809, 654, 655, 814, 812, 755, 265, 670, 671, 756, 266, 682, 683, 824, 822, 757, 267, 833, 832, 269,
+    698, 699, 835, 758, 271, 714, 715, 846, 847, 759, 272, 844, 843, 270, 726, 727, 848, 760, 273, 738, 739, 858, 856, 834,
+    261, 836, 845, 268, 849, 857, 274, 275, 279, 296, 298, 278, 276, 300, 277, 294, 304, 306, 281, 308, 283, 310, 280, 312,
+    318, 282, 320, 322, 324, 326, 316, 297, 299, 287, 285, 301, 286, 295, 305, 307, 290, 309, 284, 311, 289, 313, 319, 291,
+    321, 323, 325, 327, 317, 288, 292, 293, 302, 303, 314, 315, 328, 329, 331, 330, 332, 334, 335, 333, 336, 337, 338, 347,
+    348, 359, 358, 360, 363, 364, 366, 365, 367, 368, 371, 369, 370, 372, 373, 375, 374, 376, 377, 379, 378, 397, 398, 399,
+    400, 401, 402, 403, 404, 405, 406, 407, 408, 465, 466, 501, 502, 513, 514, 576, 586, 577, 587, 602, 603, 620, 621, 656,
+    658, 660, 761, 657, 659, 661, 762, 763, 764, 765, 766, 767, 768, 664, 666, 668, 769, 665, 667, 669, 770, 771, 772, 773,
+    774, 775, 776, 672, 674, 673, 675, 678, 680, 679, 681, 684, 686, 688, 777, 685, 687, 689, 778, 779, 780, 781, 782, 783,
+    784, 692, 694, 696, 785, 693, 695, 697, 786, 787, 788, 789, 790, 791, 792, 700, 702, 704, 701, 703, 705, 708, 710, 712,
+    709, 711, 713, 716, 718, 717, 719, 722, 724, 723, 725, 728, 730, 732, 729, 731, 733, 735, 736, 737, 740, 742, 744, 793,
+    741, 743, 745, 794, 795, 796, 797, 798, 799, 800, 748, 750, 752, 801, 749, 751, 753, 802, 803, 804, 805, 806, 807, 808,
+    811, 821, 855, 815, 829, 830, 831, 825, 859, 840, 841, 842, 863, 864, 865, 866, 868, 867, 869, 870, 871, 872, 873, 874,
+    875, 876, 877, 880, 879, 883, 884, 885, 886, 887, 888, 889, 890, 899, 900, 891, 892, 893, 894, 901, 902, 895, 896, 897,
+    898, 903, 904, 905, 906, 933, 908, 909, 910, 911, 912, 913, 914, 915, 916, 917, 918, 919, 920, 921, 922, 923, 924, 925,
+    926, 927, 928, 929, 930, 931, 932, 934, 960, 935, 936, 937, 938, 939, 940, 941, 942, 943, 944, 945, 946, 947, 948, 949,
+    950, 951, 952, 953, 954, 955, 956, 957, 958, 959, 961, 962, 963, 964, 965, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1008,
+    1007, 1009, 1010, 1011,
+};
+
+}  // namespace detail::nfc
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Unicode Normalization Form C (UAX #15), which some vocabularies want their text in.
+namespace detail::nfc {
+
+/// Below, everything is in NFC; only the last code point can compose with what follows.
+inline constexpr std::uint32_t first_active = 0x300;
+
+/// Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
+inline constexpr std::uint32_t syllables = 0xAC00, leads = 0x1100, vowels = 0x1161, trails = 0x11A7;
+inline constexpr std::uint32_t lead_count = 19, vowel_count = 21, trail_count = 28, syllable_count = 11172;
+
+inline constexpr std::uint32_t part_mask = 0x1FFFFF;
+
+/// Whether NFC can change or move this code point or compose it with one before.
+[[nodiscard]] constexpr bool is_active(std::uint32_t code) noexcept {
+    if (code < first_active) return false;
+    return (std::upper_bound(edges.begin(), edges.end(), code) - edges.begin()) % 2 == 0;
+}
+
+[[nodiscard]] constexpr std::uint32_t combining_class(std::uint32_t code) noexcept {
+    if (code < first_active) return 0;
+    return *(std::upper_bound(classes.begin(), classes.end(), (code << 8U) | 0xFFU) - 1) & 0xFFU;
+}
+
+/// The code point that the two compose to, or 0.
+[[nodiscard]] constexpr std::uint32_t compose(std::uint32_t first, std::uint32_t second) noexcept {
+    if (first - leads < lead_count && second - vowels < vowel_count)
+        return syllables + ((first - leads) * vowel_count + (second - vowels)) * trail_count;
+    if (first - syllables < syllable_count && (first - syllables) % trail_count == 0 && second > trails &&
+        second - trails < trail_count)
+        return first + (second - trails);
+    constexpr std::uint64_t parts = (std::uint64_t{1} << 42U) - 1;
+    const std::uint64_t key = (std::uint64_t{first} << 21U) | second;
+    const auto found = std::lower_bound(composing.begin(), composing.end(), key,
+                                        [](std::uint16_t i, std::uint64_t k) { return (pairs[i] & parts) < k; });
+    if (found == composing.end() || (pairs[*found] & parts) != key) return 0;
+    return static_cast<std::uint32_t>(pairs[*found] >> 42U);
+}
+
+/// A code point with its canonical combining class.
+struct Mark {
+    std::uint32_t code, order;
+};
+
+/// Appends the full canonical decomposition of a code point.
+inline void decompose(std::uint32_t code, std::vector<Mark>& out) {
+    if (code - syllables < syllable_count) {
+        const std::uint32_t index = code - syllables;
+        out.push_back({leads + index / (vowel_count * trail_count), 0});
+        out.push_back({vowels + index % (vowel_count * trail_count) / trail_count, 0});
+        if (index % trail_count != 0) out.push_back({trails + index % trail_count, 0});
+        return;
+    }
+    const std::uint64_t pair_key = std::uint64_t{code} << 42U;
+    const auto pair = std::lower_bound(pairs.begin(), pairs.end(), pair_key);
+    if (pair != pairs.end() && *pair >> 42U == code) {
+        decompose(static_cast<std::uint32_t>(*pair >> 21U) & part_mask, out);  // at most three levels deep
+        decompose(static_cast<std::uint32_t>(*pair) & part_mask, out);
+        return;
+    }
+    const auto single = std::lower_bound(singles.begin(), singles.end(), std::uint64_t{code} << 21U);
+    if (single != singles.end() && *single >> 21U == code) {
+        decompose(static_cast<std::uint32_t>(*single) & part_mask, out);
+        return;
+    }
+    out.push_back({code, combining_class(code)});
+}
+
+/// Sorts each run of combining marks by class, then composes what composes. Appends the result.
+inline void compose_all(std::vector<Mark>& marks, std::string& out) {
+    const auto is_starter = [](const Mark& m) { return m.order == 0; };
+    for (auto at = marks.begin(); at != marks.end();) {
+        const auto end = std::find_if(at, marks.end(), is_starter);
+        std::stable_sort(at, end, [](const Mark& a, const Mark& b) { return a.order < b.order; });
+        at = end == marks.end() ? end : end + 1;
+    }
+    std::size_t kept = 0, starter = marks.size();
+    for (const Mark mark : marks) {
+        // Blocked: between the starter and this mark stands one of the same or a higher class, or another starter.
+        const bool adjacent = starter + 1 == kept;
+        if (starter < kept && (adjacent || (marks[kept - 1].order != 0 && marks[kept - 1].order < mark.order))) {
+            if (const std::uint32_t whole = compose(marks[starter].code, mark.code)) {
+                marks[starter].code = whole;
+                continue;
+            }
+        }
+        if (mark.order == 0) starter = kept;
+        marks[kept++] = mark;
+    }
+    for (std::size_t i = 0; i < kept; ++i) utf8::append(out, marks[i].code);
+}
+
+/// The longest piece of the text that is certainly normalised and that nothing after it can change.
+[[nodiscard]] inline std::string_view normalised_prefix(std::string_view text) noexcept {
+    const char* const begin = text.data();
+    const char* const end = begin + text.size();
+    const char* last = begin;  // where the last inactive code point begins
+    for (const char* p = begin; p < end;) {
+        if (utf8::byte_at(p) < 0x80U) {
+            last = p++;
+            continue;
+        }
+        const utf8::Decoded d = utf8::decode(p, end);
+        if (d.valid && is_active(d.code)) return {begin, static_cast<std::size_t>(last - begin)};
+        last = p;
+        p += d.length;
+    }
+    return text;
+}
+
+/// The text in NFC. Bytes that are not UTF-8 stay as they are, and nothing composes across them. Time is linear but for
+/// the sorting of marks that stand on one letter.
+[[nodiscard]] inline std::string normalise(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    std::vector<Mark> marks;
+    while (!text.empty()) {
+        const std::string_view done = normalised_prefix(text);
+        out.append(done);
+        text.remove_prefix(done.size());
+        // What is left begins with at most one inactive code point, then active ones.
+        const char* const end = text.data() + text.size();
+        const char* p = text.data();
+        marks.clear();
+        while (p < end) {
+            const utf8::Decoded d = utf8::decode(p, end);
+            if (!d.valid || (p != text.data() && !is_active(d.code))) break;
+            decompose(d.code, marks);
+            p += d.length;
+        }
+        compose_all(marks, out);
+        text.remove_prefix(static_cast<std::size_t>(p - text.data()));
+        if (marks.empty() && !text.empty()) {
+            out.push_back(text.front());
+            text.remove_prefix(1);
+        }
+    }
+    return out;
+}
+
+}  // namespace detail::nfc
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/normalizer.hpp ------------------------------------------------------------------------------------
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// What happens to text before an engine sees it.
+class Normalizer {
+  public:
+    /// Throws Error(CorruptFile) as Charsmap does.
+    explicit Normalizer(const TokenizerData& data)
+        : charsmap_(data.model == "gpt2" ? std::string() : data.charsmap),
+          nfc_(data.nfc),
+          remove_extra_whitespace_(data.model != "gpt2" && data.remove_extra_whitespace) {}
+
+    /// The normalised text: `text` itself where nothing had to change, else what is left in `scratch`.
+    [[nodiscard]] std::string_view apply(std::string_view text, InvalidUtf8 invalid, std::string& scratch) const {
+        const char* const end = text.data() + text.size();
+        if (invalid == InvalidUtf8::Replace && utf8::find_invalid(text.data(), end) != end) {
+            text = scratch = utf8::repair(text);
+        }
+        if (nfc_ && nfc::normalised_prefix(text).size() != text.size()) text = scratch = nfc::normalise(text);
+        if (!charsmap_.empty()) {
+            std::string mapped;
+            charsmap_.apply(text, mapped);
+            text = scratch = std::move(mapped);
+        }
+        if (remove_extra_whitespace_) text = scratch = single_spaced(text);
+        return text;
+    }
+
+  private:
+    /// Without the spaces at both ends, and with one for each run of them between. A U+2581 in the text is none yet.
+    [[nodiscard]] static std::string single_spaced(std::string_view text) {
+        std::string out;
+        bool space = false;
+        for (const char c : text) {
+            if (c == ' ') {
+                space = true;
+                continue;
+            }
+            if (space && !out.empty()) out.push_back(' ');
+            space = false;
+            out.push_back(c);
+        }
+        return out;
+    }
+
+    Charsmap charsmap_;
+    bool nfc_, remove_extra_whitespace_;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/piece_trie.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// All tokens that a text starts with, found in one walk. Nodes are numbered level by level, so the children of a node stand
+/// side by side: node n's are first_child_[n] to first_child_[n + 1].
+class PieceTrie {
+  public:
+    using Piece = std::pair<std::string_view, TokenId>;
+    static constexpr std::uint32_t root = 0;
+    static constexpr std::uint32_t nowhere = 0;  ///< the root is nobody's child
+
+    PieceTrie() : PieceTrie(std::vector<Piece>{}) {}
+
+    /// Requires texts that are not empty; of two equal ones the lower id counts. The texts are not kept.
+    explicit PieceTrie(std::vector<Piece> pieces) {
+        std::sort(pieces.begin(), pieces.end());
+        struct Range {
+            std::size_t first, last, depth;
+        };
+        // The pieces below node n are level[n]; what stands in `token_` and `label_` of a node is written when it is made.
+        std::vector<Range> level{{0, pieces.size(), 0}};
+        label_.push_back('\0');
+        token_.push_back(no_token);
+        for (std::size_t node = 0; node < level.size(); ++node) {
+            auto [at, last, depth] = level[node];
+            while (at < last && pieces[at].first.size() == depth) ++at;  // ends here
+            if (level.size() > max_nodes) fail(ErrorCode::Unsupported, "a vocabulary of more than ", max_nodes, " prefixes");
+            first_child_.push_back(static_cast<std::uint32_t>(level.size()));
+            while (at < last) {
+                const char byte = pieces[at].first[depth];
+                const std::size_t first = at;
+                while (at < last && pieces[at].first[depth] == byte) ++at;
+                level.push_back({first, at, depth + 1});
+                label_.push_back(byte);
+                token_.push_back(pieces[first].first.size() == depth + 1 ? pieces[first].second : no_token);
+            }
+        }
+        first_child_.push_back(static_cast<std::uint32_t>(level.size()));
+        for (std::uint32_t child = first_child_[root]; child < first_child_[root + 1]; ++child) {
+            starts_[utf8::byte_at(&label_[child])] = child;
+        }
+    }
+
+    /// The child of the root, or nowhere.
+    [[nodiscard]] std::uint32_t start(char byte) const noexcept { return starts_[utf8::byte_at(&byte)]; }
+
+    /// The child of a node, or nowhere.
+    [[nodiscard]] std::uint32_t next(std::uint32_t node, char byte) const noexcept {
+        const std::uint32_t first = first_child_[node], last = first_child_[node + 1];
+        if (last - first > few) {
+            const void* const found = std::memchr(&label_[first], utf8_byte(byte), last - first);
+            return found == nullptr ? nowhere : static_cast<std::uint32_t>(static_cast<const char*>(found) - label_.data());
+        }
+        for (std::uint32_t child = first; child < last; ++child) {
+            if (label_[child] == byte) return child;
+        }
+        return nowhere;
+    }
+
+    /// The token that ends at a node, or no_token.
+    [[nodiscard]] TokenId token(std::uint32_t node) const noexcept { return token_[node]; }
+
+  private:
+    static constexpr std::uint32_t few = 6;
+    static constexpr std::size_t max_nodes = 0xFFFFFF00;
+
+    [[nodiscard]] static int utf8_byte(char byte) noexcept { return static_cast<int>(utf8::byte_at(&byte)); }
+
+    std::vector<std::uint32_t> first_child_;
+    std::vector<char> label_;      ///< the byte that leads to the node
+    std::vector<TokenId> token_;
+    std::array<std::uint32_t, 256> starts_{};
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/recognized_tokens.hpp -----------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/tokenize/special_tokens.hpp --------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Finds tokens that are written out in a text, e.g. "<|im_start|>".
+class SpecialTokens {
+  public:
+    struct Found {
+        std::size_t first, length;
+        TokenId token;
+    };
+
+    SpecialTokens() = default;
+
+    struct Pattern {
+        std::string text;  ///< not empty
+        TokenId token;
+    };
+
+    /// Where two overlap in a text the longer one wins, then the one with the lower id.
+    explicit SpecialTokens(std::vector<Pattern> patterns) {
+        std::sort(patterns.begin(), patterns.end(), [](const Pattern& a, const Pattern& b) {
+            return a.text.size() != b.text.size() ? a.text.size() > b.text.size() : a.token < b.token;
+        });
+        entries_.reserve(patterns.size());
+        for (const Pattern& pattern : patterns) {
+            add(pattern.text, static_cast<std::uint32_t>(entries_.size()));
+            entries_.push_back({pattern.token, pattern.text.size()});
+        }
+        for (std::size_t i = 0; i < entries_.size(); ++i)
+            entries_[i].shorter = longest_at(patterns[i].text, 0, entries_[i].length);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+
+    /// Non-overlapping finds from left to right. The longest token is placed first wherever it occurs, then the
+    /// next longest in what is left, and so on. Time and memory are linear in the text for a given set of tokens.
+    [[nodiscard]] std::vector<Found> find_in(std::string_view text) const {
+        // For each rank the places where the token could still go. Only the longest token at a place waits there;
+        // shorter ones get their turn when it does not fit.
+        std::vector<std::vector<std::size_t>> waiting;
+        for (std::size_t at = 0; at < text.size(); ++at) {
+            if (starts_[utf8::byte_at(&text[at])] == none) continue;
+            const std::uint32_t rank = longest_at(text, at);
+            if (rank == none) continue;
+            if (waiting.empty()) waiting.resize(entries_.size());
+            waiting[rank].push_back(at);
+        }
+        std::vector<Found> found;
+        if (waiting.empty()) return found;
+        std::vector<bool> taken(text.size());
+        for (std::size_t rank = 0; rank < waiting.size(); ++rank) {
+            const Entry& entry = entries_[rank];
+            std::sort(waiting[rank].begin(), waiting[rank].end());
+            for (const std::size_t at : waiting[rank]) {
+                // What is placed already is at least as long, so an overlap shows at one of the two ends.
+                if (taken[at]) continue;
+                if (taken[at + entry.length - 1]) {
+                    if (entry.shorter != none) waiting[entry.shorter].push_back(at);
+                    continue;
+                }
+                std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(at), entry.length, true);
+                found.push_back({at, entry.length, entry.token});
+            }
+        }
+        std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.first < b.first; });
+        return found;
+    }
+
+    /// Non-overlapping finds from left to right, at each place the longest token: how `tokenizers` does it.
+    [[nodiscard]] std::vector<Found> find_leftmost(std::string_view text) const {
+        std::vector<Found> found;
+        for (std::size_t at = 0; at < text.size();) {
+            const std::uint32_t rank = starts_[utf8::byte_at(&text[at])] == none ? none : longest_at(text, at);
+            if (rank != none) found.push_back({at, entries_[rank].length, entries_[rank].token});
+            at += rank == none ? 1 : entries_[rank].length;
+        }
+        return found;
+    }
+
+  private:
+    static constexpr std::uint32_t none = 0xFFFFFFFF;
+
+    /// A token; its index is its rank.
+    struct Entry {
+        TokenId token;
+        std::size_t length;
+        std::uint32_t shorter = none;  ///< rank of the longest other token that this one starts with
+    };
+
+    struct Node {
+        std::uint32_t byte;
+        std::uint32_t child = none, sibling = none;
+        std::uint32_t rank = none;  ///< of the token that ends here
+    };
+
+    void add(std::string_view text, std::uint32_t rank) {
+        std::uint32_t* link = &starts_[utf8::byte_at(text.data())];
+        std::uint32_t node = none;
+        for (const char& c : text) {
+            const std::uint32_t byte = utf8::byte_at(&c);
+            while (*link != none && nodes_[*link].byte != byte) link = &nodes_[*link].sibling;
+            if (*link == none) {
+                *link = static_cast<std::uint32_t>(nodes_.size());
+                node = *link;
+                nodes_.push_back({byte});
+            } else {
+                node = *link;
+            }
+            link = &nodes_[node].child;
+        }
+        if (nodes_[node].rank == none) nodes_[node].rank = rank;
+    }
+
+    /// Rank of the longest token that starts at `at` and is shorter than `limit`, or none.
+    [[nodiscard]] std::uint32_t longest_at(std::string_view text, std::size_t at,
+                                           std::size_t limit = std::string_view::npos) const noexcept {
+        std::uint32_t longest = none;
+        std::uint32_t node = starts_[utf8::byte_at(&text[at])];
+        for (std::size_t length = 1; node != none && length < limit; ++length) {
+            if (nodes_[node].rank != none) longest = nodes_[node].rank;
+            if (at + length == text.size()) break;
+            const std::uint32_t byte = utf8::byte_at(&text[at + length]);
+            node = nodes_[node].child;
+            while (node != none && nodes_[node].byte != byte) node = nodes_[node].sibling;
+        }
+        return longest;
+    }
+
+    [[nodiscard]] static std::array<std::uint32_t, 256> no_starts() noexcept {
+        std::array<std::uint32_t, 256> a{};
+        a.fill(none);
+        return a;
+    }
+
+    std::array<std::uint32_t, 256> starts_ = no_starts();
+    std::vector<Node> nodes_;
+    std::vector<Entry> entries_;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Cuts a text at the tokens that are written out in it, each as its AddedToken says.
+class RecognizedTokens {
+  public:
+    /// All user-defined tokens, and the special ones too where `special`. Throws Error(CorruptFile) for an AddedToken outside
+    /// the vocabulary.
+    RecognizedTokens(const TokenTable& table, const TokenizerData& data, bool special)
+        : rules_(data.added), leftmost_(data.hugging_face) {
+        std::sort(rules_.begin(), rules_.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+        for (const AddedToken& rule : rules_) {
+            if (!table.contains(rule.id)) {
+                fail(ErrorCode::CorruptFile, "an added token is ", rule.id, " in a vocabulary of ", table.size());
+            }
+        }
+        const bool prefix = data.model != "gpt2" && data.add_space_prefix && data.prefix_scheme == PrefixScheme::EveryPart;
+        std::vector<SpecialTokens::Pattern> plain, normalized;
+        for (std::size_t i = 0; i < table.size(); ++i) {
+            const auto id = static_cast<TokenId>(i);
+            if (table.texts()[i].empty()) continue;
+            if (table.type(id) == TokenType::UserDefined || (special && table.is_special(id))) {
+                const std::string& text = table.texts()[i];
+                if (rule_of(id).normalized) {
+                    normalized.push_back({normalized_text(text, data.nfc, prefix), id});
+                } else {
+                    plain.push_back({text, id});
+                }
+            }
+        }
+        plain_ = SpecialTokens(std::move(plain));
+        normalized_ = SpecialTokens(std::move(normalized));
+    }
+
+    /// Whether any token is looked for in normalised text.
+    [[nodiscard]] bool has_normalized() const noexcept { return !normalized_.empty(); }
+
+    /// Calls sink(part, whether it stands at the start) for what lies between the tokens, where it is not empty, and appends
+    /// the tokens to ids.
+    template <class Sink>
+    void for_each_part(std::string_view text, std::vector<TokenId>& ids, Sink&& sink) const {
+        cut(plain_, text, ids, [&](std::string_view part, std::size_t first) {
+            if (!part.empty()) sink(part, first == 0);
+        });
+    }
+
+    /// The same for tokens that are looked for in normalised text.
+    template <class Sink>
+    void for_each_normalized_part(std::string_view text, std::vector<TokenId>& ids, Sink&& sink) const {
+        cut(normalized_, text, ids, [&](std::string_view part, std::size_t first) {
+            if (!part.empty()) sink(part, first == 0);
+        });
+    }
+
+  private:
+    /// What a token looks like in a text that was normalised, where `prefix`: with a space in front, spaces as U+2581.
+    [[nodiscard]] static std::string normalized_text(std::string_view text, bool nfc, bool prefix) {
+        std::string out = nfc ? nfc::normalise(text) : std::string(text);
+        if (!prefix) return out;
+        std::string escaped;
+        append_escaped(escaped, ' ' + out);
+        return escaped;
+    }
+
+    [[nodiscard]] AddedToken rule_of(TokenId id) const noexcept {
+        const auto at = std::lower_bound(rules_.begin(), rules_.end(), id,
+                                         [](const AddedToken& rule, TokenId token) { return rule.id < token; });
+        return at != rules_.end() && at->id == id ? *at : AddedToken{};
+    }
+
+    template <class Sink>
+    void cut(const SpecialTokens& tokens, std::string_view text, std::vector<TokenId>& ids, Sink&& sink) const {
+        std::size_t done = 0;
+        if (!tokens.empty()) {
+            for (const SpecialTokens::Found& found : leftmost_ ? tokens.find_leftmost(text) : tokens.find_in(text)) {
+                const AddedToken rule = rules_.empty() ? AddedToken{} : rule_of(found.token);
+                std::size_t first = found.first, last = found.first + found.length;
+                if (first < done || (rule.single_word && touches_word(text, first, last))) continue;
+                if (rule.strip_left) first = done + without_trailing_space(text.substr(done, first - done)).size();
+                if (rule.strip_right) {
+                    const char* const end = text.data() + text.size();
+                    last = static_cast<std::size_t>(unicode::skip_any(text.data() + last, end, unicode::space) - text.data());
+                }
+                sink(text.substr(done, first - done), done);
+                ids.push_back(found.token);
+                done = last;
+            }
+        }
+        sink(text.substr(done), done);
+    }
+
+    /// The last character of a text that is not empty.
+    [[nodiscard]] static std::string_view last_character(std::string_view text) noexcept {
+        std::size_t at = text.size() - 1;
+        while (at > 0 && text.size() - at < 4 && utf8::is_continuation(utf8::byte_at(&text[at]))) --at;
+        return text.substr(at);
+    }
+
+    [[nodiscard]] static unicode::Glyph glyph(std::string_view character) noexcept {
+        return unicode::glyph_at(character.data(), character.data() + character.size());
+    }
+
+    [[nodiscard]] static std::string_view without_trailing_space(std::string_view text) noexcept {
+        while (!text.empty() && glyph(last_character(text)).is(unicode::space)) {
+            text.remove_suffix(last_character(text).size());
+        }
+        return text;
+    }
+
+    [[nodiscard]] static bool touches_word(std::string_view text, std::size_t first, std::size_t last) noexcept {
+        const auto in_word = [](const unicode::Glyph& g) {
+            return g.is(unicode::letter | unicode::number | unicode::mark) || g.code == '_';
+        };
+        return (first > 0 && in_word(glyph(last_character(text.substr(0, first))))) ||
+               (last < text.size() && in_word(glyph(text.substr(last))));
+    }
+
+    std::vector<AddedToken> rules_;  ///< by id
+    bool leftmost_;
+    SpecialTokens plain_, normalized_;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/score_merges.hpp ----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Longest ordinary token of a vocabulary with scores, in bytes; SentencePiece's own are a tenth of it at most. Bounds the
+/// work that a hostile file can ask for.
+inline constexpr std::size_t max_scored_token = 1024;
+
+/// Throws Error(CorruptFile) where there is not one finite score for each token, and Error(Unsupported) for an endless token.
+inline void check_scores(const TokenTable& table, const std::vector<double>& scores) {
+    if (scores.size() != table.size()) {
+        fail(ErrorCode::CorruptFile, "the vocabulary has ", table.size(), " tokens but ", scores.size(), " scores");
+    }
+    const auto bad = std::find_if_not(scores.begin(), scores.end(), [](double score) { return std::isfinite(score); });
+    if (bad != scores.end()) fail(ErrorCode::CorruptFile, "the score of token ", bad - scores.begin(), " is ", *bad);
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        const std::size_t length = table.texts()[i].size();
+        if (length > max_scored_token && table.is_ordinary(static_cast<TokenId>(i))) {
+            fail(ErrorCode::Unsupported, "token ", i, " has ", length, " bytes; supported: ", max_scored_token);
+        }
+    }
+}
+
+/// The merges of a vocabulary with scores (SentencePiece BPE): any two neighbours whose texts together are an ordinary token,
+/// those of the highest score first, those of equal score from left to right. Ids are those of tokens, and of characters as
+/// `characters` has them. Throws as check_scores().
+[[nodiscard]] inline MergeTable score_merges(const TokenTable& table, const std::vector<double>& scores,
+                                             const CharacterSymbols& characters) {
+    check_scores(table, scores);
+    struct Pair {
+        TokenId left, right, merged;
+    };
+    const auto symbol_of = [&](std::string_view text) {
+        if (first_character(text).size() == text.size()) return characters.find(text);
+        const TokenId id = table.find(text);
+        return id != no_token && table.is_ordinary(id) ? id : no_token;
+    };
+    std::vector<Pair> pairs;
+    std::vector<TokenId> order;
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        const auto id = static_cast<TokenId>(i);
+        const std::string_view text = table.texts()[i];
+        if (text.empty() || !table.is_ordinary(id) || first_character(text).size() == text.size()) continue;
+        order.push_back(id);
+        for (std::size_t cut = first_character(text).size(); cut < text.size();
+             cut += first_character(text.substr(cut)).size()) {
+            const TokenId left = symbol_of(text.substr(0, cut));
+            if (left == no_token) continue;
+            const TokenId right = symbol_of(text.substr(cut));
+            if (right != no_token) pairs.push_back({left, right, id});
+        }
+    }
+    const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
+    std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); });
+    std::vector<std::uint32_t> ranks(table.size());
+    for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
+        if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
+        ranks[static_cast<std::size_t>(order[i])] = static_cast<std::uint32_t>(rank);
+    }
+    MergeTable result(pairs.size());
+    for (const Pair& pair : pairs) {
+        result.insert(pair.left, pair.right, {ranks[static_cast<std::size_t>(pair.merged)], pair.merged});
+    }
+    return result;
+}
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/sentencepiece_bpe.hpp -----------------------------------------------------------------------------
+
+#include <cstddef>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+
+// ---- adainfer/tokenize/unknown_text.hpp ----------------------------------------------------------------------------------
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Stands for a character without a token until it is written; merges with nothing.
+inline constexpr TokenId unknown_symbol = -2;
+
+/// What stands for characters without a token: their bytes, or the unknown token, once for a run of them.
+class UnknownText {
+  public:
+    UnknownText(const TokenTable& table, const TokenizerData& data)
+        : unknown_(data.unknown.value_or(no_token)), bytes_(data.byte_fallback), fuse_(data.fuse_unknown) {
+        bool all_bytes = bytes_;
+        for (int byte = 0; byte < 256; ++byte) {
+            all_bytes = all_bytes && table.byte_token(static_cast<char>(static_cast<unsigned char>(byte))) != no_token;
+        }
+        writes_token_ = !all_bytes && unknown_ != no_token;
+    }
+
+    /// Whether the unknown token can come out at all.
+    [[nodiscard]] bool writes_token() const noexcept { return writes_token_; }
+
+    /// One call of Tokenizer::encode(). Keeps references to everything it is given.
+    class Writer {
+      public:
+        Writer(const UnknownText& rules, const TokenTable& table, const EncodeOptions& options, std::vector<TokenId>& ids)
+            : rules_(rules), table_(table), options_(options), ids_(ids) {}
+
+        /// What is written from here on does not belong to a run that came before.
+        void start() noexcept { in_run_ = false; }
+
+        /// Appends what stands for the character: byte tokens, unknown_symbol, or no_token to leave it out. Throws
+        /// Error(UnknownToken) as MissingByte says.
+        void append_to(std::vector<TokenId>& symbols, std::string_view character) const {
+            if (rules_.bytes_ && has_bytes(character)) {
+                for (const char byte : character) symbols.push_back(table_.byte_token(byte));
+                return;
+            }
+            if (rules_.unknown_ == no_token && options_.missing_byte == MissingByte::Throw) {
+                fail(ErrorCode::UnknownToken, "the vocabulary has no token for \"", character, '"');
+            }
+            symbols.push_back(rules_.unknown_ == no_token ? no_token : unknown_symbol);
+        }
+
+        /// Writes a token or what append_to() gave.
+        void emit(TokenId id) {
+            if (id == no_token) return;
+            const bool unknown = id == unknown_symbol;
+            if (!unknown || !in_run_ || !rules_.fuse_) ids_.push_back(unknown ? rules_.unknown_ : id);
+            in_run_ = unknown;
+        }
+
+      private:
+        [[nodiscard]] bool has_bytes(std::string_view character) const noexcept {
+            for (const char byte : character) {
+                if (table_.byte_token(byte) == no_token) return false;
+            }
+            return true;
+        }
+
+        const UnknownText& rules_;
+        const TokenTable& table_;
+        const EncodeOptions& options_;
+        std::vector<TokenId>& ids_;
+        bool in_run_ = false;
+    };
+
+  private:
+    TokenId unknown_;
+    bool bytes_, fuse_, writes_token_ = false;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/word_starts.hpp -----------------------------------------------------------------------------------
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// Where text can be cut into words without any change to its tokens: before a space to which no token reaches over from the
+/// byte on its left. Most vocabularies have few or no tokens with a space inside, and then all words stand alone.
+class WordStarts {
+  public:
+    /// `always`: cut before every space, whatever the tokens are.
+    WordStarts(const TokenTable& table, bool always) {
+        std::string plain;
+        for (const std::string& text : table.texts()) {
+            if (always) break;
+            if (text.find(escaped_space, 1) == std::string::npos && text.find(' ', 1) == std::string::npos) continue;
+            plain.clear();
+            append_unescaped(plain, text);
+            for (std::size_t i = 1; i < plain.size(); ++i) {
+                if (plain[i] == ' ') joined_[utf8::byte_at(&plain[i - 1])] = true;
+            }
+        }
+    }
+
+    /// Whether a word starts at a space that has the byte `left` before it, itself ' ' for a space.
+    [[nodiscard]] bool after(char left) const noexcept { return !joined_[utf8::byte_at(&left)]; }
+
+  private:
+    std::array<bool, 256> joined_{};
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// The engine of "llama" vocabularies: the characters of a text merge, by score or by rank. In principle they do so over the
+/// whole text at once; it is done word by word where that cannot be told apart.
+class SentencePieceBpe {
+  public:
+    /// Throws as score_merges() or read_merges().
+    SentencePieceBpe(const TokenTable& table, const TokenizerData& data)
+        : words_(table, data.split_words),
+          unknown_(table, data),
+          split_words_(data.split_words),
+          split_lines_(data.model == "gemma4"),
+          whole_words_(data.ignore_merges) {
+        add_characters(table);
+        merges_ = data.merges.empty() ? score_merges(table, data.scores, characters_) : read_merges(table, data.merges);
+    }
+
+    /// One call of Tokenizer::encode(). Keeps references to everything it is given.
+    class Encoder {
+      public:
+        Encoder(const SentencePieceBpe& engine, const TokenTable& table, const EncodeOptions& options,
+                std::vector<TokenId>& ids)
+            : engine_(engine), table_(table), ids_(ids), merger_(engine.merges_),
+              unknown_(engine.unknown_, table, options, ids) {}
+
+        /// Appends the tokens of a text without recognised tokens in it; `space_first`: as if a space stood before it.
+        void encode(std::string_view text, bool space_first) {
+            unknown_.start();
+            char left = '\0';
+            if (space_first) take(escaped_space, left = ' ');
+            while (!text.empty()) {
+                const std::string_view read = first_character(text);
+                text.remove_prefix(read.size());
+                const bool space = read == " " || read == escaped_space;
+                const std::string_view character = space ? escaped_space : read;
+                const char last = space ? ' ' : read.back();
+                if (!symbols_.empty() && starts_word(left, last, space)) word();
+                take(character, last);
+                left = last;
+            }
+            word();
+        }
+
+      private:
+        [[nodiscard]] bool starts_word(char left, char last, bool space) const noexcept {
+            return (space && engine_.words_.after(left)) || (engine_.split_lines_ && (left == '\n') != (last == '\n'));
+        }
+
+        /// Adds a character to the word.
+        void take(std::string_view character, char last) {
+            const TokenId symbol = character.size() == 1 && character[0] >= 0 ? engine_.characters_.find_ascii(last)
+                                                                               : engine_.characters_.find(character);
+            if (engine_.whole_words_ || engine_.split_lines_) spelling_.append(character);
+            if (symbol == no_token) {
+                unknown_.append_to(symbols_, character);
+            } else {
+                symbols_.push_back(symbol);
+            }
+        }
+
+        /// Ends the word.
+        void word() {
+            if (!take_whole()) {
+                if (symbols_.size() > WordMerger::max_symbols) {
+                    fail(ErrorCode::InvalidArgument, "a word of ", symbols_.size(), " characters");
+                }
+                merge();
+            }
+            symbols_.clear();
+            spelling_.clear();
+            if (engine_.split_words_) unknown_.start();
+        }
+
+        void merge() {
+            if (!engine_.can_be_unknown()) {
+                merger_.apply(symbols_.data(), symbols_.size(), ids_);
+                return;
+            }
+            merged_.clear();
+            merger_.apply(symbols_.data(), symbols_.size(), merged_);
+            for (const TokenId id : merged_) {
+                const auto tokens = static_cast<TokenId>(table_.size());
+                if (id < tokens) {
+                    unknown_.emit(id);
+                } else {  // a character that merged with nothing and is not a token
+                    replaced_.clear();
+                    unknown_.append_to(replaced_, engine_.others_[static_cast<std::size_t>(id - tokens)]);
+                    for (const TokenId other : replaced_) unknown_.emit(other);
+                }
+            }
+        }
+
+        /// Takes the word as one token where there is a rule for it.
+        bool take_whole() {
+            const bool line_ends = engine_.split_lines_ && spelling_.find_first_not_of('\n') == std::string::npos;
+            if (!engine_.whole_words_ && !line_ends) return false;
+            const TokenId whole = table_.find_unspecial(spelling_);
+            if (whole == no_token) return false;
+            unknown_.emit(whole);
+            return true;
+        }
+
+        const SentencePieceBpe& engine_;
+        const TokenTable& table_;
+        std::vector<TokenId>& ids_;
+        WordMerger merger_;
+        UnknownText::Writer unknown_;
+        std::vector<TokenId> symbols_, merged_, replaced_;
+        std::string spelling_;
+    };
+
+  private:
+    /// Gives a symbol to every character that occurs in a token: the token of that character, or, where there is none, a
+    /// number above all tokens.
+    void add_characters(const TokenTable& table) {
+        for (std::size_t i = 0; i < table.size(); ++i) {
+            const TokenType type = table.type(static_cast<TokenId>(i));
+            if (type != TokenType::UserDefined && !table.is_ordinary(static_cast<TokenId>(i))) continue;
+            std::string_view text = table.texts()[i];
+            while (!text.empty()) {
+                const std::string_view character = first_character(text);
+                text.remove_prefix(character.size());
+                if (characters_.find(character) != no_token) continue;
+                TokenId symbol = table.find(character);
+                const bool usable = symbol != no_token && (table.is_ordinary(symbol) ||
+                                                           table.type(symbol) == TokenType::UserDefined);
+                if (!usable) {
+                    const std::size_t next = table.size() + others_.size();
+                    if (next >= static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
+                        fail(ErrorCode::CorruptFile, "more tokens and characters than ids can number");
+                    }
+                    symbol = static_cast<TokenId>(next);
+                    others_.emplace_back(character);
+                }
+                characters_.insert(character, symbol);
+            }
+        }
+    }
+
+    /// Whether what merging leaves needs another look.
+    [[nodiscard]] bool can_be_unknown() const noexcept { return !others_.empty() || unknown_.writes_token(); }
+
+    WordStarts words_;
+    UnknownText unknown_;
+    bool split_words_, split_lines_, whole_words_;
+    CharacterSymbols characters_;
+    std::vector<std::string> others_;  ///< characters of tokens that are no token themselves; symbol: table size + index
+    MergeTable merges_;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/stream_decoder.hpp --------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+
+// ---- adainfer/tokenize/tokenizer.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+
+// ---- adainfer/tokenize/unigram.hpp ---------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// The engine of "t5" vocabularies: of all ways to cut a text into tokens the one with the highest sum of scores (Kudo,
+/// "Subword Regularization", 2018, section 3), found by Viterbi's algorithm; among equal ones the one whose last token is
+/// longest, and so on backwards.
+class Unigram {
+  public:
+    /// Throws as check_scores().
+    Unigram(const TokenTable& table, const TokenizerData& data)
+        : words_(table, data.split_words), unknown_(table, data), split_words_(data.split_words), scores_(data.scores) {
+        check_scores(table, scores_);
+        std::vector<std::string> texts(table.size());
+        std::vector<PieceTrie::Piece> pieces;
+        double lowest = (std::numeric_limits<double>::max)();
+        for (std::size_t i = 0; i < table.size(); ++i) {
+            const auto id = static_cast<TokenId>(i);
+            const bool user_defined = table.type(id) == TokenType::UserDefined;
+            if (data.hugging_face || table.type(id) == TokenType::Normal) lowest = (std::min)(lowest, scores_[i]);
+            if (user_defined) scores_[i] = 0;
+            const std::string& text = table.texts()[i];
+            // In a text a space is a space, so a token with a blank in its spelling stands for none.
+            const bool matches = table.is_ordinary(id) || (user_defined && text.size() <= max_scored_token);
+            if (!matches || text.empty() || text.find(' ') != std::string::npos) continue;
+            append_unescaped(texts[i], text);
+            pieces.emplace_back(texts[i], id);
+        }
+        unknown_score_ = (pieces.empty() ? 0 : lowest) - unknown_penalty;
+        trie_ = PieceTrie(std::move(pieces));
+    }
+
+    /// One call of Tokenizer::encode(). Keeps references to everything it is given.
+    class Encoder {
+      public:
+        Encoder(const Unigram& engine, const TokenTable& table, const EncodeOptions& options, std::vector<TokenId>& ids)
+            : engine_(engine), unknown_(engine.unknown_, table, options, ids) {}
+
+        /// Appends the tokens of a text without recognised tokens in it; `space_first`: as if a space stood before it.
+        void encode(std::string_view text, bool space_first) {
+            if (space_first || text.find(escaped_space) != std::string_view::npos) {
+                plain_.assign(space_first ? 1 : 0, ' ');
+                append_unescaped(plain_, text);
+                text = plain_;
+            }
+            unknown_.start();
+            double score = 0;
+            while (!text.empty()) {
+                const std::string_view word = first_word(text);
+                text.remove_prefix(word.size());
+                score = find_best(word, score);
+                write(word);
+                if (engine_.split_words_) {
+                    unknown_.start();
+                    score = 0;
+                }
+            }
+        }
+
+      private:
+        /// The best way to cut the text up to some place: what it scores and its last token.
+        struct Best {
+            double score;
+            std::uint32_t length;  ///< of the last token, in bytes
+            TokenId token;         ///< no_token: a character without one
+        };
+
+        [[nodiscard]] std::string_view first_word(std::string_view text) const {
+            std::size_t end = 1;
+            while (end < text.size() && (text[end] != ' ' || !engine_.words_.after(text[end - 1]))) ++end;
+            if (end >= (std::numeric_limits<std::uint32_t>::max)()) {
+                fail(ErrorCode::InvalidArgument, "a word of ", end, " bytes");
+            }
+            return text.substr(0, end);
+        }
+
+        /// Fills best_, with an entry for each place in the word. Scores go on from those of the text before, so that
+        /// rounding, which decides between equal sums, is that of one pass over the whole text.
+        double find_best(std::string_view word, double score) {
+            best_.assign(word.size() + 1, {lowest, 0, no_token});
+            best_[0].score = score;
+            for (std::size_t at = 0; at < word.size();) {
+                const std::size_t character = first_character(word.substr(at)).size();
+                const double here = best_[at].score;
+                bool whole_character = false;
+                std::uint32_t node = engine_.trie_.start(word[at]);
+                for (std::size_t end = at + 1; node != PieceTrie::nowhere; ++end) {
+                    const TokenId token = engine_.trie_.token(node);
+                    if (token != no_token) {
+                        whole_character = whole_character || end - at == character;
+                        offer(end, end - at, token, here + engine_.scores_[static_cast<std::size_t>(token)]);
+                    }
+                    if (end == word.size()) break;
+                    node = engine_.trie_.next(node, word[end]);
+                }
+                if (!whole_character) offer(at + character, character, no_token, here + engine_.unknown_score_);
+                at += character;
+            }
+            return best_.back().score;
+        }
+
+        void offer(std::size_t end, std::size_t length, TokenId token, double score) noexcept {
+            if (score > best_[end].score) best_[end] = {score, static_cast<std::uint32_t>(length), token};
+        }
+
+        /// Writes the best tokens of the word.
+        void write(std::string_view word) {
+            path_.clear();
+            for (std::size_t end = word.size(); end > 0; end -= best_[end].length) path_.push_back(end);
+            while (!path_.empty()) {
+                const std::size_t end = path_.back();
+                const Best& best = best_[end];
+                path_.pop_back();
+                if (best.token != no_token) {
+                    unknown_.emit(best.token);
+                    continue;
+                }
+                const std::string_view character = word.substr(end - best.length, best.length);
+                replaced_.clear();
+                unknown_.append_to(replaced_, character == " " ? escaped_space : character);
+                for (const TokenId id : replaced_) unknown_.emit(id);
+            }
+        }
+
+        static constexpr double lowest = std::numeric_limits<double>::lowest();
+
+        const Unigram& engine_;
+        UnknownText::Writer unknown_;
+        std::vector<Best> best_;
+        std::vector<std::size_t> path_;
+        std::vector<TokenId> replaced_;
+        std::string plain_;
+    };
+
+  private:
+    static constexpr double unknown_penalty = 10;  ///< below the lowest score: SentencePiece's
+
+    WordStarts words_;
+    UnknownText unknown_;
+    bool split_words_;
+    std::vector<double> scores_;
+    double unknown_score_ = 0;
+    PieceTrie trie_;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Whether tokens to decode stand at the start of a text, where the space that encode() put in front has to go again.
+enum class DecodeFrom { Start, Middle };
+
+/// Between text and token ids: byte-level BPE, SentencePiece BPE or unigram, as the vocabulary says. Immutable: const members
+/// may be called from many threads at once.
 class Tokenizer {
   public:
-    /// Checks and indexes the vocabulary. Throws Error(Unsupported) for a model other than "gpt2" or an unknown
-    /// pre-tokenizer, and Error(CorruptFile), with the offender's name, for a vocabulary without tokens, equal
-    /// tokens, ids out of range, missing byte tokens, and merges that are malformed, repeated or name a token
-    /// that is not there.
+    /// Checks and indexes the vocabulary. Throws Error(Unsupported) for a model or pre-tokenizer that is not known, and
+    /// Error(CorruptFile), with the offender's name, for a vocabulary without tokens, equal tokens, ids out of range, missing
+    /// byte tokens, scores that do not fit, and merges that are malformed, repeated or name a token that is not there.
     explicit Tokenizer(TokenizerData data)
-        : splitter_(checked_splitter(data)),
-          table_(std::move(data.tokens), data.token_types),
-          merges_(make_merges(table_, data.merges)),
+        : normalizer_(data),
+          table_(std::move(data.tokens), data.token_types, spelling_of(data.model), data.hugging_face),
           bos_(checked_id(data.bos, "bos")),
           eos_(checked_id(data.eos, "eos")),
           eot_(checked_id(data.eot, "eot")),
           unknown_(checked_id(data.unknown, "unknown")),
           padding_(checked_id(data.padding, "padding")),
           adds_bos_(data.add_bos),
+          adds_eos_(data.add_eos),
+          space_prefix_(data.add_space_prefix),
+          byte_level_(data.model == "gpt2"),
+          prefix_scheme_(data.model == "gpt2" ? PrefixScheme::EveryPartUnlessSpace : data.prefix_scheme),
+          engine_(make_engine(table_, data)),
+          user_defined_(table_, data, false),
+          all_(table_, data, true),
           chat_template_(std::move(data.chat_template)) {
         if (eos_) table_.mark_end(*eos_);
         if (eot_) table_.mark_end(*eot_);
-        std::vector<TokenId> always, all;
-        for (std::size_t i = 0; i < table_.size(); ++i) {
-            const auto id = static_cast<TokenId>(i);
-            if (table_.texts()[i].empty()) continue;
-            if (table_.type(id) == TokenType::UserDefined) always.push_back(id);
-            if (table_.type(id) == TokenType::UserDefined || is_special(id)) all.push_back(id);
-        }
-        user_defined_ = detail::bpe::SpecialTokens(table_.texts(), std::move(always));
-        in_text_ = detail::bpe::SpecialTokens(table_.texts(), std::move(all));
+        for (const TokenId id : data.ends) table_.mark_end(*checked_id(id, "end"));
     }
 
-    /// Throws Error(InvalidArgument) for add_bos without a bos token, and Error(UnknownToken) as MissingByte says.
+    /// Throws Error(InvalidArgument) for add_bos or add_eos without such a token, and Error(UnknownToken) as MissingByte says.
     [[nodiscard]] std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const {
         std::vector<TokenId> ids;
-        ids.reserve(text.size() / 3 + 1);
-        if (options.add_bos) {
-            if (!bos_) fail(ErrorCode::InvalidArgument, "add_bos, but the vocabulary has no bos token");
-            ids.push_back(*bos_);
-        }
-        Encoder encoder{*this, options, ids, detail::bpe::WordMerger(merges_), {}, {}};
-        const detail::bpe::SpecialTokens& specials = options.parse_special ? in_text_ : user_defined_;
-        std::size_t done = 0;
-        if (!specials.empty()) {
-            for (const auto& found : specials.find_in(text)) {
-                encoder.plain(text.substr(done, found.first - done));
-                ids.push_back(found.token);
-                done = found.first + found.length;
-            }
-        }
-        encoder.plain(text.substr(done));
+        ids.reserve(text.size() / 3 + 2);
+        if (options.add_bos) ids.push_back(required(bos_, "add_bos", "bos"));
+        std::visit(
+            [&](const auto& engine) {
+                typename std::remove_cvref_t<decltype(engine)>::Encoder encoder(engine, table_, options, ids);
+                encode_parts(text, options, ids, encoder);
+            },
+            engine_);
+        if (options.add_eos) ids.push_back(required(eos_, "add_eos", "eos"));
         return ids;
     }
 
-    /// The bytes of the tokens; not always UTF-8 as a whole, see StreamDecoder for that. Throws
-    /// Error(UnknownToken) for an id outside the vocabulary.
-    [[nodiscard]] std::string decode(std::span<const TokenId> ids, bool skip_special = false) const {
+    /// The bytes of the tokens; not always UTF-8 as a whole, see StreamDecoder for that. Throws Error(UnknownToken) for an id
+    /// outside the vocabulary.
+    [[nodiscard]] std::string decode(std::span<const TokenId> ids, bool skip_special = false,
+                                     DecodeFrom from = DecodeFrom::Start) const {
         std::string text;
+        bool at_start = from == DecodeFrom::Start;
         for (const TokenId id : ids) {
             const std::string_view bytes = token_bytes(id);
-            if (!skip_special || !is_special(id)) text.append(bytes);
+            if (skip_special && is_special(id)) continue;
+            text.append(bytes.substr(at_start ? prefix_length(id) : 0));
+            at_start = false;
         }
         return text;
     }
@@ -5243,7 +10159,14 @@ class Tokenizer {
         return table_.bytes(id);
     }
 
-    /// The token of this text in the spelling of the vocabulary, where "Ġ" is a space.
+    /// 1 for a token that starts with a space, where encode() puts one in front of a text and decode() takes it away; else 0. For
+    /// the first token of a text: the number of bytes to leave out.
+    [[nodiscard]] std::size_t prefix_length(TokenId id) const noexcept {
+        const bool strips = space_prefix_ && !byte_level_;
+        return strips && table_.contains(id) && table_.is_ordinary(id) && table_.bytes(id).starts_with(' ') ? 1 : 0;
+    }
+
+    /// The token of this text in the spelling of the vocabulary, where "Ġ" (byte-level) or "▁" (SentencePiece) is a space.
     [[nodiscard]] std::optional<TokenId> find(std::string_view token) const noexcept {
         const TokenId id = table_.find(token);
         return id == no_token ? std::nullopt : std::optional<TokenId>(id);
@@ -5253,9 +10176,7 @@ class Tokenizer {
 
     /// A control or unknown token, which stands for no text. False for ids outside the vocabulary.
     [[nodiscard]] bool is_special(TokenId id) const noexcept {
-        if (!table_.contains(id)) return false;
-        const TokenType type = table_.type(id);
-        return type == TokenType::Control || type == TokenType::Unknown;
+        return table_.contains(id) && table_.is_special(id);
     }
 
     /// eos, eot and tokens whose name says that a turn or a text ends. False for ids outside the vocabulary.
@@ -5269,68 +10190,59 @@ class Tokenizer {
     [[nodiscard]] std::optional<TokenId> unknown() const noexcept { return unknown_; }
     [[nodiscard]] std::optional<TokenId> padding() const noexcept { return padding_; }
 
-    /// Whether the model expects bos in front of a text.
+    /// Whether the model expects bos in front of a text, and eos behind it.
     [[nodiscard]] bool adds_bos() const noexcept { return adds_bos_; }
+    [[nodiscard]] bool adds_eos() const noexcept { return adds_eos_; }
 
     /// The model's own template source; empty where the file has none.
     [[nodiscard]] const std::string& chat_template() const noexcept { return chat_template_; }
 
   private:
-    /// One call of encode().
-    struct Encoder {
-        const Tokenizer& tokenizer;
-        const EncodeOptions& options;
-        std::vector<TokenId>& ids;
-        detail::bpe::WordMerger merger;
-        std::vector<TokenId> symbols;
-        std::string spelling;
+    using Engine = std::variant<detail::tokenizing::ByteBpe, detail::tokenizing::SentencePieceBpe, detail::tokenizing::Unigram>;
 
-        /// Text without tokens written out in it.
-        void plain(std::string_view text) {
-            const char* const end = text.data() + text.size();
-            if (options.invalid_utf8 == InvalidUtf8::Replace && detail::utf8::find_invalid(text.data(), end) != end) {
-                split(detail::utf8::repair(text));
-            } else {
-                split(text);
+    /// The text between tokens that are written out in it goes to the engine, and the tokens between.
+    template <class Encoder>
+    void encode_parts(std::string_view text, const EncodeOptions& options, std::vector<TokenId>& ids, Encoder& encoder) const {
+        const detail::tokenizing::RecognizedTokens& recognized = options.parse_special ? all_ : user_defined_;
+        std::string scratch, marked;
+        recognized.for_each_part(text, ids, [&](std::string_view raw, bool at_start) {
+            const std::string_view part = normalizer_.apply(raw, options.invalid_utf8, scratch);
+            if (part.empty()) return;
+            const bool wanted = space_prefix_ && (options.space_prefix || !at_start);
+            const bool every = wanted && prefix_scheme_ == PrefixScheme::EveryPart;
+            if (!recognized.has_normalized()) {
+                encoder.encode(part, every || (wanted && takes_space(part, at_start)));
+                return;
             }
-        }
-
-        void split(std::string_view text) {
-            detail::pre_tokenizer::run(tokenizer.splitter_.kind, text, [this](const char* first, const char* last) {
-                piece({first, static_cast<std::size_t>(last - first)});
+            if (every) {  // the space is then part of what the tokens are looked for in
+                marked.clear();
+                detail::tokenizing::append_escaped(marked, " ");
+                detail::tokenizing::append_escaped(marked, part);
+            }
+            const std::string_view searched = every ? std::string_view(marked) : part;
+            recognized.for_each_normalized_part(searched, ids, [&](std::string_view inner, bool first) {
+                encoder.encode(inner, wanted && !every && takes_space(inner, at_start && first));
             });
-        }
+        });
+    }
 
-        void piece(std::string_view bytes) {
-            if (tokenizer.splitter_.whole_words) {
-                spelling.clear();
-                detail::byte_spelling::append_spelled(spelling, bytes);
-                const TokenId whole = tokenizer.table_.find(spelling);
-                if (whole != no_token) {
-                    ids.push_back(whole);
-                    return;
-                }
-            }
-            if (bytes.size() > detail::bpe::WordMerger::max_symbols) {
-                fail(ErrorCode::InvalidArgument, "a word of ", bytes.size(), " bytes");
-            }
-            if (symbols.size() < bytes.size()) symbols.resize(bytes.size());
-            for (std::size_t i = 0; i < bytes.size(); ++i) {
-                symbols[i] = tokenizer.table_.byte_token(bytes[i]);
-                if (symbols[i] == no_token && options.missing_byte == MissingByte::Throw) {
-                    fail(ErrorCode::UnknownToken, "the vocabulary has no token for the byte ",
-                         detail::utf8::byte_at(&bytes[i]));
-                }
-            }
-            merger.apply(symbols.data(), bytes.size(), ids);
-        }
-    };
+    /// Whether a space goes before what is left of a text between tokens, where that depends on it.
+    [[nodiscard]] bool takes_space(std::string_view part, bool at_start) const noexcept {
+        if (prefix_scheme_ == PrefixScheme::StartUnlessSpace && !at_start) return false;
+        return byte_level_ ? !part.starts_with(' ') : !detail::tokenizing::starts_with_space(part);
+    }
 
-    [[nodiscard]] static detail::pre_tokenizer::Name checked_splitter(const TokenizerData& data) {
-        if (data.model != "gpt2") {
-            fail(ErrorCode::Unsupported, "tokenizer model \"", data.model, "\"; supported: gpt2 (byte-level BPE)");
-        }
-        return detail::pre_tokenizer::find(data.pre);
+    [[nodiscard]] static detail::tokenizing::Spelling spelling_of(std::string_view model) {
+        if (model == "gpt2") return detail::tokenizing::Spelling::ByteLevel;
+        if (model == "llama" || model == "gemma4" || model == "t5") return detail::tokenizing::Spelling::Plain;
+        fail(ErrorCode::Unsupported, "tokenizer model \"", model,
+             "\"; supported: gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (unigram)");
+    }
+
+    [[nodiscard]] static Engine make_engine(const detail::tokenizing::TokenTable& table, const TokenizerData& data) {
+        if (data.model == "gpt2") return detail::tokenizing::ByteBpe(table, data);
+        if (data.model == "t5") return detail::tokenizing::Unigram(table, data);
+        return detail::tokenizing::SentencePieceBpe(table, data);
     }
 
     [[nodiscard]] std::optional<TokenId> checked_id(std::optional<TokenId> id, std::string_view what) const {
@@ -5340,52 +10252,24 @@ class Tokenizer {
         return id;
     }
 
-    [[nodiscard]] static detail::bpe::MergeTable make_merges(const detail::bpe::TokenTable& table,
-                                                             const std::vector<std::string>& merges) {
-        if (merges.size() >= detail::bpe::no_rank) fail(ErrorCode::CorruptFile, merges.size(), " merges");
-        detail::bpe::MergeTable result(merges.size());
-        std::string joined;
-        for (std::size_t i = 0; i < merges.size(); ++i) {
-            const std::string_view merge = merges[i];
-            const std::size_t blank = merge.find(' ');
-            if (blank == 0 || blank == std::string_view::npos || blank + 1 == merge.size() ||
-                merge.find(' ', blank + 1) != std::string_view::npos) {
-                fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is not two tokens with a space between");
-            }
-            const auto id_of = [&](std::string_view text) {
-                const TokenId id = table.find(text);
-                if (id == no_token) {
-                    fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" names \"", text, "\", not a token");
-                }
-                return id;
-            };
-            const TokenId left = id_of(merge.substr(0, blank)), right = id_of(merge.substr(blank + 1));
-            joined.assign(merge.substr(0, blank)).append(merge.substr(blank + 1));
-            if (!result.insert(left, right, {static_cast<std::uint32_t>(i), id_of(joined)})) {
-                fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is there twice");
-            }
-        }
-        return result;
+    [[nodiscard]] static TokenId required(std::optional<TokenId> id, std::string_view option, std::string_view what) {
+        if (!id) fail(ErrorCode::InvalidArgument, option, ", but the vocabulary has no ", what, " token");
+        return *id;
     }
 
-    detail::pre_tokenizer::Name splitter_;
-    detail::bpe::TokenTable table_;
-    detail::bpe::MergeTable merges_;
+    detail::tokenizing::Normalizer normalizer_;
+    detail::tokenizing::TokenTable table_;
     std::optional<TokenId> bos_, eos_, eot_, unknown_, padding_;
-    bool adds_bos_;
+    bool adds_bos_, adds_eos_;
+    bool space_prefix_, byte_level_;
+    PrefixScheme prefix_scheme_;
+    Engine engine_;
+    detail::tokenizing::RecognizedTokens user_defined_;  ///< recognised always
+    detail::tokenizing::RecognizedTokens all_;           ///< recognised where parse_special is on: those and the special ones
     std::string chat_template_;
-    detail::bpe::SpecialTokens user_defined_;  ///< recognised always
-    detail::bpe::SpecialTokens in_text_;       ///< recognised where parse_special is on: those and the control ones
 };
 
 }  // namespace adainfer::inline v0
-
-// ---- adainfer/tokenize/stream_decoder.hpp --------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <string_view>
 
 namespace adainfer::inline v0 {
 
@@ -5394,21 +10278,27 @@ namespace adainfer::inline v0 {
 /// tokenizer, which must outlive it and stay in place.
 class StreamDecoder {
   public:
-    explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false) noexcept
-        : tokenizer_(&tokenizer), skip_special_(skip_special) {}
-    explicit StreamDecoder(Tokenizer&&, bool = false) = delete;
+    /// `from` as in Tokenizer::decode(): what a model generates goes on from its prompt, so its first space counts.
+    explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false,
+                           DecodeFrom from = DecodeFrom::Middle) noexcept
+        : tokenizer_(&tokenizer), skip_special_(skip_special), from_(from), at_start_(from == DecodeFrom::Start) {}
+    explicit StreamDecoder(Tokenizer&&, bool = false, DecodeFrom = DecodeFrom::Middle) = delete;
 
     /// The text that is complete with this token; often empty. Throws Error(UnknownToken) for an id outside the
     /// vocabulary, and then nothing has changed.
     [[nodiscard]] std::string push(TokenId id) {
         const std::string_view bytes = tokenizer_->token_bytes(id);
         if (skip_special_ && tokenizer_->is_special(id)) return {};
-        tail_.append(bytes);
+        tail_.append(bytes.substr(at_start_ ? tokenizer_->prefix_length(id) : 0));
+        at_start_ = false;
         return take(false);
     }
 
     /// The rest, with U+FFFD for an incomplete character. The decoder is then as new.
-    [[nodiscard]] std::string finish() { return take(true); }
+    [[nodiscard]] std::string finish() {
+        at_start_ = from_ == DecodeFrom::Start;
+        return take(true);
+    }
 
   private:
     /// Bytes of the sequence at `p` that fit the definition of UTF-8 so far.
@@ -5454,6 +10344,8 @@ class StreamDecoder {
 
     const Tokenizer* tokenizer_;
     bool skip_special_;
+    DecodeFrom from_;
+    bool at_start_;     ///< no text yet, and a space in front is not part of it
     std::string tail_;  ///< at most three bytes between calls
 };
 
@@ -5463,9 +10355,39 @@ class StreamDecoder {
 
 #include <array>
 #include <cstddef>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/generate/chat_chatml.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+
+// ---- adainfer/generate/chat_reader.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+
+// ---- adainfer/generate/chat_message.hpp ----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace adainfer::inline v0 {
 
@@ -5473,119 +10395,1542 @@ namespace adainfer::inline v0 {
 struct ChatMessage {
     std::string role;  ///< "system", "user" or "assistant"
     std::string content;
+
+    [[nodiscard]] friend bool operator==(const ChatMessage&, const ChatMessage&) = default;
+};
+
+/// What a template knows as bos_token and eos_token: the texts of these tokens, empty where the model has none.
+struct ChatTokens {
+    std::string bos, eos;
 };
 
 namespace detail::chat {
 
-/// The literal text between `begin` and `end` in a template, its \n escapes resolved; empty where there is none or where it
-/// holds an expression.
-[[nodiscard]] inline std::string literal_between(std::string_view source, std::string_view begin, std::string_view end) {
-    for (std::size_t at = source.find(begin); at != std::string_view::npos; at = source.find(begin, at + 1)) {
-        const std::size_t first = at + begin.size(), last = source.find(end, first);
-        if (last == std::string_view::npos) return {};
-        const std::string_view raw = source.substr(first, last - first);
-        if (raw.find_first_of("'\"{}") != std::string_view::npos) continue;  // the string ends before `end`
+using Messages = std::span<const ChatMessage>;
+
+/// A recognised template: the conversation as text, with or without the opening of the assistant's answer at the end.
+using Render = std::function<std::string(Messages messages, bool add_generation_prompt, const ChatTokens& tokens)>;
+
+[[nodiscard]] inline bool is_system(const ChatMessage& message) noexcept { return message.role == "system"; }
+
+/// The first message where it is a system message, else none; and the messages after it.
+[[nodiscard]] inline std::pair<const ChatMessage*, Messages> split_system(Messages messages) {
+    const bool has_system = is_system(messages.front());
+    return {has_system ? &messages.front() : nullptr, messages.subspan(has_system ? 1 : 0)};
+}
+
+/// Throws InvalidArgument unless the roles are user, assistant, user, ... and nothing else: such templates raise an exception.
+inline void require_alternation(Messages messages, std::string_view family) {
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+        const std::string_view expected = i % 2 == 0 ? "user" : "assistant";
+        if (messages[i].role == expected) continue;
+        fail(ErrorCode::InvalidArgument, "after an optional system message, a conversation for a ", family,
+             " template alternates between user and assistant: message ", i + 1, " of these is by ", messages[i].role,
+             ", not by ", expected);
+    }
+}
+
+/// Throws InvalidArgument: the template raises an exception for a system message.
+inline void refuse_system(const ChatMessage* system, std::string_view family) {
+    if (system == nullptr) return;
+    fail(ErrorCode::InvalidArgument, "this ", family,
+         " template takes no system message: put its text into the first user message");
+}
+
+/// Without the white space at both ends, as Python's str.strip() and Jinja's trim see it.
+[[nodiscard]] inline std::string trimmed(std::string_view text) {
+    constexpr std::string_view more[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005",
+                                         "\u2006", "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f",
+                                         "\u3000"};
+    const auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r') || (c >= '\x1c' && c <= '\x1f'); };
+    for (bool found = true; found && !text.empty();) {
+        found = is_blank(text.front());
+        if (found) text.remove_prefix(1);
+        for (const std::string_view blank : more) {
+            if (!text.starts_with(blank)) continue;
+            text.remove_prefix(blank.size());
+            found = true;
+        }
+    }
+    for (bool found = true; found && !text.empty();) {
+        found = is_blank(text.back());
+        if (found) text.remove_suffix(1);
+        for (const std::string_view blank : more) {
+            if (!text.ends_with(blank)) continue;
+            text.remove_suffix(blank.size());
+            found = true;
+        }
+    }
+    return std::string(text);
+}
+
+[[nodiscard]] inline std::string trimmed_if(bool trim, std::string_view text) { return trim ? trimmed(text) : std::string(text); }
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// A recognised template.
+struct Known {
+    std::string_view family;
+    std::string stop;  ///< the text of the token that ends the assistant's turn; empty: eos
+    Render render;
+};
+
+/// Reads an outline from left to right. A family is recognised where its reader reaches the end: whatever it does not expect
+/// makes the template an unknown one, so nothing is rendered otherwise than the template says.
+class OutlineReader {
+  public:
+    explicit OutlineReader(std::string_view outline) : rest_(outline) {}
+
+    [[nodiscard]] bool at_end() const noexcept { return rest_.empty(); }
+
+    /// Steps over `part` where it comes next.
+    [[nodiscard]] bool take(std::string_view part) {
+        if (!rest_.starts_with(part)) return false;
+        rest_.remove_prefix(part.size());
+        return true;
+    }
+
+    /// Steps over `before`, any text inside a string, and `after`; `value` becomes what that text stands for. Where they do not
+    /// come next nothing changes.
+    [[nodiscard]] bool take(std::string_view before, std::string& value, std::string_view after) {
+        if (!rest_.starts_with(before)) return false;
         std::string text;
-        for (std::size_t i = 0; i < raw.size(); ++i) {
-            const bool newline = raw[i] == '\\' && i + 1 < raw.size() && raw[i + 1] == 'n';
-            text += newline ? '\n' : raw[i];
-            i += newline ? 1 : 0;
+        for (std::size_t i = before.size(); i < rest_.size(); ++i) {
+            if (rest_.substr(i).starts_with(after)) {
+                rest_.remove_prefix(i + after.size());
+                value = std::move(text);
+                return true;
+            }
+            if (rest_[i] == '\'') return false;
+            const bool escape = rest_[i] == '\\' && i + 1 < rest_.size();
+            if (escape) ++i;
+            text += escape && rest_[i] == 'n' ? '\n' : rest_[i];
+        }
+        return false;
+    }
+
+  private:
+    std::string_view rest_;
+};
+
+/// The check that user and assistant alternate.
+inline constexpr std::string_view alternation_check =
+    "{%if (message.role=='user')!=(loop.index0%2==0)%}{{raise_exception()}}{%endif%}";
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// ChatML: <|im_start|>role NEWLINE content<|im_end|> NEWLINE. Some templates begin with a system message of their own where the
+/// conversation has none; those of the Qwen family that think leave old thoughts out.
+struct ChatMl {
+    enum class Thoughts { Keep, DropOld, Qwen3 };
+
+    bool bos = false, trim = false;
+    std::optional<std::string> preset;  ///< system message where the conversation has none
+    Thoughts thoughts = Thoughts::Keep;
+    std::string answer;                 ///< what opens the assistant's turn
+
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        constexpr std::string_view user_turn = R"({{'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'}})";
+        constexpr std::string_view trimmed_turn =
+            R"({{'<|im_start|>'+message.role+'\n'+message.content|trim+'<|im_end|>\n'}})";
+        OutlineReader in(outline);
+        ChatMl style;
+        std::string preset;
+        style.bos = in.take("{{bos_token}}");
+        if (in.take(R"({%if messages[0].role=='system'%}{{'<|im_start|>system\n'+messages[0].content+'<|im_end|>\n'}})")) {
+            if (in.take(R"({%else%}{{'<|im_start|>system\n)", preset, R"(<|im_end|>\n'}})")) style.preset = preset;
+            if (!in.take("{%endif%}")) return std::nullopt;
+            const bool qwen3 = in.take(find_last_question);
+            if (!in.take("{%for message in messages%}{%if message.role=='user' or message.role=='system' and not loop.first")) {
+                return std::nullopt;
+            }
+            if (!in.take(" or message.role=='assistant'%}")) {
+                const std::string_view answer = qwen3 ? qwen3_answer : drop_old_answer;
+                if (!in.take("%}") || !in.take(user_turn) || !in.take(answer)) return std::nullopt;
+                style.thoughts = qwen3 ? Thoughts::Qwen3 : Thoughts::DropOld;
+            } else if (qwen3 || !in.take(user_turn)) {
+                return std::nullopt;
+            }
+            if (!in.take("{%endif%}")) return std::nullopt;
+        } else {
+            if (!in.take("{%for message in messages%}")) return std::nullopt;
+            if (in.take(R"({%if loop.first and messages[0].role!='system'%}{{'<|im_start|>system\n)", preset,
+                        R"(<|im_end|>\n'}}{%endif%})")) {
+                style.preset = preset;
+            }
+            style.trim = in.take(trimmed_turn);
+            if (!style.trim && !in.take(user_turn)) return std::nullopt;
+        }
+        if (!in.take("{%endfor%}{%if add_generation_prompt%}{{'", style.answer, "'}}{%endif%}") || !in.at_end() ||
+            !style.answer.starts_with("<|im_start|>assistant\n")) {
+            return std::nullopt;
+        }
+        return Known{"ChatML", "<|im_end|>", style};
+    }
+
+    std::string operator()(Messages messages, bool add_generation_prompt, const ChatTokens& tokens) const {
+        std::string text = bos ? tokens.bos : std::string();
+        const auto add = [&](std::string_view role, std::string_view content) {
+            text.append("<|im_start|>").append(role).append("\n").append(content).append("<|im_end|>\n");
+        };
+        if (preset && !is_system(messages.front())) add("system", *preset);
+        const std::size_t question = last_question(messages);
+        for (std::size_t i = 0; i < messages.size(); ++i) {
+            const bool last = i + 1 == messages.size();
+            std::string content = trimmed_if(trim, messages[i].content);
+            if (messages[i].role == "assistant") {
+                if (thoughts == Thoughts::DropOld && !last) content = answer_of(content);
+                if (thoughts == Thoughts::Qwen3) content = qwen3_content(content, i > question, last);
+            }
+            add(messages[i].role, content);
+        }
+        if (add_generation_prompt) text += answer;
+        return text;
+    }
+
+  private:
+    // Statements of the templates that think, as outlines.
+    static constexpr std::string_view find_last_question =
+        "{%set ns=namespace(multi_step_tool=true,last_query_index=messages|length-1)%}{%for message in messages[::-1]%}"
+        "{%set index=(messages|length-1)-loop.index0%}{%if ns.multi_step_tool and message.role=='user' and "
+        "not(message.content.startswith('<tool_response>')and message.content.endswith('</tool_response>'))%}"
+        "{%set ns.last_query_index=index%}{%set ns.multi_step_tool=false%}{%endif%}{%endfor%}";
+    static constexpr std::string_view drop_old_answer =
+        R"({%elif message.role=='assistant'%}{%set content=message.content%}{%if not loop.last%})"
+        R"({%set content=message.content.split('</think>')[-1].lstrip('\n')%}{%endif%})"
+        R"({{'<|im_start|>'+message.role+'\n'+content+'<|im_end|>\n'}})";
+    static constexpr std::string_view qwen3_answer =
+        R"({%elif message.role=='assistant'%}{%set content=message.content%}{%set reasoning_content=''%})"
+        R"({%if '</think>' in message.content%}{%set content=message.content.split('</think>')[-1].lstrip('\n')%})"
+        R"({%set reasoning_content=message.content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n')%})"
+        "{%endif%}"
+        R"({%if loop.index0>ns.last_query_index%}{%if loop.last or not loop.last and reasoning_content%})"
+        R"({{'<|im_start|>'+message.role+'\n<think>\n'+reasoning_content.strip('\n')+'\n</think>\n\n'+content.lstrip('\n')}})"
+        R"({%else%}{{'<|im_start|>'+message.role+'\n'+content}}{%endif%})"
+        R"({%else%}{{'<|im_start|>'+message.role+'\n'+content}}{%endif%}{{'<|im_end|>\n'}})";
+
+    [[nodiscard]] static std::string without_line_breaks(std::string_view text, bool front, bool back) {
+        while (front && text.starts_with('\n')) text.remove_prefix(1);
+        while (back && text.ends_with('\n')) text.remove_suffix(1);
+        return std::string(text);
+    }
+
+    /// What follows the last </think>.
+    [[nodiscard]] static std::string answer_of(std::string_view content) {
+        const std::size_t end = content.rfind("</think>");
+        return without_line_breaks(end == std::string_view::npos ? content : content.substr(end + 8), true, false);
+    }
+
+    [[nodiscard]] static std::string qwen3_content(std::string_view content, bool after_question, bool last) {
+        const std::size_t end = content.find("</think>");
+        if (end == std::string_view::npos && !(after_question && last)) return std::string(content);
+        std::string thought, rest(content);
+        if (end != std::string_view::npos) {
+            thought = without_line_breaks(content.substr(0, end), false, true);
+            const std::size_t begin = thought.rfind("<think>");
+            thought = without_line_breaks(begin == std::string::npos ? thought : thought.substr(begin + 7), true, false);
+            rest = answer_of(content);
+        }
+        if (!after_question || (!last && thought.empty())) return rest;
+        return "<think>\n" + without_line_breaks(thought, true, true) + "\n</think>\n\n" + without_line_breaks(rest, true, false);
+    }
+
+    /// Index of the last message by the user that is not a tool's answer; of the last one where there is none.
+    [[nodiscard]] static std::size_t last_question(Messages messages) {
+        for (std::size_t i = messages.size(); i-- > 0;) {
+            const std::string_view content = messages[i].content;
+            if (messages[i].role != "user") continue;
+            if (!content.starts_with("<tool_response>") || !content.ends_with("</tool_response>")) return i;
+        }
+        return messages.size() - 1;
+    }
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_gemma.hpp ------------------------------------------------------------------------------------
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// Gemma: <start_of_turn>user or model NEWLINE content<end_of_turn> NEWLINE, contents trimmed. There is no system turn: Gemma 1
+/// and 2 refuse a system message, Gemma 3 puts it in front of the first user message.
+struct Gemma {
+    bool bos = false;
+    std::optional<std::string> after_system;  ///< what stands between the system's text and the user's; none: system refused
+
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        OutlineReader in(outline);
+        Gemma style;
+        std::string separator;
+        style.bos = in.take("{{bos_token}}");
+        if (in.take("{%if messages[0].role=='system'%}{%set first_user_prefix=messages[0].content+'", separator,
+                    "'%}{%set loop_messages=messages[1:]%}{%else%}{%set first_user_prefix=''%}{%set loop_messages=messages%}"
+                    "{%endif%}{%for message in loop_messages%}")) {
+            style.after_system = separator;
+        } else if (!in.take("{%if messages[0].role=='system'%}{{raise_exception()}}{%endif%}{%for message in messages%}")) {
+            return std::nullopt;
+        }
+        if (!in.take(alternation_check) ||
+            !in.take("{%if message.role=='assistant'%}{%set role='model'%}{%else%}{%set role=message.role%}{%endif%}") ||
+            !in.take(R"({{'<start_of_turn>'+role+'\n'+)") ||
+            (style.after_system && !in.take("(first_user_prefix if loop.first else '')+")) ||
+            !in.take(R"(message.content|trim+'<end_of_turn>\n'}}{%endfor%})") ||
+            !in.take(R"({%if add_generation_prompt%}{{'<start_of_turn>model\n'}}{%endif%})") || !in.at_end()) {
+            return std::nullopt;
+        }
+        return Known{"Gemma", "<end_of_turn>", style};
+    }
+
+    std::string operator()(Messages messages, bool add_generation_prompt, const ChatTokens& tokens) const {
+        const auto [system, turns] = split_system(messages);
+        if (!after_system) refuse_system(system, "Gemma");
+        require_alternation(turns, "Gemma");
+        std::string text = bos ? tokens.bos : std::string();
+        std::string prefix = system == nullptr ? std::string() : system->content + after_system.value_or("");
+        for (const ChatMessage& message : turns) {
+            text.append("<start_of_turn>").append(message.role == "assistant" ? "model" : "user").append("\n");
+            text.append(prefix).append(trimmed(message.content)).append("<end_of_turn>\n");
+            prefix.clear();
+        }
+        if (add_generation_prompt) text.append("<start_of_turn>model\n");
+        return text;
+    }
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_llama.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// Llama 2: bos [INST] question [/INST] answer eos, contents trimmed; the system's text between <<SYS>> marks at the start of the
+/// first question.
+struct Llama2 {
+    bool bos_once = false, bos_each = false;
+    std::optional<std::string> preset;  ///< system message where the conversation has none
+
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        constexpr std::string_view all = "{%set loop_messages=messages%}";
+        OutlineReader in(outline);
+        Llama2 style;
+        std::string preset;
+        style.bos_once = in.take("{{bos_token}}");
+        if (!in.take("{%if messages[0].role=='system'%}{%set loop_messages=messages[1:]%}"
+                     "{%set system_message=messages[0].content%}")) {
+            return std::nullopt;
+        }
+        if (in.take("{%elif not '<<SYS>>' in messages[0].content%}")) {
+            if (!in.take(all) || !in.take("{%set system_message='", preset, "'%}")) return std::nullopt;
+            style.preset = preset;
+        }
+        if (!in.take("{%else%}") || !in.take(all) || !in.take("{%set system_message=false%}{%endif%}") ||
+            !in.take("{%for message in loop_messages%}") || !in.take(alternation_check) ||
+            !in.take(R"({%if loop.first and system_message!=false%}{%set content='<<SYS>>\n'+system_message+'\n<</SYS>>\n\n')"
+                     "+message.content%}{%else%}{%set content=message.content%}{%endif%}{%if message.role=='user'%}")) {
+            return std::nullopt;
+        }
+        style.bos_each = in.take("{{bos_token+'[INST] '+content|trim+' [/INST]'}}");
+        if (!style.bos_each && !in.take("{{'[INST] '+content|trim+' [/INST]'}}")) return std::nullopt;
+        // Where roles alternate after the system message there is no other one.
+        static_cast<void>(in.take(R"({%elif message.role=='system'%}{{'<<SYS>>\n'+content|trim+'\n<</SYS>>\n\n'}})"));
+        if (!in.take("{%elif message.role=='assistant'%}{{' '+content|trim+' '+eos_token}}{%endif%}{%endfor%}") || !in.at_end()) {
+            return std::nullopt;
+        }
+        return Known{"Llama 2", {}, style};
+    }
+
+    std::string operator()(Messages messages, bool, const ChatTokens& tokens) const {
+        const auto [system, turns] = split_system(messages);
+        require_alternation(turns, "Llama 2");
+        std::optional<std::string> instruction;
+        if (system != nullptr) instruction = system->content;
+        else if (preset && messages.front().content.find("<<SYS>>") == std::string::npos) instruction = preset;
+        std::string text = bos_once ? tokens.bos : std::string();
+        for (std::size_t i = 0; i < turns.size(); ++i) {
+            if (i % 2 == 1) {
+                text.append(" ").append(trimmed(turns[i].content)).append(" ").append(tokens.eos);
+                continue;
+            }
+            std::string content = turns[i].content;
+            if (i == 0 && instruction) content = "<<SYS>>\n" + *instruction + "\n<</SYS>>\n\n" + content;
+            text.append(bos_each ? tokens.bos : "").append("[INST] ").append(trimmed(content)).append(" [/INST]");
         }
         return text;
     }
-    return {};
-}
+};
 
-/// <|im_start|>role NEWLINE content<|im_end|> NEWLINE; some templates begin with a system message of their own where the
-/// conversation has none.
-inline std::string render_chatml(std::string_view source, std::span<const ChatMessage> messages, bool add_generation_prompt) {
-    std::string text;
-    const auto add = [&](std::string_view role, std::string_view content) {
-        text.append("<|im_start|>").append(role).append("\n").append(content).append("<|im_end|>\n");
-    };
-    if (messages.empty() || messages.front().role != "system") {
-        std::string preset = literal_between(source, "<|im_start|>system", "<|im_end|>");
-        if (!preset.empty() && preset.front() == '\n' && !messages.empty()) add("system", preset.substr(1));
-    }
-    for (const ChatMessage& message : messages) add(message.role, message.content);
-    if (add_generation_prompt) text.append("<|im_start|>assistant\n");
-    return text;
-}
+/// Llama 3: <|start_header_id|>role<|end_header_id|>, an empty line, the content trimmed, <|eot_id|>. From 3.1 on there is always
+/// a system turn, which begins with two dates: of the training data and of "today", for which the template's own date stands.
+struct Llama3 {
+    bool bos = false, trim = true, always_open = false;
+    std::optional<std::string> dates;  ///< what the system turn begins with
 
-/// A template's source in one spelling: no blanks, strings in single quotes and joined, line breaks as \n, fields as x.role.
-[[nodiscard]] inline std::string normalised(std::string_view source) {
-    std::string text;
-    for (const char c : source) {
-        if (c == '\n') text += "\\n";
-        else if (c != ' ') text += c == '"' ? '\'' : c;
-    }
-    const auto replace = [&](std::string_view from, std::string_view to) {
-        for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-            text.replace(at, from.size(), to);
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        constexpr std::string_view turn = R"('<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content)";
+        constexpr std::string_view open = R"({{'<|start_header_id|>assistant<|end_header_id|>\n\n'}})";
+        OutlineReader in(outline);
+        Llama3 style;
+        std::string dates;
+        style.bos = in.take("{{bos_token}}");
+        if (in.take("{%if messages[0].role=='system'%}{%set system_message=messages[0].content|trim%}"
+                    "{%set messages=messages[1:]%}{%else%}{%set system_message=''%}{%endif%}")) {
+            constexpr std::string_view system = R"({{'<|start_header_id|>system<|end_header_id|>\n\n)";
+            if (!in.take(system, dates, "'+system_message+'<|eot_id|>'}}")) return std::nullopt;
+            style.dates = dates;
         }
-    };
-    replace("['role']", ".role");
-    replace("['content']", ".content");
-    replace("'+'", "");
-    return text;
+        if (!in.take("{%for message in messages%}")) return std::nullopt;
+        const bool set_first = in.take("{%set content=");
+        if ((!set_first && !in.take("{{")) || !in.take(turn)) return std::nullopt;
+        style.trim = in.take("|trim");
+        if (set_first) {
+            constexpr std::string_view put_out =
+                "+'<|eot_id|>'%}{%if loop.first%}{%set content=bos_token+content%}{%endif%}{{content}}";
+            if (style.bos || style.dates || !in.take(put_out)) return std::nullopt;
+            style.bos = true;
+        } else if (!in.take("+'<|eot_id|>'}}")) {
+            return std::nullopt;
+        }
+        if (!in.take("{%endfor%}")) return std::nullopt;
+        const bool asked = in.take("{%if add_generation_prompt%}");
+        style.always_open = !asked;
+        if (!in.take(open) || (asked && !in.take("{%endif%}")) || !in.at_end()) return std::nullopt;
+        return Known{"Llama 3", "<|eot_id|>", style};
+    }
+
+    std::string operator()(Messages messages, bool add_generation_prompt, const ChatTokens& tokens) const {
+        std::string text = bos ? tokens.bos : std::string();
+        const auto add = [&](std::string_view role, std::string_view content) {
+            text.append("<|start_header_id|>").append(role).append("<|end_header_id|>\n\n").append(content).append("<|eot_id|>");
+        };
+        if (dates) {
+            const auto [system, turns] = split_system(messages);
+            add("system", *dates + (system == nullptr ? std::string() : trimmed(system->content)));
+            messages = turns;
+        }
+        for (const ChatMessage& message : messages) add(message.role, trimmed_if(trim, message.content));
+        if (add_generation_prompt || always_open) text.append("<|start_header_id|>assistant<|end_header_id|>\n\n");
+        return text;
+    }
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_mistral.hpp ----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// Mistral: bos [INST] question [/INST] answer eos. The versions differ in the blanks around the marks and in the place of the
+/// system's text: nowhere, in the first question, in the last one (v3), or between marks of its own (v7).
+struct Mistral {
+    enum class System { Refused, InFirst, InLast, Apart };
+
+    System system = System::Refused;
+    bool alternates = false, trim_answer = false;
+    std::string open, close;                 ///< around a question
+    std::string separator;                   ///< between the system's text and the question's
+    std::string before_answer, after_eos;
+    std::string open_system, close_system;   ///< around the system's text where it stands apart
+
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        OutlineReader in(outline);
+        Mistral style;
+        const bool splits = in.take(
+            "{%if messages[0].role=='system'%}{%set loop_messages=messages[1:]%}{%set system_message=messages[0].content%}"
+            "{%else%}{%set loop_messages=messages%}{%endif%}");
+        const bool checked = splits && in.take(
+            "{%set ns=namespace()%}{%set ns.index=0%}{%for message in loop_messages%}"
+            "{%if (message.role=='user')!=(ns.index%2==0)%}{{raise_exception()}}{%endif%}{%set ns.index=ns.index+1%}{%endfor%}");
+        if (!in.take("{{bos_token}}") || !in.take(splits ? "{%for message in loop_messages%}" : "{%for message in messages%}")) {
+            return std::nullopt;
+        }
+        style.alternates = in.take(alternation_check) || checked;
+        if (!in.take("{%if message.role=='user'%}") || !style.take_question(in, splits)) return std::nullopt;
+        if (style.system == System::Refused &&
+            in.take("{%elif message.role=='system'%}{{'", style.open_system, "'+message.content+'")) {
+            if (splits || !in.take("", style.close_system, "'}}")) return std::nullopt;
+            style.system = System::Apart;
+        }
+        if (!in.take("{%elif message.role=='assistant'%}") || !style.take_answer(in) ||
+            !in.take("{%else%}{{raise_exception()}}{%endif%}{%endfor%}") || !in.at_end()) {
+            return std::nullopt;
+        }
+        // Without a check the order of roles is free, which is rendered for the version whose system messages may stand anywhere.
+        if (style.alternates == (style.system == System::Apart)) return std::nullopt;
+        return Known{"Mistral", {}, style};
+    }
+
+    std::string operator()(Messages messages, bool, const ChatTokens& tokens) const {
+        const ChatMessage* instruction = nullptr;
+        if (alternates) {
+            const auto [first, turns] = split_system(messages);
+            if (system == System::Refused) refuse_system(first, "Mistral");
+            require_alternation(turns, "Mistral");
+            instruction = first;
+            messages = turns;
+        }
+        std::string text = tokens.bos;
+        for (std::size_t i = 0; i < messages.size(); ++i) {
+            const std::string& content = messages[i].content;
+            if (is_system(messages[i])) {
+                text.append(open_system).append(content).append(close_system);
+            } else if (messages[i].role == "user") {
+                const bool instructed = system == System::InFirst ? i == 0 : i + 1 == messages.size();
+                text.append(open);
+                if (instruction != nullptr && instructed) text.append(instruction->content).append(separator);
+                text.append(content).append(close);
+            } else {
+                text.append(before_answer).append(trimmed_if(trim_answer, content)).append(tokens.eos).append(after_eos);
+            }
+        }
+        return text;
+    }
+
+  private:
+    [[nodiscard]] bool take_question(OutlineReader& in, bool splits) {
+        const bool first = in.take("{%if loop.first and system_message is defined%}");
+        const bool instructed = first || in.take("{%if loop.last and system_message is defined%}");
+        std::string again_open, again_close;
+        if (instructed) {
+            system = first ? System::InFirst : System::InLast;
+            if (!in.take("{{'", again_open, "'+system_message+'") || !in.take("", separator, "'+message.content+'") ||
+                !in.take("", again_close, "'}}{%else%}")) {
+                return false;
+            }
+        }
+        if (!in.take("{{'", open, "'+message.content+'") || !in.take("", close, "'}}")) return false;
+        if (instructed && (!in.take("{%endif%}") || again_open != open || again_close != close)) return false;
+        return splits == instructed && open.find("[INST]") != std::string::npos && close.ends_with("[/INST]");
+    }
+
+    [[nodiscard]] bool take_answer(OutlineReader& in) {
+        if (!in.take("{{'", before_answer, "'+message.content") && !in.take("{{message.content")) return false;
+        trim_answer = in.take("|trim");
+        return in.take("+eos_token}}") || in.take("+eos_token+'", after_eos, "'}}");
+    }
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_outline.hpp ----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/generate/chat_expression.hpp -------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/generate/chat_source.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// Text to be put out, or the inside of {{ }} or {% %}.
+struct Piece {
+    enum class Kind { Text, Output, Statement } kind;
+    std::string text;
+};
+
+[[nodiscard]] inline bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+[[nodiscard]] inline bool opens_tag(std::string_view text) {
+    return text.starts_with("{{") || text.starts_with("{%") || text.starts_with("{#");
 }
 
-/// A family of templates: recognised by what its normalised source holds, and by what it must not hold, because that stands
-/// for something that render() does not do.
-struct Family {
-    std::string_view name;
-    std::array<std::string_view, 2> parts;
-    std::array<std::string_view, 6> foreign;
-    std::string (*render)(std::string_view source, std::span<const ChatMessage> messages, bool add_generation_prompt);
-};
+/// Cuts a Jinja template at its tags. Blanks and line breaks around them go as in Jinja with trim_blocks and lstrip_blocks,
+/// which is how chat templates are rendered. Nothing where a tag does not end.
+[[nodiscard]] inline std::optional<std::vector<Piece>> cut(std::string_view source) {
+    if (source.ends_with('\n')) source.remove_suffix(1);
+    std::vector<Piece> pieces;
+    bool line_start = true;
+    for (std::size_t at = 0; at < source.size();) {
+        std::size_t open = at;
+        while (open < source.size() && !opens_tag(source.substr(open))) ++open;
+        std::string_view text = source.substr(at, open - at);
+        const char kind = open < source.size() ? source[open + 1] : ' ';
+        std::size_t first = open + 2;
+        const char sign = first < source.size() ? source[first] : ' ';
+        if (open < source.size() && sign == '-') {
+            while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+        } else if ((kind == '%' || kind == '#') && sign != '+') {
+            const std::size_t line = text.rfind('\n') + 1;  // 0 where there is none
+            const bool blank = text.find_first_not_of(" \t\v\f\r", line) == std::string_view::npos;
+            if (blank && (line > 0 || line_start)) text = text.substr(0, line);
+        }
+        if (!text.empty()) pieces.push_back({Piece::Kind::Text, std::string(text)});
+        if (open == source.size()) break;
+        if (sign == '-' || sign == '+') ++first;
 
-inline constexpr std::array families{
-    Family{"ChatML",
-           {R"('<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n')", R"('<|im_start|>assistant\n')"},
-           {"tool", "think", "trim", "strip", "bos_token", "raise_exception"}, render_chatml},
-};
-
-[[nodiscard]] inline const Family* find_family(std::string_view source) {
-    const std::string text = normalised(source);
-    const auto holds = [&](std::string_view part) { return text.find(part) != std::string::npos; };
-    for (const Family& family : families) {
-        bool fits = true;
-        for (const std::string_view part : family.parts) fits = fits && holds(part);
-        for (const std::string_view part : family.foreign) fits = fits && !holds(part);
-        if (fits) return &family;
+        std::size_t close = std::string_view::npos;
+        if (kind == '#') {
+            close = source.find("#}", first);
+        } else {
+            std::size_t depth = 0;
+            for (std::size_t i = first; i + 1 < source.size() && close == std::string_view::npos; ++i) {
+                const char c = source[i];
+                if (depth == 0 && source[i + 1] == '}' && c == (kind == '{' ? '}' : '%')) close = i;
+                else if (c == '(' || c == '[' || c == '{') ++depth;
+                else if ((c == ')' || c == ']' || c == '}') && depth > 0) --depth;
+                else if (c == '\'' || c == '"') {
+                    for (++i; i < source.size() && source[i] != c; ++i) i += source[i] == '\\' ? 1U : 0U;
+                }
+            }
+        }
+        if (close == std::string_view::npos) return std::nullopt;
+        const char last = close > first ? source[close - 1] : ' ';
+        const bool signed_end = last == '-' || (last == '+' && kind != '{');
+        if (kind != '#') {
+            pieces.push_back({kind == '{' ? Piece::Kind::Output : Piece::Kind::Statement,
+                              std::string(source.substr(first, close - first - (signed_end ? 1 : 0)))});
+        }
+        at = close + 2;
+        if (last == '-') {
+            while (at < source.size() && is_blank(source[at])) ++at;
+        } else if (kind != '{' && !signed_end && at < source.size() && source[at] == '\n') {
+            ++at;
+        }
+        line_start = source[at - 1] == '\n';
     }
-    return nullptr;
+    return pieces;
 }
 
 }  // namespace detail::chat
 
-/// True where render_chat() knows the template.
-[[nodiscard]] inline bool knows_chat_template(std::string_view source) {
-    return detail::chat::find_family(source) != nullptr;
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// A word (or number), string or operator of an expression. A string holds what it stands for, not how it was written.
+struct Token {
+    enum class Kind { Word, String, Operator } kind;
+    std::string text;
+
+    /// Whether it is this word or operator.
+    [[nodiscard]] bool is(std::string_view what) const { return kind != Kind::String && text == what; }
+    [[nodiscard]] bool is_word() const { return kind == Kind::Word; }
+    [[nodiscard]] bool is_string() const { return kind == Kind::String; }
+};
+
+using Tokens = std::vector<Token>;
+using TokenSpan = std::span<const Token>;
+
+[[nodiscard]] inline bool is_word_char(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/// The conversation as the text that the model was trained on; with add_generation_prompt it ends where the assistant's
-/// answer begins. `source` is the model's own template, Tokenizer::chat_template(). Encode the result with parse_special.
-/// Contents are put in as they are: special tokens written out in them become such tokens, so take care with text from others.
-/// Throws Unsupported for a template of no known family, InvalidArgument for a conversation without messages.
-[[nodiscard]] inline std::string render_chat(std::string_view source, std::span<const ChatMessage> messages,
-                                             bool add_generation_prompt = true) {
-    if (source.empty()) fail(ErrorCode::Unsupported, "the model has no chat template: it was not trained to chat");
-    const detail::chat::Family* const family = detail::chat::find_family(source);
-    if (family == nullptr) {
+[[nodiscard]] inline bool is_name(std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(), is_word_char);
+}
+
+/// The tokens of an expression or a statement; nothing where a string does not end or has an escape other than the usual ones.
+[[nodiscard]] inline std::optional<Tokens> read_tokens(std::string_view code) {
+    constexpr std::string_view escapes = "n\nt\tr\r\\\\''\"\"";  // pairs: letter, meaning
+    Tokens tokens;
+    for (std::size_t i = 0; i < code.size();) {
+        const char c = code[i];
+        std::size_t end = i + 1;
+        if (is_blank(c)) {
+        } else if (is_word_char(c)) {
+            while (end < code.size() && is_word_char(code[end])) ++end;
+            tokens.push_back({Token::Kind::Word, std::string(code.substr(i, end - i))});
+        } else if (c == '\'' || c == '"') {
+            std::string text;
+            for (; end < code.size() && code[end] != c; ++end) {
+                if (code[end] != '\\') {
+                    text += code[end];
+                    continue;
+                }
+                std::size_t escape = 0;
+                if (++end == code.size()) return std::nullopt;
+                while (escape < escapes.size() && escapes[escape] != code[end]) escape += 2;
+                if (escape >= escapes.size()) return std::nullopt;
+                text += escapes[escape + 1];
+            }
+            if (end++ >= code.size()) return std::nullopt;
+            tokens.push_back({Token::Kind::String, std::move(text)});
+        } else {
+            if (end < code.size() && code[end] == '=' && std::string_view("=!<>").find(c) != std::string_view::npos) ++end;
+            tokens.push_back({Token::Kind::Operator, std::string(code.substr(i, end - i))});
+        }
+        i = end;
+    }
+    return tokens;
+}
+
+/// One spelling for what is the same: fields as x.name, x.strip() as x|trim, ~ as +, loop.index0==0 as loop.first, 'a'+'b' as
+/// 'ab', raise_exception() without its message.
+[[nodiscard]] inline Tokens tidied(TokenSpan tokens) {
+    Tokens out;
+    const auto ends = [&](std::initializer_list<std::string_view> parts) {
+        if (out.size() < parts.size()) return false;
+        std::size_t i = out.size() - parts.size();
+        for (const std::string_view part : parts) {
+            if (!out[i++].is(part)) return false;
+        }
+        return true;
+    };
+    const auto replace = [&](std::size_t count, std::string_view sign, std::string_view word) {
+        out.resize(out.size() - count, Token{});
+        out.push_back({Token::Kind::Operator, std::string(sign)});
+        out.push_back({Token::Kind::Word, std::string(word)});
+    };
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+        const auto next_is = [&](std::string_view what) { return i + 1 < tokens.size() && tokens[i + 1].is(what); };
+        out.push_back(tokens[i]);
+        const std::size_t n = out.size();
+        if (out.back().is("~")) {
+            out.back().text = "+";
+        } else if (n >= 4 && out[n - 1].is("]") && out[n - 2].is_string() && out[n - 3].is("[") && is_name(out[n - 2].text) &&
+                   (out[n - 4].is_word() || out[n - 4].is("]") || out[n - 4].is(")"))) {
+            replace(3, ".", std::string(out[n - 2].text));
+        } else if (ends({".", "strip", "(", ")"})) {
+            replace(4, "|", "trim");
+        } else if (ends({"loop", ".", "index0", "==", "0"})) {
+            replace(4, ".", "first");
+        } else if (n >= 4 && out[n - 1].is(")") && out[n - 2].is_string() && out[n - 3].is("(") &&
+                   out[n - 4].is("raise_exception")) {
+            out.erase(out.end() - 2);
+        } else if (n >= 3 && out[n - 1].is_string() && out[n - 2].is("+") && out[n - 3].is_string() && !next_is(".") &&
+                   !next_is("|") && !next_is("[") && !next_is("*") && !next_is("%") &&
+                   !(n >= 4 && (out[n - 4].is("%") || out[n - 4].is("*")))) {
+            out[n - 3].text += out[n - 1].text;
+            out.resize(n - 2, Token{});
+        }
+    }
+    return out;
+}
+
+/// The tokens as text, with blanks only between words.
+[[nodiscard]] inline std::string written(TokenSpan tokens) {
+    std::string text;
+    bool after_word = false;
+    for (const Token& token : tokens) {
+        if (token.is_string()) {
+            if (after_word) text += ' ';
+            text += '\'';
+            for (const char c : token.text) {
+                if (c == '\\' || c == '\'') text += '\\';
+                if (c == '\n') text += "\\n";
+                else text += c;
+            }
+            text += '\'';
+        } else {
+            if (after_word && token.is_word()) text += ' ';
+            text += token.text;
+        }
+        after_word = token.kind != Token::Kind::Operator;
+    }
+    return text;
+}
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_facts.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// A condition as far as it can be told before a conversation is there.
+struct Condition {
+    std::optional<bool> value;  ///< where it is known
+    Tokens tokens;              ///< else what is left of it
+    std::vector<std::string> alternatives;  ///< the parts that `or` joins, each as text
+    bool joined = false;        ///< by `or` or `and`
+};
+
+/// What is known about a template's names when plain text is rendered: no tools, no documents, messages of a role (system, user
+/// or assistant) and a content that is text, and the constants that the template sets itself.
+class Facts {
+  public:
+    enum class Kind { Given, Perhaps, True, False, None, String, Alias };
+    struct Value {
+        Kind kind;
+        std::string text;  ///< of a String; the other name of an Alias
+    };
+
+    [[nodiscard]] bool is_given(std::string_view name) const { return kind_of(name) == Kind::Given; }
+
+    void set(const std::string& name, Value value) {
+        for (auto& [other, known] : names_) {
+            if (known.kind == Kind::Alias && known.text == name) known = {Kind::Perhaps, {}};
+        }
+        names_[name] = std::move(value);
+    }
+
+    /// Number of names in use.
+    [[nodiscard]] std::size_t size() const noexcept { return names_.size(); }
+
+    /// The expression with constants in place of their names.
+    [[nodiscard]] Tokens substituted(TokenSpan tokens) const {
+        Tokens result;
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            const bool is_field = i > 0 && tokens[i - 1].is(".");
+            const bool is_argument = i + 1 < tokens.size() && tokens[i + 1].is("=");
+            const auto found = tokens[i].is_word() && !is_field && !is_argument ? names_.find(tokens[i].text) : names_.end();
+            if (found != names_.end() && found->second.kind == Kind::String) {
+                result.push_back({Token::Kind::String, found->second.text});
+            } else if (found != names_.end() && found->second.kind == Kind::Alias) {
+                result.push_back({Token::Kind::Word, found->second.text});
+            } else {
+                result.push_back(tokens[i]);
+            }
+        }
+        return tidied(result);
+    }
+
+    /// What is left of a condition where the expressions `known_false` do not hold.
+    [[nodiscard]] Condition simplified(TokenSpan tokens, const std::vector<std::string>& known_false = {}) const {
+        if (std::any_of(tokens.begin(), tokens.end(), [](const Token& token) { return token.is("if"); })) {
+            return {std::nullopt, Tokens(tokens.begin(), tokens.end()), {}, false};
+        }
+        return join(tokens, "or", known_false, 0);
+    }
+
+  private:
+    static constexpr std::size_t deepest = 32;
+
+    [[nodiscard]] std::optional<Kind> kind_of(std::string_view name) const {
+        const auto found = names_.find(name);
+        return found == names_.end() ? std::nullopt : std::optional<Kind>(found->second.kind);
+    }
+
+    [[nodiscard]] static Condition constant(bool value) { return {value, {}, {}, false}; }
+
+    /// Position after the bracket that closes the one at `open`.
+    [[nodiscard]] static std::size_t after_bracket(TokenSpan tokens, std::size_t open) {
+        std::size_t depth = 0;
+        for (std::size_t i = open; i < tokens.size(); ++i) {
+            if (tokens[i].is("(") || tokens[i].is("[")) ++depth;
+            if ((tokens[i].is(")") || tokens[i].is("]")) && --depth == 0) return i + 1;
+        }
+        return tokens.size();
+    }
+
+    /// a or b or ..., each of them c and d and ...
+    [[nodiscard]] Condition join(TokenSpan tokens, std::string_view word, const std::vector<std::string>& known_false,
+                                 std::size_t depth) const {
+        const bool is_or = word == "or";
+        Condition result;
+        std::size_t parts = 0;
+        for (std::size_t first = 0, i = 0; i <= tokens.size(); ++i) {
+            if (i < tokens.size() && (tokens[i].is("(") || tokens[i].is("["))) i = after_bracket(tokens, i);
+            if (i < tokens.size() && !tokens[i].is(word)) continue;
+            const TokenSpan part = tokens.subspan(first, i - first);
+            Condition next = is_or ? join(part, "and", known_false, depth) : single(part, known_false, depth);
+            first = i + 1;
+            if (next.value == is_or) return constant(is_or);
+            if (next.value) continue;
+            if (parts++ > 0) result.tokens.push_back({Token::Kind::Word, std::string(word)});
+            const bool bracket = !is_or && !next.alternatives.empty() && next.alternatives.size() > 1;
+            if (bracket) next.tokens.insert(next.tokens.begin(), {Token::Kind::Operator, "("});
+            if (bracket) next.tokens.push_back({Token::Kind::Operator, ")"});
+            result.tokens.insert(result.tokens.end(), next.tokens.begin(), next.tokens.end());
+            result.joined = parts > 1 || next.joined;
+            if (is_or && next.alternatives.empty()) result.alternatives.push_back(written(next.tokens));
+            if (is_or || tokens.size() == part.size()) {
+                result.alternatives.insert(result.alternatives.end(), next.alternatives.begin(), next.alternatives.end());
+            }
+        }
+        if (parts == 0) return constant(!is_or);
+        return result;
+    }
+
+    [[nodiscard]] Condition single(TokenSpan tokens, const std::vector<std::string>& known_false, std::size_t depth) const {
+        bool negated = false;
+        std::size_t nots = 0;
+        for (; nots < tokens.size() && tokens[nots].is("not"); ++nots) negated = !negated;
+        if (nots > 0) {
+            Condition inner = single(tokens.subspan(nots), known_false, depth);
+            if (inner.value) return constant(*inner.value != negated);
+            if (!negated) return inner;
+            if (inner.joined) {
+                inner.tokens.insert(inner.tokens.begin(), {Token::Kind::Operator, "("});
+                inner.tokens.push_back({Token::Kind::Operator, ")"});
+            }
+            inner.tokens.insert(inner.tokens.begin(), {Token::Kind::Word, "not"});
+            return {std::nullopt, std::move(inner.tokens), {}, false};
+        }
+        const bool bracketed = !tokens.empty() && tokens[0].is("(") && tokens.back().is(")");
+        if (depth < deepest && bracketed && after_bracket(tokens, 0) == tokens.size()) {
+            return join(tokens.subspan(1, tokens.size() - 2), "or", known_false, depth + 1);
+        }
+        Tokens left = substituted(tokens);
+        const std::string text = written(left);
+        if (std::find(known_false.begin(), known_false.end(), text) != known_false.end()) return constant(false);
+        if (const std::optional<bool> value = told(tokens)) return constant(*value);
+        return {std::nullopt, std::move(left), {}, false};
+    }
+
+    /// The truth of an expression without and, or and not, where it can be told.
+    [[nodiscard]] std::optional<bool> told(TokenSpan tokens) const {
+        const bool is_message = is_given("message");  // in a loop over them
+        const std::size_t field = tokens.empty() || (tokens[0].is("message") && !is_message) ? 0 : message_field(tokens);
+        if (field != 0) return told_of_field(tokens[field].text, tokens.subspan(field + 1));
+        if (tokens.size() == 3 && tokens[0].is_string() && tokens[1].is("in") && tokens[2].is("message") && is_message) {
+            return is_field(tokens[0].text);
+        }
+        if (tokens.empty() || !tokens[0].is_word()) return std::nullopt;
+        if (tokens.size() == 3 && tokens[1].is("==") && tokens[2].is("true") && (tokens[0].is("true") || tokens[0].is("false"))) {
+            return tokens[0].is("true");
+        }
+        const std::string& name = tokens[0].text;
+        if (tokens.size() == 1) {
+            if (name == "true" || name == "True") return true;
+            if (name == "false" || name == "False" || name == "none" || name == "None") return false;
+        }
+        const std::optional<Kind> kind = kind_of(name);
+        const auto is_test = [&](std::string_view test) { return tested(tokens, test); };
+        if (tokens.size() == 1) {
+            if (!kind || kind == Kind::False || kind == Kind::None) return false;
+            if (kind == Kind::True) return true;
+            if (kind == Kind::String) return !names_.find(name)->second.text.empty();
+        }
+        if (kind == Kind::Perhaps || kind == Kind::Alias) return std::nullopt;
+        if (const auto asked = is_test("defined")) return asked == kind.has_value();
+        if (const auto asked = is_test("none"); asked && kind != Kind::Given) return asked == (kind == Kind::None);
+        return std::nullopt;
+    }
+
+    /// For x is test: true; for x is not test: false; nothing for other expressions.
+    [[nodiscard]] static std::optional<bool> tested(TokenSpan tokens, std::string_view test) {
+        if (tokens.size() == 3 && tokens[1].is("is") && tokens[2].is(test)) return true;
+        if (tokens.size() == 4 && tokens[1].is("is") && tokens[2].is("not") && tokens[3].is(test)) return false;
+        return std::nullopt;
+    }
+
+    [[nodiscard]] static bool is_field(std::string_view name) { return name == "role" || name == "content"; }
+
+    /// Where the expression begins with a field of a message, e.g. message.role or messages[0].role: the index of that field.
+    [[nodiscard]] static std::size_t message_field(TokenSpan tokens) {
+        std::size_t dot = 0;
+        if (tokens.size() >= 3 && tokens[0].is("message")) dot = 1;
+        if (tokens.size() >= 6 && (tokens[0].is("messages") || tokens[0].is("loop_messages")) && tokens[1].is("[")) {
+            dot = after_bracket(tokens, 1);
+        }
+        return dot != 0 && dot + 1 < tokens.size() && tokens[dot].is(".") && tokens[dot + 1].is_word() ? dot + 1 : 0;
+    }
+
+    [[nodiscard]] static std::optional<bool> told_of_field(std::string_view field, TokenSpan rest) {
+        if (rest.empty()) return is_field(field) ? std::nullopt : std::optional<bool>(false);
+        const Token name{Token::Kind::Word, std::string(field)};
+        Tokens whole{name};
+        whole.insert(whole.end(), rest.begin(), rest.end());
+        constexpr std::array<std::pair<std::string_view, bool>, 6> of_text{
+            {{"defined", true}, {"string", true}, {"iterable", true}, {"none", false}, {"mapping", false}, {"undefined", false}}};
+        for (const auto& [test, holds] : of_text) {
+            if (const auto asked = tested(whole, test)) return asked == (is_field(field) ? holds : test == "undefined");
+        }
+        if (field == "role" && rest.size() == 2 && (rest[0].is("==") || rest[0].is("!=")) && rest[1].is_string()) {
+            const std::string& role = rest[1].text;
+            if (role != "system" && role != "user" && role != "assistant") return rest[0].is("!=");
+        }
+        return std::nullopt;
+    }
+
+    std::map<std::string, Value, std::less<>> names_{
+        {"messages", {Kind::Given, {}}},  {"add_generation_prompt", {Kind::Given, {}}},
+        {"bos_token", {Kind::Given, {}}}, {"eos_token", {Kind::Given, {}}},
+        {"loop", {Kind::Given, {}}},      {"raise_exception", {Kind::Given, {}}},
+        {"namespace", {Kind::Given, {}}}, {"range", {Kind::Given, {}}},
+        {"dict", {Kind::Given, {}}},      {"tools", {Kind::None, {}}},
+        {"documents", {Kind::None, {}}},
+    };
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_tree.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// A template as a tree.
+struct Node {
+    struct Branch {
+        Tokens condition;  ///< empty: else
+        std::vector<Node> body;
+    };
+    enum class Kind { Output, Set, If, For } kind;
+    Tokens code;                   ///< what is put out; name = value; name in values
+    std::vector<Branch> branches;  ///< of If; the one body of For
+};
+
+/// The tree of a template. Knows if, for, set and output; nothing else is needed to put text together.
+class TreeReader {
+  public:
+    /// Nothing where the template holds something else, or nests deeper than 24 blocks.
+    [[nodiscard]] static std::optional<std::vector<Node>> read(std::string_view source) {
+        const auto pieces = cut(source);
+        if (!pieces) return std::nullopt;
+        TreeReader reader{*pieces};
+        std::vector<Node> nodes = reader.body(0);
+        if (reader.failed_ || reader.next_ != pieces->size()) return std::nullopt;
+        return nodes;
+    }
+
+  private:
+    explicit TreeReader(const std::vector<Piece>& pieces) : pieces_(pieces) {}
+
+    static constexpr std::size_t deepest = 24;
+
+    /// Up to the end, or to an elif, else or end tag, whose tokens stand in end_ then.
+    std::vector<Node> body(std::size_t depth) {
+        std::vector<Node> nodes;
+        end_.clear();
+        while (!failed_ && next_ < pieces_.size()) {
+            const Piece& piece = pieces_[next_++];
+            if (piece.kind == Piece::Kind::Text) {
+                nodes.push_back({Node::Kind::Output, {{Token::Kind::String, piece.text}}, {}});
+                continue;
+            }
+            const std::optional<Tokens> tokens = read_tokens(piece.text);
+            failed_ = failed_ || !tokens || tokens->empty() || depth > deepest;
+            if (failed_) break;
+            if (piece.kind == Piece::Kind::Output) {
+                nodes.push_back({Node::Kind::Output, tidied(*tokens), {}});
+                continue;
+            }
+            const std::string word = tokens->front().is_word() ? tokens->front().text : std::string();
+            const Tokens rest = tidied(TokenSpan(*tokens).subspan(1));
+            if (word == "set") {
+                nodes.push_back({Node::Kind::Set, rest, {}});
+            } else if (word == "for") {
+                nodes.push_back({Node::Kind::For, rest, {}});
+                nodes.back().branches.push_back({{}, body(depth + 1)});
+                failed_ = failed_ || end_.empty() || !end_.front().is("endfor");
+            } else if (word == "if") {
+                nodes.push_back({Node::Kind::If, {}, {}});
+                Tokens condition = rest;
+                bool last = false;
+                while (!failed_) {
+                    nodes.back().branches.push_back({condition, body(depth + 1)});
+                    failed_ = failed_ || end_.empty() || (last && !end_.front().is("endif"));
+                    if (failed_ || end_.front().is("endif")) break;
+                    last = end_.front().is("else");
+                    condition = tidied(TokenSpan(end_).subspan(1));
+                    failed_ = last != condition.empty() || (!last && !end_.front().is("elif"));
+                }
+            } else if (word == "elif" || word == "else" || word == "endif" || word == "endfor") {
+                end_ = *tokens;
+                failed_ = depth == 0;
+                return nodes;
+            } else if (word != "generation" && word != "endgeneration") {  // these mark a part for training
+                failed_ = true;
+            }
+            end_.clear();
+        }
+        return nodes;
+    }
+
+    const std::vector<Piece>& pieces_;
+    std::size_t next_ = 0;
+    bool failed_ = false;
+    Tokens end_;
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// What is left of a template where plain text is rendered (see Facts), in one spelling: conditions that are known are gone with
+/// the parts they shut out, neighbouring outputs are one, sets that nothing reads are gone and neighbours among them sorted.
+class Outline {
+  public:
+    /// The outline as text; empty for a template that holds anything but if, for, set and output.
+    [[nodiscard]] static std::string of(std::string_view source) {
+        if (source.size() > largest) return {};
+        const auto tree = TreeReader::read(source);
+        if (!tree) return {};
+        Outline outline;
+        std::vector<Node> nodes;
+        outline.simplify(*tree, true, nodes);
+        if (outline.failed_) return {};
+        for (std::size_t round = 0; round < 8; ++round) drop_unread(nodes);
+        std::string text;
+        write(nodes, text);
+        return text;
+    }
+
+  private:
+    static constexpr std::size_t largest = std::size_t{1} << 18U, most_names = 100;
+
+    void simplify(const std::vector<Node>& nodes, bool certain, std::vector<Node>& out) {
+        for (const Node& node : nodes) {
+            if (failed_) return;
+            switch (node.kind) {
+                case Node::Kind::Output: out.push_back({node.kind, facts_.substituted(node.code), {}}); break;
+                case Node::Kind::Set: set(node, certain, out); break;
+                case Node::Kind::If: choose(node, certain, out); break;
+                case Node::Kind::For: loop(node, out); break;
+            }
+        }
+    }
+
+    void set(const Node& node, bool certain, std::vector<Node>& out) {
+        const Tokens& code = node.code;
+        const bool plain = code.size() >= 3 && code[0].is_word() && code[1].is("=");
+        const bool field = code.size() >= 5 && code[0].is_word() && code[1].is(".") && code[3].is("=");
+        failed_ = failed_ || (!plain && !field) || code[0].is("message") || code[0].is("loop") || facts_.size() > most_names;
+        if (failed_) return;
+        const std::size_t first = plain ? 2 : 4;
+        Node kept{node.kind, Tokens(code.begin(), code.begin() + static_cast<std::ptrdiff_t>(first)), {}};
+        const Tokens value = facts_.substituted(TokenSpan(code).subspan(first));
+        kept.code.insert(kept.code.end(), value.begin(), value.end());
+        out.push_back(std::move(kept));
+        if (!plain) return;
+        Facts::Value known{Facts::Kind::Perhaps, {}};
+        if (certain && value.size() == 1) {
+            const Token& only = value[0];
+            if (only.is_string()) known = {Facts::Kind::String, only.text};
+            else if (only.is("true") || only.is("True")) known.kind = Facts::Kind::True;
+            else if (only.is("false") || only.is("False")) known.kind = Facts::Kind::False;
+            else if (only.is("none") || only.is("None")) known.kind = Facts::Kind::None;
+            else if (facts_.is_given(only.text) && only.text != code[0].text) known = {Facts::Kind::Alias, only.text};
+        }
+        facts_.set(code[0].text, known);
+    }
+
+    void choose(const Node& node, bool certain, std::vector<Node>& out) {
+        Node kept{node.kind, {}, {}};
+        std::vector<std::string> known_false;
+        for (const Node::Branch& branch : node.branches) {
+            Condition condition{true, {}, {}, false};
+            if (!branch.condition.empty()) condition = facts_.simplified(branch.condition, known_false);
+            if (condition.value == false) continue;
+            if (condition.value && kept.branches.empty()) return simplify(branch.body, certain, out);
+            kept.branches.push_back({std::move(condition.tokens), {}});
+            simplify(branch.body, false, kept.branches.back().body);
+            if (condition.value) break;
+            known_false.insert(known_false.end(), condition.alternatives.begin(), condition.alternatives.end());
+        }
+        if (!kept.branches.empty()) out.push_back(std::move(kept));
+    }
+
+    void loop(const Node& node, std::vector<Node>& out) {
+        const auto in = std::find_if(node.code.begin(), node.code.end(), [](const Token& token) { return token.is("in"); });
+        failed_ = failed_ || in == node.code.end() || facts_.size() > most_names;
+        if (failed_) return;
+        const TokenSpan values = TokenSpan(node.code).subspan(static_cast<std::size_t>(in - node.code.begin()) + 1);
+        if (facts_.simplified(values).value == false) return;
+        const auto set_targets = [&](Facts::Kind kind) {
+            for (auto name = node.code.begin(); name != in; ++name) {
+                if (name->is_word()) facts_.set(name->text, {kind, {}});
+            }
+        };
+        set_targets(Facts::Kind::Given);
+        Node kept{node.kind, Tokens(node.code.begin(), in + 1), {{}}};
+        const Tokens over = facts_.substituted(values);
+        kept.code.insert(kept.code.end(), over.begin(), over.end());
+        simplify(node.branches[0].body, false, kept.branches[0].body);
+        set_targets(Facts::Kind::Perhaps);
+        out.push_back(std::move(kept));
+    }
+
+    /// How often each name is read; a name that is only set counts 0.
+    static void count_reads(const std::vector<Node>& nodes, std::map<std::string, std::size_t>& reads) {
+        const auto count = [&](TokenSpan tokens) {
+            for (const Token& token : tokens) {
+                if (token.is_word()) ++reads[token.text];
+            }
+        };
+        for (const Node& node : nodes) {
+            count(TokenSpan(node.code).subspan(node.kind == Node::Kind::Set ? 1 : 0));
+            for (const Node::Branch& branch : node.branches) {
+                count(branch.condition);
+                count_reads(branch.body, reads);
+            }
+        }
+    }
+
+    static void drop_unread(std::vector<Node>& nodes) {
+        std::map<std::string, std::size_t> reads;
+        count_reads(nodes, reads);
+        drop(nodes, reads);
+    }
+
+    static void drop(std::vector<Node>& nodes, const std::map<std::string, std::size_t>& reads) {
+        for (Node& node : nodes) {
+            for (Node::Branch& branch : node.branches) drop(branch.body, reads);
+            if (node.kind != Node::Kind::If) continue;
+            while (!node.branches.empty() && node.branches.back().body.empty()) node.branches.pop_back();
+        }
+        std::erase_if(nodes, [&](const Node& node) {
+            if (node.kind == Node::Kind::Set) return !reads.contains(node.code[0].text);
+            return node.kind == Node::Kind::If && node.branches.empty();
+        });
+    }
+
+    /// Whether an expression may stand beside a + as it is.
+    [[nodiscard]] static bool is_sum(TokenSpan tokens) {
+        std::size_t depth = 0;
+        for (const Token& token : tokens) {
+            if (token.is("(") || token.is("[")) ++depth;
+            if (token.is(")") || token.is("]")) --depth;
+            if (token.is("raise_exception")) return false;
+            if (depth > 0 || token.is_string()) continue;
+            for (const std::string_view word : {"if", "or", "and", "not", "in", "is", "==", "!=", "<", ">", "<=", ">="}) {
+                if (token.is(word)) return false;
+            }
+        }
+        return true;
+    }
+
+    static void write(const std::vector<Node>& nodes, std::string& text) {
+        for (std::size_t i = 0; i < nodes.size();) {
+            const Node& node = nodes[i];
+            std::size_t end = i + 1;
+            if (node.kind == Node::Kind::Output) {
+                Tokens sum = node.code;
+                while (end < nodes.size() && nodes[end].kind == node.kind && is_sum(node.code) && is_sum(nodes[end].code)) {
+                    if (!sum.empty()) sum.push_back({Token::Kind::Operator, "+"});
+                    sum.insert(sum.end(), nodes[end].code.begin(), nodes[end].code.end());
+                    ++end;
+                }
+                text.append("{{").append(written(tidied(sum))).append("}}");
+            } else if (node.kind == Node::Kind::Set) {
+                while (end < nodes.size() && nodes[end].kind == node.kind) ++end;
+                write_sets({nodes.data() + i, end - i}, text);
+            } else if (node.kind == Node::Kind::For) {
+                text.append("{%for ").append(written(node.code)).append("%}");
+                write(node.branches[0].body, text);
+                text.append("{%endfor%}");
+            } else {
+                bool first = true;
+                for (const Node::Branch& branch : node.branches) {
+                    if (branch.condition.empty()) text.append("{%else%}");
+                    else text.append(first ? "{%if " : "{%elif ").append(written(branch.condition)).append("%}");
+                    write(branch.body, text);
+                    first = false;
+                }
+                text.append("{%endif%}");
+            }
+            i = end;
+        }
+    }
+
+    /// Sorted, unless their order matters: one reads what another sets, or the same name is set twice.
+    static void write_sets(std::span<const Node> sets, std::string& text) {
+        std::vector<std::string> lines;
+        std::map<std::string, std::size_t> reads, writes;
+        for (const Node& node : sets) {
+            const Tokens& code = node.code;
+            const bool field = code[1].is(".");
+            lines.push_back(written(code));
+            ++writes[field ? code[0].text + "." + code[2].text : code[0].text];
+            if (field) ++writes[code[0].text + "."];
+            for (const Token& token : TokenSpan(code).subspan(field ? 4 : 2)) {
+                if (token.is_word()) ++reads[token.text];
+            }
+        }
+        const bool sortable = std::none_of(sets.begin(), sets.end(), [&](const Node& node) {
+            const std::string& name = node.code[0].text;
+            const bool field = node.code[1].is(".");
+            return reads.contains(name) || writes[field ? name + "." + node.code[2].text : name] > 1 ||
+                   (!field && writes.contains(name + "."));
+        });
+        if (sortable) std::sort(lines.begin(), lines.end());
+        for (const std::string& line : lines) text.append("{%set ").append(line).append("%}");
+    }
+
+    Facts facts_;
+    bool failed_ = false;
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/chat_phi.hpp --------------------------------------------------------------------------------------
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// Phi: <|user|> NEWLINE content<|end|> NEWLINE (Phi-3, Phi-4-mini), or <|im_start|>user<|im_sep|>content<|im_end|> (Phi-4). Some
+/// templates leave system messages out, and some open the answer at the end of each question.
+struct Phi {
+    struct Turn {
+        bool rendered = false, needs_content = false;
+        std::string before, after;
+    };
+
+    bool bos = false;
+    std::array<Turn, 3> turns;             ///< of system, user, assistant
+    std::optional<std::string> open;       ///< what opens the assistant's turn, where it is asked for
+    bool open_after_assistant = true;      ///< also where the last message is the assistant's
+    bool eos_at_end = false;               ///< where it is not asked for
+
+    [[nodiscard]] static std::optional<Known> recognise(std::string_view outline) {
+        OutlineReader in(outline);
+        Phi style;
+        style.bos = in.take("{{bos_token}}");
+        if (!in.take("{%for message in messages%}") || !style.take_turns(in) || !in.take("{%endfor%}")) return std::nullopt;
+        if (in.take("{%if add_generation_prompt")) {
+            std::string open;
+            style.open_after_assistant = !in.take(" and messages[-1].role!='assistant'");
+            if (!in.take("%}{{'", open, "'}}")) return std::nullopt;
+            style.open = open;
+            style.eos_at_end = style.open_after_assistant && in.take("{%else%}{{eos_token}}");
+            if (!in.take("{%endif%}")) return std::nullopt;
+        }
+        const std::string& question = style.turns[1].before;
+        const bool phi4 = question == "<|im_start|>user<|im_sep|>";
+        if (!in.at_end() || (!phi4 && question != "<|user|>" && question != "<|user|>\n")) return std::nullopt;
+        const std::string stop = phi4 ? "<|im_end|>" : "<|end|>";
+        if (!style.turns[2].after.starts_with(stop)) return std::nullopt;
+        return Known{"Phi-3", stop, style};
+    }
+
+    std::string operator()(Messages messages, bool add_generation_prompt, const ChatTokens& tokens) const {
+        std::string text = bos ? tokens.bos : std::string();
+        for (const ChatMessage& message : messages) {
+            const Turn& turn = turns[index_of(message.role)];
+            if (!turn.rendered || (turn.needs_content && message.content.empty())) continue;
+            text.append(turn.before).append(message.content).append(turn.after);
+        }
+        if (!add_generation_prompt) return eos_at_end ? text + tokens.eos : text;
+        if (open && (open_after_assistant || messages.back().role != "assistant")) text.append(*open);
+        return text;
+    }
+
+  private:
+    static constexpr std::array<std::string_view, 3> roles{"system", "user", "assistant"};
+
+    [[nodiscard]] static std::size_t index_of(std::string_view role) { return role == roles[0] ? 0 : role == roles[1] ? 1 : 2; }
+
+    [[nodiscard]] bool take_turns(OutlineReader& in) {
+        std::string before, after;
+        if (in.take("{{'<|'+message.role+'|>", before, "'+message.content+'")) {
+            if (!in.take("", after, "'}}")) return false;
+            for (std::size_t i = 0; i < roles.size(); ++i) {
+                turns[i] = {true, false, std::string("<|").append(roles[i]).append("|>").append(before), after};
+            }
+            return true;
+        }
+        bool first = true;
+        for (std::size_t i = 0; i < roles.size(); ++i) {
+            const std::string role = std::string(" message.role=='").append(roles[i]).append("'");
+            if (!in.take((first ? "{%if" : "{%elif") + role)) continue;
+            first = false;
+            Turn& turn = turns[i];
+            turn.rendered = true;
+            turn.needs_content = in.take(" and message.content");
+            if (!in.take("%}{{'", turn.before, "'+message.content+'") && !in.take("%}{{message.content+'")) return false;
+            if (!in.take("", turn.after, "'}}")) return false;
+        }
+        return turns[1].rendered && turns[2].rendered && in.take("{%endif%}");
+    }
+};
+
+}  // namespace detail::chat
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail::chat {
+
+/// A family of templates. A new one is a header of its own, with what its templates vary in as members, recognise() and
+/// operator(), and a line here.
+struct Family {
+    std::string_view name;
+    std::optional<Known> (*recognise)(std::string_view outline);
+};
+
+inline constexpr std::array families{
+    Family{"ChatML", &ChatMl::recognise},   Family{"Llama 2", &Llama2::recognise}, Family{"Llama 3", &Llama3::recognise},
+    Family{"Gemma", &Gemma::recognise},     Family{"Phi-3", &Phi::recognise},      Family{"Mistral", &Mistral::recognise},
+};
+
+[[nodiscard]] inline std::optional<Known> find_family(std::string_view source) {
+    const std::string outline = Outline::of(source);
+    for (const Family& family : families) {
+        if (std::optional<Known> known = family.recognise(outline)) return known;
+    }
+    return std::nullopt;
+}
+
+}  // namespace detail::chat
+
+/// True where ChatTemplate knows the template.
+[[nodiscard]] inline bool knows_chat_template(std::string_view source) { return detail::chat::find_family(source).has_value(); }
+
+/// The texts of bos and eos as a template writes them.
+[[nodiscard]] inline ChatTokens chat_tokens(const Tokenizer& tokenizer) {
+    const auto text = [&](std::optional<TokenId> id) { return id ? std::string(tokenizer.token_bytes(*id)) : std::string(); };
+    return {text(tokenizer.bos()), text(tokenizer.eos())};
+}
+
+/// How a model wants a conversation written: its chat template, of one of the families ChatML, Llama 2, Llama 3, Gemma, Phi-3
+/// and Mistral. Templates are programs (Jinja); none is run here. A template is known where all of it, apart from what serves
+/// tools, is what its family's templates are made of, and is refused otherwise, so that no text differs from the template's own.
+///
+/// Immutable: const members may be called from many threads at once.
+class ChatTemplate {
+  public:
+    /// `source` is the template's text, e.g. Tokenizer::chat_template(). Throws Unsupported where it is empty or not known.
+    explicit ChatTemplate(std::string_view source, ChatTokens tokens = {}) : known_(find(source)), tokens_(std::move(tokens)) {
+        if (known_.stop.empty()) known_.stop = tokens_.eos;
+    }
+
+    /// The template of a model.
+    explicit ChatTemplate(const Tokenizer& tokenizer) : ChatTemplate(tokenizer.chat_template(), chat_tokens(tokenizer)) {}
+
+    [[nodiscard]] std::string_view family() const noexcept { return known_.family; }
+
+    /// The text of the token that ends the assistant's turn: a stop even where the model's eos is another token.
+    [[nodiscard]] const std::string& stop_text() const noexcept { return known_.stop; }
+
+    /// The conversation as the text that the model was trained on, bos included where the template writes it; encode it with
+    /// encode_chat(). With add_generation_prompt it ends where the assistant's answer begins (some templates always do).
+    /// Contents are put in as they are: special tokens written out in them become such tokens, so take care with text from
+    /// others.
+    /// Throws InvalidArgument for a conversation without messages, an unknown role, and roles in an order that the template does
+    /// not take: Llama 2, Gemma and Mistral want user and assistant in turn, after a system message at most.
+    [[nodiscard]] std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const {
+        if (messages.empty()) fail(ErrorCode::InvalidArgument, "a conversation needs at least one message");
+        for (const ChatMessage& message : messages) {
+            if (message.role == "system" || message.role == "user" || message.role == "assistant") continue;
+            fail(ErrorCode::InvalidArgument, "a message by '", message.role, "'; known: system, user, assistant");
+        }
+        return known_.render(messages, add_generation_prompt, tokens_);
+    }
+
+  private:
+    [[nodiscard]] static detail::chat::Known find(std::string_view source) {
+        if (source.empty()) fail(ErrorCode::Unsupported, "the model has no chat template: it was not trained to chat");
+        if (std::optional<detail::chat::Known> known = detail::chat::find_family(source)) return *std::move(known);
         std::string names;
-        for (const auto& known : detail::chat::families) names.append(names.empty() ? "" : ", ").append(known.name);
+        for (const auto& family : detail::chat::families) names.append(names.empty() ? "" : ", ").append(family.name);
         fail(ErrorCode::Unsupported, "the model's chat template is of no known family (known: ", names, "); it begins \"",
              source.substr(0, 60), "\"");
     }
-    if (messages.empty()) fail(ErrorCode::InvalidArgument, "a conversation needs at least one message");
-    return family->render(source, messages, add_generation_prompt);
+
+    detail::chat::Known known_;
+    ChatTokens tokens_;
+};
+
+/// ChatTemplate(source, tokens).render(...).
+[[nodiscard]] inline std::string render_chat(std::string_view source, std::span<const ChatMessage> messages,
+                                             bool add_generation_prompt = true, const ChatTokens& tokens = {}) {
+    return ChatTemplate(source, tokens).render(messages, add_generation_prompt);
 }
 
 /// The same with the template of a model's tokenizer.
 [[nodiscard]] inline std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                              bool add_generation_prompt = true) {
-    return render_chat(std::string_view(tokenizer.chat_template()), messages, add_generation_prompt);
+    return ChatTemplate(tokenizer).render(messages, add_generation_prompt);
+}
+
+/// The tokens of a rendered conversation. One bos goes first where the text begins with it or the model expects it: never two.
+[[nodiscard]] inline std::vector<TokenId> encode_chat(const Tokenizer& tokenizer, std::string_view text) {
+    const std::string bos = chat_tokens(tokenizer).bos;
+    const bool written = !bos.empty() && text.starts_with(bos);
+    if (written) text.remove_prefix(bos.size());
+    return tokenizer.encode(text, {.parse_special = true, .add_bos = written || tokenizer.adds_bos()});
+}
+
+/// True for the tokens that end an answer: for GenerateOptions::is_end. Refers to the tokenizer, which must outlive it.
+[[nodiscard]] inline std::function<bool(TokenId)> chat_end(const Tokenizer& tokenizer, const ChatTemplate& chat_template) {
+    const TokenId stop = tokenizer.find(chat_template.stop_text()).value_or(no_token);
+    return [&tokenizer, stop](TokenId id) { return id == stop || tokenizer.is_end_of_generation(id); };
 }
 
 }  // namespace adainfer::inline v0
@@ -5709,7 +12054,8 @@ class LabelSet {
     LabelSet(const Tokenizer& tokenizer, std::vector<std::string> labels) : names_(std::move(labels)) {
         tokens_.reserve(names_.size());
         for (const std::string& name : names_) {
-            tokens_.push_back(tokenizer.encode(name, {.parse_special = false, .missing_byte = MissingByte::Throw}));
+            tokens_.push_back(tokenizer.encode(
+                name, {.parse_special = false, .space_prefix = false, .missing_byte = MissingByte::Throw}));
         }
         check();
     }
@@ -5848,6 +12194,20 @@ template <class Model>
 }
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/generate/conversation.hpp ----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
 
 // ---- adainfer/generate/generate.hpp --------------------------------------------------------------------------------------
 
@@ -6017,7 +12377,7 @@ struct GenerateOptions {
     SamplingOptions sampling{};
     std::uint64_t seed = 0;                  ///< of the generator, where the caller brings none
     std::function<bool(TokenId)> is_end{};   ///< true for tokens that end the text, e.g. Tokenizer::is_end_of_generation
-    RunOptions run{};                        ///< progress counts the prompt's tokens
+    RunOptions run{};                        ///< progress counts the prompt's tokens; step is that of the first decode
 };
 
 enum class FinishReason {
@@ -6066,6 +12426,7 @@ GenerateResult generate(const Model& model, Session& session, std::span<const To
         return result;
     }
     std::size_t layers_run = 0;
+    RunOptions run = options.run;
     Prediction next = model.prefill_and_predict(session, prompt, options.run);
     for (;;) {
         TokenId token = next.token;
@@ -6096,7 +12457,8 @@ GenerateResult generate(const Model& model, Session& session, std::span<const To
             result.reason = FinishReason::ContextFull;
             break;
         }
-        next = model.decode(session, token, options.run);
+        next = model.decode(session, token, run);
+        ++run.step;
     }
     if (result.tokens != 0) result.mean_layers = static_cast<double>(layers_run) / static_cast<double>(result.tokens);
     return result;
@@ -6110,6 +12472,136 @@ GenerateResult generate(const Model& model, Session& session, std::span<const To
     std::mt19937_64 generator(options.seed);
     return generate(model, session, prompt, options, generator, std::forward<OnToken>(on_token));
 }
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// The assistant's answer.
+struct ChatReply {
+    std::string text;
+    std::vector<std::size_t> exit_layers;  ///< of each token of the answer
+    GenerateResult result;                 ///< why it ended, and how deep it went
+    std::size_t prompt_tokens = 0;         ///< of the conversation up to the answer
+    std::size_t reused_tokens = 0;         ///< those among them that the session held already and that did not run again
+};
+
+/// A conversation with a model: keeps its messages, and a session that holds the tokens said so far, so that a turn runs its own
+/// tokens only. The session always continues what the chat template makes of the whole conversation: where that differs from what
+/// the session holds (the template leaves old thoughts out, say, or an answer's text splits into other tokens than the model
+/// chose), the session goes back to the point where they part. With an early-exit policy the answers' keys and values are those
+/// that the policy's KvCompletion left.
+///
+/// For one thread at a time. Refers to the model and the tokenizer, which must outlive it.
+template <class Model>
+class Conversation {
+  public:
+    /// An empty `system` stands for no system message. `capacity` is the number of tokens that the session holds; 0: as many as
+    /// the model was made for. Throws Unsupported (ChatTemplate) and ContextOverflow.
+    Conversation(const Model& model, const Tokenizer& tokenizer, std::string system = {}, std::size_t capacity = 0)
+        : model_(&model), tokenizer_(&tokenizer), template_(tokenizer), is_end_(chat_end(tokenizer, template_)),
+          system_(std::move(system)), session_(model.new_session(capacity)) {
+        reset();
+    }
+
+    /// The user says `text`, the model answers. on_text(std::string_view) gets the answer as it comes, in whole characters; it
+    /// returns Flow, or nothing to go on. The answer ends at the token that ends the assistant's turn, or at one that
+    /// options.is_end knows. options.seed is advanced by the number of messages so far.
+    ///
+    /// Throws ContextOverflow where the conversation does not fit the session any more, and what ChatTemplate::render, generate
+    /// and on_text throw (Cancelled among it); then nothing has been said.
+    template <class OnText>
+        requires std::invocable<OnText&, std::string_view>
+    ChatReply say(std::string text, const GenerateOptions& options, OnText&& on_text) {
+        messages_.push_back({"user", std::move(text)});
+        try {
+            ChatReply reply = answer(options, on_text);
+            messages_.push_back({"assistant", reply.text});
+            return reply;
+        } catch (...) {
+            messages_.pop_back();
+            throw;
+        }
+    }
+
+    ChatReply say(std::string text, const GenerateOptions& options = {}) {
+        return say(std::move(text), options, [](std::string_view) {});
+    }
+
+    /// Forgets all but the system message.
+    void reset() {
+        messages_.clear();
+        if (!system_.empty()) messages_.push_back({"system", system_});
+        session_.rewind(0);
+        held_.clear();
+    }
+
+    [[nodiscard]] std::span<const ChatMessage> messages() const noexcept { return messages_; }
+
+    /// The tokens that the session holds.
+    [[nodiscard]] std::span<const TokenId> tokens() const noexcept { return held_; }
+
+    [[nodiscard]] const Session& session() const noexcept { return session_; }
+    [[nodiscard]] const ChatTemplate& chat_template() const noexcept { return template_; }
+
+  private:
+    template <class OnText>
+    ChatReply answer(const GenerateOptions& options, OnText& on_text) {
+        std::vector<TokenId> tokens = encode_chat(*tokenizer_, template_.render(messages_));
+        if (tokens.size() > session_.capacity()) {
+            fail(ErrorCode::ContextOverflow, "the conversation has come to ", tokens.size(), " tokens, its session holds ",
+                 session_.capacity());
+        }
+        ChatReply reply;
+        reply.prompt_tokens = tokens.size();
+        const auto parting = std::mismatch(held_.begin(), held_.end(), tokens.begin(), tokens.end()).first;
+        // At least one token must run to say what comes next.
+        reply.reused_tokens = (std::min)(static_cast<std::size_t>(parting - held_.begin()), tokens.size() - 1);
+        session_.rewind(reply.reused_tokens);
+        held_ = tokens;
+
+        GenerateOptions how = options;
+        how.seed += messages_.size();
+        how.is_end = [&](TokenId token) { return is_end_(token) || (options.is_end && options.is_end(token)); };
+        StreamDecoder decoder(*tokenizer_, true);
+        const auto deliver = [&](std::string_view part) {
+            reply.text += part;
+            if (part.empty()) return Flow::Continue;
+            if constexpr (std::same_as<std::invoke_result_t<OnText&, std::string_view>, Flow>) {
+                return on_text(part);
+            } else {
+                on_text(part);
+                return Flow::Continue;
+            }
+        };
+        try {
+            const std::span<const TokenId> prompt = std::span(tokens).subspan(reply.reused_tokens);
+            reply.result = generate(*model_, session_, prompt, how, [&](const GeneratedToken& token) {
+                // The blank that SentencePiece puts in front of a text is not part of it.
+                const std::size_t blank = reply.exit_layers.empty() ? tokenizer_->prefix_length(token.token) : 0;
+                held_.push_back(token.token);
+                reply.exit_layers.push_back(token.exit_layer);
+                const std::string part = decoder.push(token.token);
+                return deliver(std::string_view(part).substr((std::min)(blank, part.size())));
+            });
+            deliver(decoder.finish());
+        } catch (...) {
+            held_.resize(session_.length());
+            throw;
+        }
+        held_.resize(session_.length());  // without the last token, which has not run
+        return reply;
+    }
+
+    const Model* model_;
+    const Tokenizer* tokenizer_;
+    ChatTemplate template_;
+    std::function<bool(TokenId)> is_end_;
+    std::string system_;
+    Session session_;
+    std::vector<ChatMessage> messages_;
+    std::vector<TokenId> held_;  ///< those of the session, in order
+};
 
 }  // namespace adainfer::inline v0
 
@@ -6159,6 +12651,78 @@ namespace adainfer::inline v0 {
         (binomial_upper_tail(k, n, p) <= 1 - confidence ? low : high) = p;
     }
     return low;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/train/block_influence.hpp ----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// How much each layer of the dense model turns the hidden state: BI of a layer = 1 - mean over all positions of the cosine
+/// between the states before and after it (ShortGPT, arXiv 2403.03853, section 3). 0 is a layer that changes no direction.
+/// [layers], layer 1 first. Each sequence stands alone, from position 0. The model's policy plays no part.
+///
+/// Throws InvalidArgument (no sequence, or an empty one) and as Model::prefill() does. options.progress counts sequences.
+template <class Backend, class Policy, class Completion>
+[[nodiscard]] std::vector<double> block_influence(const Model<Backend, Policy, Completion>& model,
+                                                  std::span<const std::vector<TokenId>> sequences,
+                                                  const RunOptions& options = {}) {
+    const Decoder<Backend>& decoder = model.decoder();
+    const std::size_t layers = model.config().layers;
+    std::size_t longest = 0, positions = 0;
+    for (const std::vector<TokenId>& sequence : sequences) {
+        if (sequence.empty()) fail(ErrorCode::InvalidArgument, "block_influence: a sequence is empty");
+        longest = (std::max)(longest, sequence.size());
+        positions += sequence.size();
+    }
+    if (positions == 0) fail(ErrorCode::InvalidArgument, "block_influence: no sequences");
+
+    Session session = model.new_session(longest);
+    std::vector<float> before;
+    std::vector<double> cosines(layers);
+    for (std::size_t done = 0; done < sequences.size();) {
+        const std::span<const TokenId> sequence = sequences[done];
+        session.rewind(0);
+        while (session.length() < sequence.size()) {
+            const std::size_t rows = (std::min)(rows_at_once, sequence.size() - session.length());
+            decoder.begin(session, sequence.subspan(session.length(), rows));
+            const MatrixView<float> hidden = session.work.hidden.view();
+            for (std::size_t layer = 0; layer < layers; ++layer) {
+                if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "block_influence: stopped in sequence ", done + 1);
+                before.assign(hidden.data(), hidden.data() + rows * hidden.cols());
+                decoder.run_layer(session, layer);
+                for (std::size_t t = 0; t < rows; ++t) {
+                    const float value = cosine(before.data() + t * hidden.cols(), hidden.row(t).data(), hidden.cols());
+                    cosines[layer] += static_cast<double>(value);
+                }
+            }
+            session.cache.set_length(session.length() + rows);
+        }
+        ++done;
+        if (options.progress) options.progress({"block influence", done, sequences.size()});
+    }
+    for (double& value : cosines) value = 1 - value / static_cast<double>(positions);
+    return cosines;
+}
+
+/// The n layers of least influence, ascending and counted from 1, for SkipLayers; of equals the earlier ones. Throws
+/// InvalidArgument where there are fewer.
+[[nodiscard]] inline std::vector<std::size_t> least_influential(std::span<const double> influence, std::size_t n) {
+    if (n > influence.size()) fail(ErrorCode::InvalidArgument, "cannot choose ", n, " of ", influence.size(), " layers");
+    std::vector<std::size_t> layers(influence.size());
+    std::iota(layers.begin(), layers.end(), std::size_t{1});
+    const auto less = [&](std::size_t a, std::size_t b) { return influence[a - 1] < influence[b - 1]; };
+    std::stable_sort(layers.begin(), layers.end(), less);
+    layers.resize(n);
+    std::sort(layers.begin(), layers.end());
+    return layers;
 }
 
 }  // namespace adainfer::inline v0
@@ -6378,9 +12942,10 @@ template <class Classifier>
                             .good_at_end = trace.final_reachable && (good == Label::AgreesWithFinal || trace.final_matches_gold),
                             .group = trace.group, .right = trace.matches_gold, .right_at_end = trace.final_matches_gold};
         auto state = classifier.begin();
-        for (std::size_t t = 0; t < trace.steps(); ++t)
-            prompt.scores.push_back(
-                classifier.score(std::span(trace.features).subspan(t * trace.n_features, trace.n_features), state));
+        for (std::size_t t = 0; t < trace.steps(); ++t) {
+            const auto features = std::span(trace.features).subspan(t * trace.n_features, trace.n_features);
+            prompt.scores.push_back(adainfer::score_after(classifier, trace.layers[t], features, state));
+        }
         prompts.push_back(std::move(prompt));
     }
     return prompts;
@@ -7057,6 +13622,16 @@ class Objective {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/train/train_per_layer_svm.hpp ------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <map>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+
 // ---- adainfer/train/train_svm.hpp ----------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -7099,6 +13674,14 @@ struct SvmFit {
 
 namespace detail::svm {
 
+/// What a training reports beside its model.
+struct Result {
+    std::vector<double> plane;  ///< [cols], the bias last
+    double primal = 0, duality_gap = 0;
+    std::size_t passes = 0;
+    bool converged = false;
+};
+
 /// Dual coordinate descent for the L2-regularised linear SVM; the columns of `data` include the constant 1 of the bias.
 /// Source: Hsieh, Chang, Lin, Keerthi, Sundararajan, "A Dual Coordinate Descent Method for Large-scale Linear SVM"
 /// (ICML 2008), Algorithm 1, with the shrinking of section 3.2 (Algorithm 3).
@@ -7115,7 +13698,7 @@ class Solver {
             q_diagonal_[i] = dot(data.row(i), data.row(i)) + diagonal(i);
     }
 
-    void solve(SvmFit& fit) {
+    void solve(Result& fit) {
         constexpr double infinity = std::numeric_limits<double>::infinity();
         std::vector<std::size_t> active(data_.steps());
         std::iota(active.begin(), active.end(), std::size_t{0});
@@ -7196,7 +13779,7 @@ class Solver {
         for (std::size_t k = 0; k < x.size(); ++k) w_[k] += change * x[k];
     }
 
-    void report(SvmFit& fit) const noexcept {
+    void report(Result& fit) const noexcept {
         const double half_norm = 0.5 * dot(w_, w_);
         double losses = 0, dual = -half_norm;
         for (std::size_t i = 0; i < data_.steps(); ++i) {
@@ -7214,6 +13797,37 @@ class Solver {
     std::array<double, 2> cost_{};
 };
 
+/// Throws InvalidArgument for options that make no problem.
+inline void check(const SvmOptions& options) {
+    const auto positive = [](const char* name, double value) {
+        if (!(value > 0) || !std::isfinite(value)) fail(ErrorCode::InvalidArgument, "svm ", name, " must be > 0, found ", value);
+    };
+    positive("c", options.c);
+    positive("tolerance", options.tolerance);
+    positive("class_weight[0]", options.class_weight[0]);
+    positive("class_weight[1]", options.class_weight[1]);
+}
+
+[[nodiscard]] inline Result solve(const StandardizedData& data, const SvmOptions& options) {
+    Solver solver(data, options);
+    Result result;
+    solver.solve(result);
+    result.plane = solver.weights();
+    return result;
+}
+
+/// Copies result and plane into the fit of a model whose score is weights . x + bias.
+template <class Fit>
+void adopt(const Result& result, Fit& fit) {
+    fit.model.weights.assign(result.plane.size() - 1, 0.0F);
+    for (std::size_t i = 0; i + 1 < result.plane.size(); ++i) fit.model.weights[i] = static_cast<float>(result.plane[i]);
+    fit.model.bias = static_cast<float>(result.plane.back());
+    fit.primal = result.primal;
+    fit.duality_gap = result.duality_gap;
+    fit.passes = result.passes;
+    fit.converged = result.converged;
+}
+
 }  // namespace detail::svm
 
 /// Trains a linear SVM on all steps of `sequences`, each a sample of its own:
@@ -7222,22 +13836,110 @@ class Solver {
 /// whose coefficients this reproduces. The same seed gives the same model.
 /// Throws Error for bad options (InvalidArgument) and bad data (see validate_sequences).
 [[nodiscard]] inline SvmFit train_svm(std::span<const Sequence> sequences, const SvmOptions& options = {}) {
-    const auto positive = [](const char* name, double value) {
-        if (!(value > 0) || !std::isfinite(value)) fail(ErrorCode::InvalidArgument, "svm ", name, " must be > 0, found ", value);
-    };
-    positive("c", options.c);
-    positive("tolerance", options.tolerance);
-    positive("class_weight[0]", options.class_weight[0]);
-    positive("class_weight[1]", options.class_weight[1]);
-
+    detail::svm::check(options);
     const std::size_t n_features = validate_sequences(sequences);
     Scaling scaling = fit_scaling(sequences);
-    const StandardizedData data = standardize(sequences, scaling);
-    detail::svm::Solver solver(data, options);
     SvmFit fit;
-    solver.solve(fit);
-    for (std::size_t i = 0; i < n_features; ++i) fit.model.weights.push_back(static_cast<float>(solver.weights()[i]));
-    fit.model.bias = static_cast<float>(solver.weights()[n_features]);
+    detail::svm::adopt(detail::svm::solve(standardize(sequences, scaling), options), fit);
+    fit.model.mean = std::move(scaling.mean);
+    fit.model.scale = std::move(scaling.scale);
+    fit.model.validate(n_features);
+    return fit;
+}
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+struct PerLayerSvmFit {
+    PerLayer<LinearSvm> model;  ///< threshold 0
+    bool converged = false;     ///< every one of the classifiers
+};
+
+/// Trains a linear SVM on the checks after each layer and a shared one on all of them, which speaks for the layers whose checks
+/// all have the same label. Throws as train_svm() and to_sequences() do.
+[[nodiscard]] inline PerLayerSvmFit train_per_layer_svm(std::span<const Trace> traces, Label label = Label::AgreesWithFinal,
+                                                        const SvmOptions& options = {}) {
+    const std::vector<Sequence> all = to_sequences(traces, label);
+    const SvmFit shared = train_svm(all, options);
+    PerLayerSvmFit fit;
+    fit.model.shared = shared.model;
+    fit.converged = shared.converged;
+
+    std::map<std::size_t, Sequence> rows;  // by layer: its checks in all traces
+    for (std::size_t i = 0; i < traces.size(); ++i) {
+        const std::size_t width = all[i].n_features;
+        for (std::size_t t = 0; t < all[i].steps(); ++t) {
+            Sequence& layer = rows[traces[i].layers[t]];
+            const auto first = all[i].features.begin() + static_cast<std::ptrdiff_t>(t * width);
+            layer.n_features = width;
+            layer.features.insert(layer.features.end(), first, first + static_cast<std::ptrdiff_t>(width));
+            layer.labels.push_back(all[i].labels[t]);
+        }
+    }
+    for (const auto& [layer, sequence] : rows) {
+        const std::size_t stops = std::accumulate(sequence.labels.begin(), sequence.labels.end(), std::size_t{0});
+        if (stops == 0 || stops == sequence.steps()) continue;
+        SvmFit own = train_svm({&sequence, 1}, options);
+        fit.converged = fit.converged && own.converged;
+        fit.model.layers.push_back(layer);
+        fit.model.own.push_back(std::move(own.model));
+    }
+    fit.model.validate(fit.model.feature_count());
+    return fit;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/train/train_rbf_svm.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+struct RbfSvmOptions {
+    std::size_t size = 256;   ///< random features: the kernel's error falls as 1 / sqrt(size), a check costs size cosines
+    double gamma = 0;         ///< of the kernel exp(-gamma |x - y|^2) over standardised features; 0: 1 / number of features
+    std::uint64_t seed = 0;   ///< of the random features
+    SvmOptions svm{.loss = SvmLoss::Hinge};  ///< as scikit-learn's SVC
+};
+
+struct RbfSvmFit {
+    RbfSvm model;            ///< threshold 0
+    double primal = 0;       ///< see SvmFit
+    double duality_gap = 0;
+    std::size_t passes = 0;
+    bool converged = false;
+};
+
+/// Trains an SVM with an approximated RBF kernel on all steps of `sequences`, each a sample of its own: train_svm() over random
+/// Fourier features of the standardised features. It decides as scikit-learn's SVC of the same C and gamma does, up to the
+/// error of the kernel and the bias, which is regularised here. Memory: steps * size doubles. Throws as train_svm() and
+/// RandomFourier do.
+[[nodiscard]] inline RbfSvmFit train_rbf_svm(std::span<const Sequence> sequences, const RbfSvmOptions& options = {}) {
+    detail::svm::check(options.svm);
+    const std::size_t n_features = validate_sequences(sequences);
+    Scaling scaling = fit_scaling(sequences);
+    const double gamma = options.gamma == 0 ? 1.0 / static_cast<double>(n_features) : options.gamma;
+    RbfSvmFit fit;
+    fit.model.map = RandomFourier(n_features, options.size, gamma, options.seed);
+
+    StandardizedData data = standardize(sequences, scaling);
+    StandardizedData mapped{options.size + 1, {}, std::move(data.labels), std::move(data.starts)};
+    mapped.rows.reserve(mapped.steps() * mapped.cols);
+    std::vector<float> x(n_features), z(options.size);
+    for (std::size_t step = 0; step < mapped.steps(); ++step) {
+        const std::span<const double> row = data.row(step);
+        for (std::size_t i = 0; i < n_features; ++i) x[i] = static_cast<float>(row[i]);
+        fit.model.map.map(x, z);
+        mapped.rows.insert(mapped.rows.end(), z.begin(), z.end());
+        mapped.rows.push_back(1.0);
+    }
+    detail::svm::adopt(detail::svm::solve(mapped, options.svm), fit);
     fit.model.mean = std::move(scaling.mean);
     fit.model.scale = std::move(scaling.scale);
     fit.model.validate(n_features);
@@ -7301,6 +14003,151 @@ inline void write_file_atomically(const std::filesystem::path& path, std::string
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/io/family.hpp ----------------------------------------------------------------------------------------------
+
+#include <array>
+#include <span>
+#include <string>
+#include <string_view>
+
+// What sets the model families apart, one row each. A family that needs nothing new is a row in `families` and a row of
+// tensor names for Hugging Face; numbers that stand in a file's metadata are read by gguf_config.hpp and hf_config.hpp.
+
+namespace adainfer::inline v0 {
+
+/// How a format names the tensors; ".weight" and ".bias" follow, "{}" stands for the number of the layer. An empty name: the
+/// format has no such tensor.
+struct TensorNames {
+    std::string_view token_embedding{}, position_embedding{}, embedding_in{}, embedding_out{}, final_norm{}, head{};
+    std::string_view attention_norm{}, qkv{}, q{}, k{}, v{}, q_norm{}, k_norm{}, attention_output{}, attention_post_norm{};
+    std::string_view feed_forward_norm{}, gate_up{}, gate{}, up{}, down{}, feed_forward_post_norm{};
+};
+
+/// GGUF has one set of names for all families.
+inline constexpr TensorNames gguf_names{
+    .token_embedding = "token_embd", .position_embedding = "position_embd", .embedding_in = "token_embd_in",
+    .embedding_out = "token_embd_out", .final_norm = "output_norm", .head = "output",
+    .attention_norm = "blk.{}.attn_norm", .qkv = "blk.{}.attn_qkv", .q = "blk.{}.attn_q", .k = "blk.{}.attn_k",
+    .v = "blk.{}.attn_v", .q_norm = "blk.{}.attn_q_norm", .k_norm = "blk.{}.attn_k_norm",
+    .attention_output = "blk.{}.attn_output", .attention_post_norm = "blk.{}.post_attention_norm",
+    .feed_forward_norm = "blk.{}.ffn_norm", .gate_up = "blk.{}.ffn_up", .gate = "blk.{}.ffn_gate", .up = "blk.{}.ffn_up",
+    .down = "blk.{}.ffn_down", .feed_forward_post_norm = "blk.{}.post_ffw_norm"};
+
+namespace hf {
+
+/// Llama, and with head norms or without: Mistral, Qwen2, Qwen3.
+inline constexpr TensorNames llama_names{
+    .token_embedding = "model.embed_tokens", .final_norm = "model.norm", .head = "lm_head",
+    .attention_norm = "model.layers.{}.input_layernorm", .q = "model.layers.{}.self_attn.q_proj",
+    .k = "model.layers.{}.self_attn.k_proj", .v = "model.layers.{}.self_attn.v_proj",
+    .q_norm = "model.layers.{}.self_attn.q_norm", .k_norm = "model.layers.{}.self_attn.k_norm",
+    .attention_output = "model.layers.{}.self_attn.o_proj", .feed_forward_norm = "model.layers.{}.post_attention_layernorm",
+    .gate = "model.layers.{}.mlp.gate_proj", .up = "model.layers.{}.mlp.up_proj", .down = "model.layers.{}.mlp.down_proj"};
+
+inline constexpr TensorNames gemma3_names = [] {
+    TensorNames names = llama_names;
+    names.attention_post_norm = "model.layers.{}.post_attention_layernorm";
+    names.feed_forward_norm = "model.layers.{}.pre_feedforward_layernorm";
+    names.feed_forward_post_norm = "model.layers.{}.post_feedforward_layernorm";
+    return names;
+}();
+
+inline constexpr TensorNames phi3_names = [] {
+    TensorNames names = llama_names;
+    names.qkv = "model.layers.{}.self_attn.qkv_proj";
+    names.gate_up = "model.layers.{}.mlp.gate_up_proj";
+    return names;
+}();
+
+inline constexpr TensorNames gpt2_names{
+    .token_embedding = "transformer.wte", .position_embedding = "transformer.wpe", .final_norm = "transformer.ln_f",
+    .head = "lm_head", .attention_norm = "transformer.h.{}.ln_1", .qkv = "transformer.h.{}.attn.c_attn",
+    .attention_output = "transformer.h.{}.attn.c_proj", .feed_forward_norm = "transformer.h.{}.ln_2",
+    .up = "transformer.h.{}.mlp.c_fc", .down = "transformer.h.{}.mlp.c_proj"};
+
+inline constexpr TensorNames gpt_neox_names{
+    .token_embedding = "gpt_neox.embed_in", .final_norm = "gpt_neox.final_layer_norm", .head = "embed_out",
+    .attention_norm = "gpt_neox.layers.{}.input_layernorm", .qkv = "gpt_neox.layers.{}.attention.query_key_value",
+    .attention_output = "gpt_neox.layers.{}.attention.dense",
+    .feed_forward_norm = "gpt_neox.layers.{}.post_attention_layernorm", .up = "gpt_neox.layers.{}.mlp.dense_h_to_4h",
+    .down = "gpt_neox.layers.{}.mlp.dense_4h_to_h"};
+
+inline constexpr TensorNames opt_names{
+    .token_embedding = "model.decoder.embed_tokens", .position_embedding = "model.decoder.embed_positions",
+    .embedding_in = "model.decoder.project_in", .embedding_out = "model.decoder.project_out",
+    .final_norm = "model.decoder.final_layer_norm", .head = "lm_head",
+    .attention_norm = "model.decoder.layers.{}.self_attn_layer_norm", .q = "model.decoder.layers.{}.self_attn.q_proj",
+    .k = "model.decoder.layers.{}.self_attn.k_proj", .v = "model.decoder.layers.{}.self_attn.v_proj",
+    .attention_output = "model.decoder.layers.{}.self_attn.out_proj",
+    .feed_forward_norm = "model.decoder.layers.{}.final_layer_norm", .up = "model.decoder.layers.{}.fc1",
+    .down = "model.decoder.layers.{}.fc2"};
+
+/// How a Hugging Face checkpoint stores what others store plainly.
+struct Storage {
+    bool transposed = false;       ///< projections of the layers are [in, out] (GPT-2)
+    bool heads_interleaved = false;  ///< fused rows go q, k, v of head 0, q, k, v of head 1, ... (GPT-NeoX)
+    bool gain_less_one = false;    ///< norms hold gain - 1 (Gemma)
+};
+
+}  // namespace hf
+
+/// One family. The flags say which parts a layer has; the parts' biases are taken where the file has them.
+struct Family {
+    std::string_view name;          ///< general.architecture of a GGUF file
+    std::string_view hf_type;       ///< model_type of a config.json
+    NormKind norm = NormKind::Rms;
+    Activation activation = Activation::Silu;  ///< where the metadata do not say
+    bool rotary = true;
+    bool interleaved = false;       ///< rotated pairs of a GGUF file are neighbours; in Hugging Face's they never are
+    bool learned_positions = false;
+    bool gated = true;              ///< the feed-forward network has a gate
+    bool fused_qkv = false;
+    bool fused_gate_up = false;     ///< rows of the gate, then rows of up
+    bool head_norms = false;        ///< norms on each head of q and k
+    bool post_norms = false;        ///< norms on what a block adds
+    TensorNames hf_names{};
+    hf::Storage storage{};
+};
+
+inline constexpr std::array families{
+    Family{.name = "llama", .hf_type = "llama", .interleaved = true, .hf_names = hf::llama_names},
+    Family{.name = "llama", .hf_type = "mistral", .interleaved = true, .hf_names = hf::llama_names},
+    Family{.name = "qwen2", .hf_type = "qwen2", .hf_names = hf::llama_names},
+    Family{.name = "qwen3", .hf_type = "qwen3", .head_norms = true, .hf_names = hf::llama_names},
+    Family{.name = "gemma3", .hf_type = "gemma3_text", .activation = Activation::GeluTanh, .head_norms = true,
+           .post_norms = true, .hf_names = hf::gemma3_names, .storage = {.gain_less_one = true}},
+    Family{.name = "phi3", .hf_type = "phi3", .fused_qkv = true, .fused_gate_up = true, .hf_names = hf::phi3_names},
+    Family{.name = "gpt2", .hf_type = "gpt2", .norm = NormKind::Layer, .activation = Activation::GeluTanh, .rotary = false,
+           .learned_positions = true, .gated = false, .fused_qkv = true, .hf_names = hf::gpt2_names,
+           .storage = {.transposed = true}},
+    Family{.name = "gptneox", .hf_type = "gpt_neox", .norm = NormKind::Layer, .activation = Activation::Gelu, .gated = false,
+           .fused_qkv = true, .hf_names = hf::gpt_neox_names, .storage = {.heads_interleaved = true}},
+    Family{.name = "opt", .hf_type = "opt", .norm = NormKind::Layer, .activation = Activation::Relu, .rotary = false,
+           .learned_positions = true, .gated = false, .hf_names = hf::opt_names},
+};
+
+/// The family of a GGUF architecture name or, with member = &Family::hf_type, of a model_type; nullptr where there is none.
+[[nodiscard]] constexpr const Family* find_family(std::string_view name, std::string_view Family::*member = &Family::name) noexcept {
+    for (const Family& family : families) {
+        if (family.*member == name) return &family;
+    }
+    return nullptr;
+}
+
+/// The names of all families, each once, for messages.
+[[nodiscard]] inline std::string supported_families(std::string_view Family::*member = &Family::name) {
+    std::string list;
+    std::string_view previous;
+    for (const Family& family : families) {
+        if (family.*member == previous) continue;
+        previous = family.*member;
+        list.append(list.empty() ? "" : ", ").append(previous);
+    }
+    return list;
+}
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/io/gguf.hpp ------------------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -7337,8 +14184,7 @@ static_assert(std::endian::native == std::endian::little, "files are read as lit
 
 /// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
 /// replaced, cut to a length that fits a line.
-[[nodiscard]] inline std::string quoted(std::string_view text) {
-    constexpr std::size_t longest = 80;
+[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
     std::string shown = "'";
     for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
     return shown + (text.size() > longest ? "...'" : "'");
@@ -8346,18 +15192,178 @@ class GgufFile {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/io/gguf_model.hpp ------------------------------------------------------------------------------------------
+// ---- adainfer/io/gguf_config.hpp -----------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <filesystem>
-#include <optional>
-#include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+
+namespace adainfer::inline v0::detail {
+
+/// Throws Unsupported for an architecture of no known family.
+[[nodiscard]] inline const Family& gguf_family(const GgufFile& file) {
+    const std::string architecture = file.get_string("general.architecture");
+    const Family* const family = find_family(architecture);
+    if (family == nullptr) {
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", architecture, "'; supported: ", supported_families());
+    }
+    return *family;
+}
+
+/// The metadata of one architecture: keys stand after its name and a dot.
+class GgufKeys {
+  public:
+    GgufKeys(const GgufFile& file, std::string_view architecture) : file_(file), prefix_(std::string(architecture) + ".") {}
+
+    [[nodiscard]] std::string full(std::string_view name) const { return prefix_ + std::string(name); }
+    [[nodiscard]] bool has(std::string_view name) const { return file_.has(full(name)); }
+    [[nodiscard]] std::size_t number(std::string_view name) const { return static_cast<std::size_t>(file_.get_uint(full(name))); }
+    [[nodiscard]] std::size_t number_or(std::string_view name, std::size_t otherwise) const {
+        return static_cast<std::size_t>(file_.find_uint(full(name)).value_or(otherwise));
+    }
+    [[nodiscard]] double real(std::string_view name) const { return file_.get_float(full(name)); }
+    [[nodiscard]] double real_or(std::string_view name, double otherwise) const {
+        return file_.find_float(full(name)).value_or(otherwise);
+    }
+    [[nodiscard]] bool flag_or(std::string_view name, bool otherwise) const {
+        return file_.find_bool(full(name)).value_or(otherwise);
+    }
+    [[nodiscard]] std::string text_or(std::string_view name, std::string otherwise) const {
+        return file_.find_string(full(name)).value_or(std::move(otherwise));
+    }
+    /// Throws, naming the file and the key.
+    template <class... Parts>
+    [[noreturn]] void wrong(ErrorCode code, std::string_view name, const Parts&... parts) const {
+        fail(code, "'", file_.name(), "': ", full(name), " ", parts...);
+    }
+
+  private:
+    const GgufFile& file_;
+    std::string prefix_;
+};
+
+/// Layers, widths and heads; the vocabulary from the embedding itself.
+inline void read_sizes(const GgufFile& file, const GgufKeys& keys, ModelConfig& config) {
+    config.layers = keys.number("block_count");
+    config.hidden = keys.number("embedding_length");
+    config.heads = keys.number("attention.head_count");
+    config.kv_heads = keys.number_or("attention.head_count_kv", config.heads);
+    config.feed_forward = keys.number("feed_forward_length");
+    config.context = keys.number("context_length");
+    const bool divides = config.heads != 0 && config.hidden % config.heads == 0;
+    if (!divides && !keys.has("attention.key_length")) {
+        keys.wrong(ErrorCode::CorruptFile, "attention.head_count", "is ", config.heads, ", which does not divide the hidden size ",
+                   config.hidden);
+    }
+    config.head_dim = keys.number_or("attention.key_length", divides ? config.hidden / config.heads : 0);
+    if (keys.number_or("attention.value_length", config.head_dim) != config.head_dim) {
+        keys.wrong(ErrorCode::Unsupported, "attention.value_length", "gives key and value heads of different sizes");
+    }
+    const GgufTensor& embedding = file.tensor("token_embd.weight");
+    config.vocabulary = embedding.dims.size() == 2 ? static_cast<std::size_t>(embedding.dims[1]) : 0;
+    if (keys.number_or("vocab_size", config.vocabulary) != config.vocabulary) {
+        keys.wrong(ErrorCode::CorruptFile, "vocab_size", "is ", keys.number("vocab_size"), ", but token_embd.weight has ",
+                   config.vocabulary, " rows");
+    }
+}
+
+inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& config) {
+    config.rope.dims = keys.number_or("rope.dimension_count", config.head_dim);
+    if (config.rope.dims == 0 && config.head_dim != 0) {
+        keys.wrong(ErrorCode::CorruptFile, "rope.dimension_count", "is 0, but the family has rotary positions");
+    }
+    config.rope.base = keys.real_or("rope.freq_base", 10000.0);
+    config.rope.interleaved = family.interleaved;
+    const std::string scaling = keys.text_or("rope.scaling.type", "none");
+    if (scaling == "linear") {
+        config.rope.linear_factor = keys.real("rope.scaling.factor");
+    } else if (scaling != "none" && scaling != "longrope") {
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling '", scaling,
+                   "'; supported: none, linear, longrope, and Llama 3's by its tensor rope_freqs.weight");
+    }
+}
+
+/// Sliding windows: of every layer, or, in Gemma 3, of all but each sixth, whose rotary positions have a base of their own
+/// (Gemma 3 technical report, arXiv 2503.19786, section 2).
+inline void read_windows(const GgufKeys& keys, ModelConfig& config) {
+    config.window = keys.number_or("attention.sliding_window", 0);
+    if (config.architecture != "gemma3" || config.window == 0) return;
+    const std::size_t pattern = keys.number_or("attention.sliding_window_pattern", 6);
+    if (pattern == 0) keys.wrong(ErrorCode::CorruptFile, "attention.sliding_window_pattern", "is 0");
+    for (std::size_t layer = 0; layer < (std::min)(config.layers, std::size_t{10'000}); ++layer) {
+        config.windowed.push_back((layer + 1) % pattern != 0);
+    }
+    config.window_rope = config.rope;
+    config.window_rope.base = keys.real_or("rope.freq_base_swa", 10000.0);
+    config.window_rope.linear_factor = 1;
+}
+
+/// The configuration as the metadata give it, not yet validated. Throws CorruptFile (keys missing or of another type) and
+/// Unsupported (a feature that this library would ignore).
+[[nodiscard]] inline ModelConfig read_config(const GgufFile& file, const Family& family) {
+    const GgufKeys keys(file, family.name);
+    ModelConfig config;
+    config.architecture = family.name;
+    config.name = file.find_string("general.name").value_or(config.architecture);
+    read_sizes(file, keys, config);
+    config.norm = family.norm;
+    config.norm_eps = static_cast<float>(
+        keys.real(family.norm == NormKind::Rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"));
+    config.activation = family.activation;
+    config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
+    if (family.rotary) read_rope(keys, family, config);
+    read_windows(keys, config);
+    if (keys.real_or("final_logit_softcapping", 0.0) != 0.0) {
+        keys.wrong(ErrorCode::Unsupported, "final_logit_softcapping", "is set");
+    }
+
+    if (family.name == "gemma3") {
+        config.embedding_scale = std::sqrt(static_cast<float>(config.hidden));
+        // The one size whose queries are not scaled by their length (its report, table 1); the file does not say so.
+        if (config.layers == 62 && config.heads != 0) {
+            config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.hidden / config.heads));
+        }
+    } else if (family.name == "gptneox") {
+        config.parallel_blocks = keys.flag_or("use_parallel_residual", true);
+    } else if (family.name == "opt") {
+        config.position_offset = keys.number_or("position_offset", 2);
+        config.norm_placement = keys.flag_or("norm_after", false) ? NormPlacement::After : NormPlacement::Before;
+        if (file.find_tensor("token_embd_in.weight") != nullptr) {
+            config.embedding = static_cast<std::size_t>(file.tensor("token_embd.weight").dims[0]);
+        }
+    }
+    return config;
+}
+
+/// Rotary factors that a GGUF file keeps as tensors: Llama 3's, or LongRoPE's (arXiv 2402.13753), of which those for the
+/// original context are taken and the context ends there: beyond it every earlier key would have to be rotated anew.
+template <class Tensors>
+void read_rope_factors(Tensors& tensors, const GgufFile& file, ModelConfig& config) {
+    const std::size_t pairs = config.rope.dims / 2;
+    if (tensors.has("rope_freqs.weight")) config.rope.frequency_factors = tensors.vector("rope_freqs.weight", pairs);
+    const GgufKeys keys(file, config.architecture);
+    if (!tensors.has("rope_factors_short.weight")) {
+        if (keys.text_or("rope.scaling.type", "none") != "longrope") return;
+        keys.wrong(ErrorCode::CorruptFile, "rope.scaling.type", "asks for rotary scaling 'longrope', but there is no tensor "
+                   "rope_factors_short.weight");
+    }
+    config.rope.frequency_factors = tensors.vector("rope_factors_short.weight", pairs);
+    static_cast<void>(tensors.vector("rope_factors_long.weight", pairs));
+    config.rope.amplitude = keys.real_or("rope.scaling.attn_factor", 1.0);
+    config.context = (std::min)(config.context, keys.number("rope.scaling.original_context_length"));
+}
+
+}  // namespace adainfer::inline v0::detail
+
+// ---- adainfer/io/gguf_model.hpp ------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
 #include <vector>
 
 
@@ -8404,10 +15410,139 @@ class Fingerprint {
 
 }  // namespace adainfer::inline v0
 
-namespace adainfer::inline v0 {
+// ---- adainfer/io/read_weights.hpp ----------------------------------------------------------------------------------------
 
-/// Architectures that load_weights() reads.
-inline constexpr std::string_view supported_architectures = "llama";
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0::detail {
+
+/// Puts the tensors of a file where the decoder looks for them. A Source has
+///
+///     bool has(const std::string& name);
+///     WeightView matrix(const std::string& name, std::size_t rows, std::size_t cols);      // throws: missing, shape, type
+///     std::vector<float> vector(const std::string& name, std::size_t size);               // throws likewise, and NotFinite
+///     WeightView projection(const std::string& name, std::size_t out, std::size_t in);    // a matrix of a layer
+///     std::vector<float> gain(const std::string& name, std::size_t size);                 // of a norm
+///     LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in);        // rows of q, then k, then v
+///     std::string describe();                                                             // the file, for messages
+///
+/// where the last four undo what a format stores in its own way.
+template <class Source>
+class WeightReader {
+  public:
+    WeightReader(Source& source, const Family& family, const TensorNames& names) : source_(source), family_(family), names_(names) {}
+
+    /// Everything of the model but its identity and storage; `model.config` is there and validated.
+    void read(ModelWeights& model, const BuildOptions& options) {
+        const ModelConfig& config = model.config;
+        const std::size_t width = config.embedding_size();
+        model.token_embedding = source_.matrix(weight(names_.token_embedding), config.vocabulary, width);
+        if (family_.learned_positions) {
+            model.position_embedding = source_.matrix(weight(names_.position_embedding), config.context + config.position_offset,
+                                                      config.hidden);
+        }
+        if (config.embedding != 0) {
+            model.embedding_in = linear(names_.embedding_in, config.hidden, width);
+            model.embedding_out = linear(names_.embedding_out, width, config.hidden);
+        }
+        model.layers.reserve(config.layers);
+        for (layer_ = 0; layer_ < config.layers; ++layer_) {
+            if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading ", source_.describe(), " was cancelled");
+            model.layers.push_back(layer(config));
+            if (options.progress) options.progress({"read layers", layer_ + 1, config.layers});
+        }
+        // OPT-350m, whose norms stand after the blocks, ends with one already.
+        if (config.norm_placement == NormPlacement::Before) model.final_norm = norm(names_.final_norm, config.hidden);
+        model.head = source_.has(weight(names_.head)) ? LinearWeights{source_.matrix(weight(names_.head), config.vocabulary, width),
+                                                                      bias(names_.head, config.vocabulary)}
+                                                      : LinearWeights{model.token_embedding, {}};
+    }
+
+  private:
+    LayerWeights layer(const ModelConfig& config) {
+        LayerWeights result;
+        result.attention_norm = norm(names_.attention_norm, config.hidden);
+        if (family_.fused_qkv) {
+            const std::size_t rows = config.q_size() + 2 * config.kv_size();
+            const LinearWeights fused = source_.qkv(name(names_.qkv), rows, config.hidden);
+            result.q = slice(fused, 0, config.q_size());
+            result.k = slice(fused, config.q_size(), config.kv_size());
+            result.v = slice(fused, config.q_size() + config.kv_size(), config.kv_size());
+        } else {
+            result.q = linear(names_.q, config.q_size(), config.hidden);
+            result.k = linear(names_.k, config.kv_size(), config.hidden);
+            result.v = linear(names_.v, config.kv_size(), config.hidden);
+        }
+        if (family_.head_norms) {
+            result.q_norm = norm(names_.q_norm, config.head_dim);
+            result.k_norm = norm(names_.k_norm, config.head_dim);
+        }
+        result.attention_output = linear(names_.attention_output, config.hidden, config.q_size());
+        if (family_.post_norms) {
+            result.attention_post_norm = norm(names_.attention_post_norm, config.hidden);
+            result.feed_forward_post_norm = norm(names_.feed_forward_post_norm, config.hidden);
+        }
+        result.feed_forward_norm = norm(names_.feed_forward_norm, config.hidden);
+        if (family_.fused_gate_up) {
+            const LinearWeights fused = linear(names_.gate_up, 2 * config.feed_forward, config.hidden);
+            result.gate = slice(fused, 0, config.feed_forward);
+            result.up = slice(fused, config.feed_forward, config.feed_forward);
+        } else {
+            if (family_.gated) result.gate = linear(names_.gate, config.feed_forward, config.hidden);
+            result.up = linear(names_.up, config.feed_forward, config.hidden);
+        }
+        result.down = linear(names_.down, config.hidden, config.feed_forward);
+        return result;
+    }
+
+    LinearWeights linear(std::string_view pattern, std::size_t out, std::size_t in) {
+        return {source_.projection(weight(pattern), out, in), bias(pattern, out)};
+    }
+
+    /// A LayerNorm may be stored without its bias: zero.
+    NormWeights norm(std::string_view pattern, std::size_t size) {
+        NormWeights result{source_.gain(weight(pattern), size), {}};
+        if (family_.norm == NormKind::Layer) result.bias = bias(pattern, size);
+        return result;
+    }
+
+    std::vector<float> bias(std::string_view pattern, std::size_t size) {
+        const std::string full = name(pattern) + ".bias";
+        return source_.has(full) ? source_.vector(full, size) : std::vector<float>{};
+    }
+
+    /// Rows [first, first + count), which a format keeps together.
+    static LinearWeights slice(const LinearWeights& fused, std::size_t first, std::size_t count) {
+        LinearWeights part{{fused.weight.dtype, count, fused.weight.cols, fused.weight.row(first)}, {}};
+        if (!fused.bias.empty()) {
+            const auto begin = fused.bias.begin() + static_cast<std::ptrdiff_t>(first);
+            part.bias.assign(begin, begin + static_cast<std::ptrdiff_t>(count));
+        }
+        return part;
+    }
+
+    /// The pattern with this layer's number.
+    [[nodiscard]] std::string name(std::string_view pattern) const {
+        std::string result(pattern);
+        const std::size_t at = result.find("{}");
+        if (at != std::string::npos) result.replace(at, 2, std::to_string(layer_));
+        return result;
+    }
+    [[nodiscard]] std::string weight(std::string_view pattern) const { return name(pattern) + ".weight"; }
+
+    Source& source_;
+    const Family& family_;
+    const TensorNames& names_;
+    std::size_t layer_ = 0;
+};
+
+}  // namespace adainfer::inline v0::detail
+
+namespace adainfer::inline v0 {
 
 namespace detail {
 
@@ -8445,11 +15580,14 @@ class TensorReader {
         return values;
     }
 
-    [[nodiscard]] LinearWeights linear(const std::string& name, std::size_t out, std::size_t in) {
+    [[nodiscard]] WeightView projection(const std::string& name, std::size_t out, std::size_t in) { return matrix(name, out, in); }
+    [[nodiscard]] std::vector<float> gain(const std::string& name, std::size_t size) { return vector(name, size); }
+    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
         LinearWeights result{matrix(name + ".weight", out, in), {}};
         if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
         return result;
     }
+    [[nodiscard]] std::string describe() const { return "'" + file_.name() + "'"; }
 
     /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.
     void require_all_read(const ModelConfig& config) const {
@@ -8464,60 +15602,6 @@ class TensorReader {
     const GgufFile& file_;
     std::set<std::string, std::less<>> read_;
 };
-
-inline ModelConfig read_config(const GgufFile& file) {
-    ModelConfig config;
-    config.architecture = file.get_string("general.architecture");
-    if (config.architecture != "llama") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", config.architecture, "'; supported: ",
-             supported_architectures);
-    }
-    config.name = file.find_string("general.name").value_or(config.architecture);
-    const auto key = [&](std::string_view name) { return config.architecture + "." + std::string(name); };
-    const auto number = [&](std::string_view name) { return static_cast<std::size_t>(file.get_uint(key(name))); };
-    const auto number_or = [&](std::string_view name, std::size_t otherwise) {
-        return static_cast<std::size_t>(file.find_uint(key(name)).value_or(otherwise));
-    };
-
-    config.layers = number("block_count");
-    config.hidden = number("embedding_length");
-    config.heads = number("attention.head_count");
-    config.kv_heads = number_or("attention.head_count_kv", config.heads);
-    config.feed_forward = number("feed_forward_length");
-    config.context = number("context_length");
-    const bool divides = config.heads != 0 && config.hidden % config.heads == 0;
-    if (!divides && !file.has(key("attention.key_length"))) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("attention.head_count"), " is ", config.heads,
-             ", which does not divide the hidden size ", config.hidden);
-    }
-    config.head_dim = number_or("attention.key_length", divides ? config.hidden / config.heads : 0);
-    if (number_or("attention.value_length", config.head_dim) != config.head_dim) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': key and value heads of different sizes");
-    }
-    const GgufTensor& embedding = file.tensor("token_embd.weight");
-    config.vocabulary = embedding.dims.size() == 2 ? static_cast<std::size_t>(embedding.dims[1]) : 0;
-    if (number_or("vocab_size", config.vocabulary) != config.vocabulary) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("vocab_size"), " is ", number("vocab_size"),
-             ", but token_embd.weight has ", config.vocabulary, " rows");
-    }
-    config.norm_eps = static_cast<float>(file.get_float(key("attention.layer_norm_rms_epsilon")));
-    config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
-
-    config.rope.dims = number_or("rope.dimension_count", config.head_dim);
-    if (config.rope.dims == 0 && config.head_dim != 0) {  // a model without rotary positions is something else than a llama
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': ", key("rope.dimension_count"), " is 0");
-    }
-    config.rope.base = file.find_float(key("rope.freq_base")).value_or(10000.0);
-    config.rope.interleaved = true;
-    const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
-    if (scaling == "linear") {
-        config.rope.linear_factor = file.get_float(key("rope.scaling.factor"));
-    } else if (scaling != "none") {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': rotary scaling '", scaling,
-             "'; supported: none, linear, and Llama 3's by its tensor rope_freqs.weight");
-    }
-    return config;
-}
 
 inline std::string identity_of(const GgufFile& file, const ModelConfig& config) {
     Fingerprint fingerprint;
@@ -8535,36 +15619,14 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
 /// (architecture, storage type, a tensor that the library would ignore), CorruptFile, ShapeMismatch, NotFinite, Cancelled.
 [[nodiscard]] inline ModelWeights load_weights(const GgufFile& file, const BuildOptions& options = {}) {
     ModelWeights model;
-    model.config = detail::read_config(file);
-    ModelConfig& config = model.config;
+    const Family& family = detail::gguf_family(file);
+    model.config = detail::read_config(file, family);
     detail::TensorReader tensors(file);
-    if (tensors.has("rope_freqs.weight")) {
-        config.rope.frequency_factors = tensors.vector("rope_freqs.weight", config.rope.dims / 2);
-    }
-    validate(config, "'" + file.name() + "'");
-
-    model.token_embedding = tensors.matrix("token_embd.weight", config.vocabulary, config.hidden);
-    for (std::size_t i = 0; i < config.layers; ++i) {
-        if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", file.name(), "' was cancelled");
-        const std::string prefix = std::string("blk.").append(std::to_string(i)).append(".");
-        LayerWeights layer;
-        layer.attention_norm = tensors.vector(prefix + "attn_norm.weight", config.hidden);
-        layer.q = tensors.linear(prefix + "attn_q", config.q_size(), config.hidden);
-        layer.k = tensors.linear(prefix + "attn_k", config.kv_size(), config.hidden);
-        layer.v = tensors.linear(prefix + "attn_v", config.kv_size(), config.hidden);
-        layer.attention_output = tensors.linear(prefix + "attn_output", config.hidden, config.q_size());
-        layer.feed_forward_norm = tensors.vector(prefix + "ffn_norm.weight", config.hidden);
-        layer.gate = tensors.linear(prefix + "ffn_gate", config.feed_forward, config.hidden);
-        layer.up = tensors.linear(prefix + "ffn_up", config.feed_forward, config.hidden);
-        layer.down = tensors.linear(prefix + "ffn_down", config.hidden, config.feed_forward);
-        model.layers.push_back(std::move(layer));
-        if (options.progress) options.progress({"read layers", i + 1, config.layers});
-    }
-    model.final_norm = tensors.vector("output_norm.weight", config.hidden);
-    model.head = tensors.has("output.weight") ? tensors.linear("output", config.vocabulary, config.hidden)
-                                              : LinearWeights{model.token_embedding, {}};
-    tensors.require_all_read(config);
-    model.identity = detail::identity_of(file, config);
+    detail::read_rope_factors(tensors, file, model.config);
+    validate(model.config, tensors.describe());
+    detail::WeightReader(tensors, family, gguf_names).read(model, options);
+    tensors.require_all_read(model.config);
+    model.identity = detail::identity_of(file, model.config);
     model.storage = file.storage();
     return model;
 }
@@ -8597,6 +15659,47 @@ auto naming_file(const GgufFile& file, Call&& call) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Model kinds differ in what holds where a file is silent; this is llama.cpp's table, whose converter leaves out what it
+/// takes for granted.
+inline void fill_tokenizer_defaults(const GgufFile& file, TokenizerData& data) {
+    const auto usual = [&data](std::optional<TokenId>& id, std::size_t value) {
+        if (!id && value < data.tokens.size()) id = static_cast<TokenId>(value);
+    };
+    if (data.model == "gpt2") {
+        data.add_bos = naming_file(file, [&] { return pre_tokenizer_adds_bos(data.pre); });
+    } else if (data.model == "llama") {
+        data.add_bos = data.add_space_prefix = true;
+        usual(data.bos, 1);
+        usual(data.eos, 2);
+        usual(data.unknown, 0);
+    } else if (data.model == "gemma4") {
+        data.add_bos = true;
+    } else if (data.model == "t5") {
+        data.add_eos = true;
+        usual(data.eos, 1);
+        usual(data.unknown, 2);
+        usual(data.padding, 0);
+    }
+}
+
+/// What the special tokens of Phi-3 do with white space behind them; GGUF has no key for that, llama.cpp goes by the name.
+inline void add_phi3_rules(const GgufFile& file, TokenizerData& data) {
+    std::string name = file.find_string("general.name").value_or("");
+    for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    if (name.find("phi-3") == std::string::npos && name.find("phi3") == std::string::npos) return;
+    for (std::size_t i = 0; i < data.token_types.size() && i < data.tokens.size(); ++i) {
+        const auto type = static_cast<TokenType>(data.token_types[i]);
+        const std::string& text = data.tokens[i];
+        const bool special = type == TokenType::Control || type == TokenType::Unknown || type == TokenType::UserDefined;
+        if (!special || text == "<unk>" || text == "<s>" || text == "<|endoftext|>") continue;
+        data.added.push_back({.id = static_cast<TokenId>(i), .strip_right = true});
+    }
+}
+
+}  // namespace detail
+
 /// The tokenizer keys of a GGUF file, unchecked beyond their types and ids. Throws CorruptFile where the file has none, and
 /// Unsupported (pre-tokenizer).
 [[nodiscard]] inline TokenizerData read_tokenizer_data(const GgufFile& file) {
@@ -8608,7 +15711,11 @@ auto naming_file(const GgufFile& file, Call&& call) {
     data.model = file.get_string(key("model"));
     data.pre = file.find_string(key("pre")).value_or("");
     data.tokens = file.get_string_array(key("tokens"));
-    data.merges = file.find_string_array(key("merges")).value_or(std::vector<std::string>{});
+    if (data.model == "gpt2" || data.model == "gemma4") {
+        data.merges = file.find_string_array(key("merges")).value_or(std::vector<std::string>{});
+    } else if (const auto scores = file.find_float_array(key("scores"))) {
+        data.scores.assign(scores->begin(), scores->end());
+    }
     if (const auto types = file.find_int_array(key("token_type"))) {
         for (const std::int64_t type : *types) {
             if (type < 0 || type > static_cast<std::int64_t>(TokenType::Byte)) {
@@ -8632,9 +15739,19 @@ auto naming_file(const GgufFile& file, Call&& call) {
     data.eot = id("eot_token_id");
     data.unknown = id("unknown_token_id");
     data.padding = id("padding_token_id");
-    const bool usual = detail::naming_file(file, [&] { return pre_tokenizer_adds_bos(data.pre); });
-    data.add_bos = file.find_bool(key("add_bos_token")).value_or(usual);
-    data.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(false);
+    detail::fill_tokenizer_defaults(file, data);
+    data.add_bos = file.find_bool(key("add_bos_token")).value_or(data.add_bos) || data.model == "gemma4";
+    data.add_eos = file.find_bool(key("add_eos_token")).value_or(data.add_eos);
+    if (data.model != "gpt2") {  // llama.cpp puts no space in front there, whatever the file says
+        data.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(data.add_space_prefix);
+    }
+    if (data.model == "t5") {
+        data.remove_extra_whitespace = file.find_bool(key("remove_extra_whitespaces")).value_or(false);
+        if (const auto map = file.find_int_array(key("precompiled_charsmap"))) {
+            for (const std::int64_t byte : *map) data.charsmap.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+        }
+    }
+    detail::add_phi3_rules(file, data);
     data.chat_template = file.find_string("tokenizer.chat_template").value_or("");
     return data;
 }
@@ -8649,7 +15766,14 @@ auto naming_file(const GgufFile& file, Call&& call) {
 
 // ---- adainfer/io/model_file.hpp ------------------------------------------------------------------------------------------
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
 
 namespace adainfer::inline v0 {
 
@@ -8659,9 +15783,44 @@ struct ModelFile {
     Tokenizer tokenizer;
 };
 
-/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, and CorruptFile where the vocabulary does not fit
-/// the embedding.
+/// How a model is stored.
+enum class ModelFormat {
+    Gguf,               ///< one file
+    HuggingFaceFolder,  ///< a folder with config.json, safetensors and tokenizer.json
+};
+
+/// Tells by the thing itself, whatever its name is. Throws Error: Io (nothing there, or not readable), Unsupported (a part of
+/// a folder: the message says that the folder is wanted), CorruptFile (another file).
+[[nodiscard]] inline ModelFormat model_format(const std::filesystem::path& path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) return ModelFormat::HuggingFaceFolder;
+    const MappedFile file = MappedFile::open(path);
+    const auto starts_with = [&](std::string_view magic, std::size_t at = 0) {
+        const std::span<const std::byte> bytes = file.bytes();
+        return bytes.size() >= at + magic.size() &&
+               std::equal(magic.begin(), magic.end(), reinterpret_cast<const char*>(bytes.data()) + at);
+    };
+    if (starts_with("GGUF")) return ModelFormat::Gguf;
+    const std::string name = path.filename().string();
+    if (starts_with("{", 8) || name.ends_with(".safetensors")) {
+        fail(ErrorCode::Unsupported, "'", path.string(),
+             "' is a safetensors file, which has no configuration and no tokenizer: "
+             "name the folder with config.json and tokenizer.json that it belongs to");
+    }
+    if (name == "config.json" || name == "model.safetensors.index.json" || name == "tokenizer.json") {
+        fail(ErrorCode::Unsupported, "'", path.string(), "' is a part of a model: name the folder that it is in");
+    }
+    fail(ErrorCode::CorruptFile, "'", path.string(),
+         "' is neither a GGUF file (its first four bytes are not \"GGUF\") nor a Hugging Face folder");
+}
+
+/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
+/// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
 [[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+    if (model_format(path) == ModelFormat::HuggingFaceFolder) {
+        fail(ErrorCode::Unsupported, "'", path.string(),
+             "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
+    }
     const GgufFile file = GgufFile::open(path);
     ModelFile result{load_weights(file, options), load_tokenizer(file)};
     if (result.tokenizer.vocab_size() != result.weights.config.vocabulary) {
@@ -9219,6 +16378,44 @@ class XtensorBackend {
 
 #if defined(ADAINFER_WITH_JSON)
 
+// ---- adainfer/io/any_model.hpp -------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <filesystem>
+
+
+// ---- adainfer/io/hf_folder.hpp -------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+
+// ---- adainfer/io/hf_config.hpp -------------------------------------------------------------------------------------------
+
+#include <string>
+#include <string_view>
+
+
+// ---- adainfer/io/hf_config_families.hpp ----------------------------------------------------------------------------------
+
+#include <cmath>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+
+// ---- adainfer/io/hf_config_fields.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+
 // ---- adainfer/io/json_reader.hpp -----------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -9363,6 +16560,14 @@ class Field {
     }
 
     [[nodiscard]] bool is_string() const noexcept { return value_->is_string(); }
+    [[nodiscard]] bool is_null() const noexcept { return value_->is_null(); }
+    [[nodiscard]] bool is_array() const noexcept { return value_->is_array(); }
+    [[nodiscard]] bool is_object() const noexcept { return value_->is_object(); }
+
+    [[nodiscard]] bool boolean() const {
+        if (!value_->is_boolean()) wrong("true or false");
+        return value_->get<bool>();
+    }
 
     [[nodiscard]] const std::string& text() const {
         if (!value_->is_string()) wrong("a string");
@@ -9414,16 +16619,525 @@ class Field {
 
 }  // namespace adainfer::inline v0::detail::json
 
-// ---- adainfer/io/lens_file.hpp -------------------------------------------------------------------------------------------
+namespace adainfer::inline v0::detail::hf_config {
+
+/// The members of one object of a config.json with the defaults of transformers' configuration classes: a missing member has
+/// its default, and so has one that is null where the class allows that. Everything throws Error (CorruptFile) for a value
+/// of another type or out of range. Views the document and the file's name.
+class ConfigFields {
+  public:
+    /// No object: every member is missing.
+    ConfigFields(std::optional<json::Field> object, std::string file) : object_(std::move(object)), file_(std::move(file)) {}
+
+    [[nodiscard]] const std::string& file() const noexcept { return file_; }
+
+    /// A member that is there; it may be null.
+    [[nodiscard]] std::optional<json::Field> member(std::string_view key) const {
+        return object_ ? object_->find(key) : std::nullopt;
+    }
+    /// A member that is there and not null.
+    [[nodiscard]] std::optional<json::Field> find(std::string_view key) const {
+        auto field = member(key);
+        if (field && field->is_null()) field.reset();
+        return field;
+    }
+
+    /// A size that may not be null.
+    [[nodiscard]] std::size_t count(std::string_view key, std::size_t otherwise) const {
+        const auto field = member(key);
+        return field ? field->count(largest) : otherwise;
+    }
+    /// A size that may be: nothing.
+    [[nodiscard]] std::optional<std::size_t> count_or_null(std::string_view key,
+                                                           std::optional<std::size_t> otherwise = {}) const {
+        const auto field = member(key);
+        if (!field) return otherwise;
+        return field->is_null() ? std::nullopt : std::optional(field->count(largest));
+    }
+    [[nodiscard]] float real(std::string_view key, float otherwise) const {
+        const auto field = member(key);
+        return field ? field->real() : otherwise;
+    }
+    [[nodiscard]] double number(std::string_view key, double otherwise) const {
+        const auto field = member(key);
+        if (!field) return otherwise;
+        static_cast<void>(field->real());  // the range of a float bounds it
+        return field->number();
+    }
+    [[nodiscard]] std::optional<double> find_number(std::string_view key) const {
+        return find(key) ? std::optional(number(key, 0)) : std::nullopt;
+    }
+    [[nodiscard]] bool flag(std::string_view key, bool otherwise) const {
+        const auto field = member(key);
+        return field ? field->boolean() : otherwise;
+    }
+    [[nodiscard]] std::string text(std::string_view key, std::string_view otherwise) const {
+        const auto field = member(key);
+        return field ? field->text() : std::string(otherwise);
+    }
+
+    template <class... Parts>
+    [[noreturn]] void unsupported(const Parts&... parts) const {
+        fail(ErrorCode::Unsupported, "'", file_, "': ", parts...);
+    }
+    template <class... Parts>
+    [[noreturn]] void corrupt(const Parts&... parts) const {
+        fail(ErrorCode::CorruptFile, "'", file_, "': ", parts...);
+    }
+
+  private:
+    static constexpr std::size_t largest = std::size_t{1} << 31U;  // validate() has the narrower limits
+
+    std::optional<json::Field> object_;
+    std::string file_;
+};
+
+}  // namespace adainfer::inline v0::detail::hf_config
+
+// ---- adainfer/io/hf_config_rope.hpp --------------------------------------------------------------------------------------
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <filesystem>
-#include <map>
+#include <numbers>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// Rotary positions of a config.json, in both spellings: `rope_theta` beside `rope_scaling`, and `rope_parameters` with
+// everything in it (transformers 5). What a type of scaling means is transformers' modeling_rope_utils.py.
+
+namespace adainfer::inline v0::detail::hf_config {
+
+/// What stands outside the object that describes the scaling.
+struct RopeDefaults {
+    double base = 10000;
+    double partial = 1;  ///< share of a head that is rotated
+    std::size_t head_dim = 0;
+    std::size_t context = 0;                      ///< max_position_embeddings
+    std::optional<std::size_t> original_context;  ///< original_max_position_embeddings beside the object: it wins (Phi-3)
+};
+
+/// Llama 3's scaling as factors on the wavelengths: 1 below original / high, `factor` above original / low, smooth between.
+inline std::vector<float> llama3_factors(const ConfigFields& scaling, const RopeConfig& rope, double original) {
+    const auto required = [&](std::string_view key) {
+        const auto value = scaling.find_number(key);
+        if (!value) scaling.corrupt("rope type llama3 needs ", key);
+        return *value;
+    };
+    const double factor = required("factor"), low = required("low_freq_factor"), high = required("high_freq_factor");
+    std::vector<float> factors;
+    for (std::size_t i = 0; i < rope.dims / 2; ++i) {
+        const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(rope.dims);
+        const double wavelength = 2.0 * std::numbers::pi * std::pow(rope.base, exponent);
+        if (wavelength > original / low) {
+            factors.push_back(static_cast<float>(factor));
+        } else if (wavelength < original / high) {
+            factors.push_back(1.0F);
+        } else {
+            const double smooth = (original / wavelength - low) / (high - low);
+            factors.push_back(static_cast<float>(1.0 / ((1.0 - smooth) / factor + smooth)));
+        }
+    }
+    return factors;
+}
+
+/// LongRoPE (arXiv 2402.13753): the factors for the original context, to which the context is cut: beyond it other factors
+/// hold, with which every earlier key would have to be rotated anew. The attention factor belongs to both.
+inline void read_longrope(const ConfigFields& scaling, std::size_t original, RopeConfig& rope, std::size_t& context) {
+    const auto factors = scaling.find("short_factor");
+    if (!factors || !scaling.find("long_factor")) scaling.corrupt("rope type longrope needs short_factor and long_factor");
+    for (const json::Field& factor : factors->elements()) rope.frequency_factors.push_back(factor.real());
+    const double wide = static_cast<double>(original);
+    const double factor = scaling.find_number("factor").value_or(static_cast<double>(context) / wide);
+    const double usual = factor <= 1 ? 1.0 : std::sqrt(1.0 + std::log(factor) / std::log(wide));
+    rope.amplitude = scaling.find_number("attention_factor").value_or(usual);
+    context = (std::min)(context, original);
+}
+
+/// Of the object that describes the positions, in the new or the old spelling.
+[[nodiscard]] inline std::string rope_type(const ConfigFields& scaling) {
+    return scaling.text("rope_type", scaling.text("type", "default"));
+}
+
+/// One kind of layer's rotary positions from the object that describes them, if there is one. LongRoPE lowers `context`.
+inline RopeConfig read_rope(const std::optional<json::Field>& object, const ConfigFields& outside, const RopeDefaults& defaults,
+                            std::size_t& context) {
+    const ConfigFields scaling(object, outside.file());
+    RopeConfig rope;
+    rope.base = scaling.number("rope_theta", defaults.base);
+    const double partial = scaling.find_number("partial_rotary_factor").value_or(defaults.partial);
+    if (!(partial >= 0 && partial <= 1)) scaling.corrupt("the rotated share of a head must lie in [0, 1], found ", partial);
+    rope.dims = static_cast<std::size_t>(static_cast<double>(defaults.head_dim) * partial);
+    const std::string type = rope_type(scaling);
+    if (type == "default") return rope;
+    if (type == "linear") {
+        const auto factor = scaling.find_number("factor");
+        if (!factor) scaling.corrupt("rope type linear needs factor");
+        rope.linear_factor = *factor;
+        return rope;
+    }
+    if (type != "llama3" && type != "longrope" && type != "su") {
+        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope");
+    }
+    const std::size_t original = defaults.original_context
+                                     ? *defaults.original_context
+                                     : scaling.count_or_null("original_max_position_embeddings").value_or(defaults.context);
+    if (original == 0) scaling.corrupt("original_max_position_embeddings is 0");
+    if (type == "llama3") {
+        rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original));
+    } else {
+        read_longrope(scaling, original, rope, context);
+    }
+    return rope;
+}
+
+/// `rope_scaling` where it says anything, else `rope_parameters`. Throws Unsupported where it describes kinds of layers one
+/// by one, which only Gemma 3 has.
+inline std::optional<json::Field> rope_object(const ConfigFields& config) {
+    auto object = config.find("rope_scaling");
+    if (!object || object->members().empty()) object = config.find("rope_parameters");
+    if (object && (object->find("full_attention") || object->find("sliding_attention"))) {
+        config.unsupported("rotary positions that differ between layers, in another model than Gemma 3");
+    }
+    return object;
+}
+
+}  // namespace adainfer::inline v0::detail::hf_config
+
+// ---- adainfer/io/hf_config_sizes.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+// What several families share of their config.json.
+
+namespace adainfer::inline v0::detail::hf_config {
+
+/// Sizes, under the names and with the defaults of one configuration class.
+struct SizeKeys {
+    std::string_view hidden = "hidden_size", layers = "num_hidden_layers", heads = "num_attention_heads",
+                     feed_forward = "intermediate_size", context = "max_position_embeddings";
+};
+struct Sizes {
+    std::size_t vocabulary, hidden, layers, heads, feed_forward, context;
+};
+
+[[nodiscard]] inline Activation activation_named(const ConfigFields& config, std::string_view key, std::string_view otherwise) {
+    constexpr std::array<std::pair<std::string_view, Activation>, 10> names{{{"silu", Activation::Silu},
+                                                                             {"swish", Activation::Silu},
+                                                                             {"gelu", Activation::Gelu},
+                                                                             {"gelu_python", Activation::Gelu},
+                                                                             {"gelu_new", Activation::GeluTanh},
+                                                                             {"gelu_pytorch_tanh", Activation::GeluTanh},
+                                                                             {"gelu_python_tanh", Activation::GeluTanh},
+                                                                             {"gelu_fast", Activation::GeluTanh},
+                                                                             {"gelu_accurate", Activation::GeluTanh},
+                                                                             {"relu", Activation::Relu}}};
+    const std::string name = config.text(key, otherwise);
+    for (const auto& [known, activation] : names) {
+        if (known == name) return activation;
+    }
+    std::string list;
+    for (const auto& entry : names) list.append(list.empty() ? "" : ", ").append(entry.first);
+    config.unsupported(key, " ", gguf::quoted(name), "; supported: ", list);
+}
+
+/// Widths and heads; `head_dim` is looked at where the class has it.
+inline void read_sizes(const ConfigFields& config, const SizeKeys& keys, const Sizes& defaults, ModelConfig& model) {
+    model.vocabulary = config.count("vocab_size", defaults.vocabulary);
+    model.hidden = config.count(keys.hidden, defaults.hidden);
+    model.layers = config.count(keys.layers, defaults.layers);
+    model.heads = model.kv_heads = config.count(keys.heads, defaults.heads);
+    model.feed_forward = config.count(keys.feed_forward, defaults.feed_forward);
+    model.context = config.count(keys.context, defaults.context);
+    if (model.heads == 0) config.corrupt(keys.heads, " is 0");
+}
+
+/// The width of a head: its own number, or what the heads share evenly.
+inline void read_head_dim(const ConfigFields& config, std::optional<std::size_t> own, ModelConfig& model) {
+    if (!own && model.hidden % model.heads != 0) {
+        config.corrupt("the hidden size ", model.hidden, " is not a multiple of the ", model.heads, " attention heads");
+    }
+    model.head_dim = own.value_or(model.hidden / model.heads);
+    if (model.head_dim > std::size_t{1} << 16U) config.corrupt("heads of width ", model.head_dim, ", at most 65536 are read");
+    model.attention_scale = 1.0F / std::sqrt(static_cast<float>(model.head_dim));
+}
+
+[[nodiscard]] inline RopeDefaults rope_defaults(const ConfigFields& config, const ModelConfig& model,
+                                                std::string_view base_key = "rope_theta",
+                                                std::string_view partial_key = "partial_rotary_factor", double partial = 1) {
+    RopeDefaults defaults;
+    defaults.base = config.number(base_key, 10000);
+    defaults.partial = config.find_number(partial_key).value_or(partial);
+    defaults.head_dim = model.head_dim;
+    defaults.context = model.context;
+    defaults.original_context = config.count_or_null("original_max_position_embeddings");
+    return defaults;
+}
+
+/// Reads the positions of a family that rotates whole heads.
+inline void read_full_rope(const ConfigFields& config, ModelConfig& model) {
+    model.rope = read_rope(rope_object(config), config, rope_defaults(config, model), model.context);
+    if (model.rope.dims != model.head_dim) config.unsupported("a partial_rotary_factor other than 1 in a ", model.architecture);
+}
+
+/// `sliding_window` for the layers that `layer_types` names. `usual(layer)` says it where that list is missing.
+template <class Usual>
+void read_windows(const ConfigFields& config, std::optional<std::size_t> window, const Usual& usual, ModelConfig& model) {
+    if (model.layers > 10'000) return;  // validate() says so
+    if (const auto types = config.find("layer_types")) {
+        for (const json::Field& type : types->elements()) {
+            if (type.text() != "full_attention" && type.text() != "sliding_attention") {
+                config.unsupported("layer type ", gguf::quoted(type.text()), "; supported: full_attention, sliding_attention");
+            }
+            model.windowed.push_back(type.text() == "sliding_attention");
+        }
+        if (model.windowed.size() != model.layers) {
+            config.corrupt("layer_types has ", model.windowed.size(), " entries for ", model.layers, " layers");
+        }
+    } else {
+        for (std::size_t layer = 0; layer < model.layers; ++layer) model.windowed.push_back(usual(layer));
+    }
+    if (std::find(model.windowed.begin(), model.windowed.end(), true) == model.windowed.end()) {
+        model.windowed.clear();
+        return;
+    }
+    if (!window || *window == 0) config.corrupt("layers with sliding_attention need a sliding_window of 1 or more");
+    model.window = *window;
+}
+
+/// `sliding_window` of every layer; null is none.
+inline void read_window(const ConfigFields& config, std::optional<std::size_t> window, ModelConfig& model) {
+    if (window && *window == 0) config.corrupt("sliding_window is 0");
+    model.window = window.value_or(0);
+}
+
+}  // namespace adainfer::inline v0::detail::hf_config
+
+namespace adainfer::inline v0 {
+
+/// What a config.json says.
+struct HfConfig {
+    ModelConfig model;
+    const Family* family = nullptr;
+    std::string model_type;  ///< as in the file
+    bool tied = false;       ///< the head is the token embedding where the checkpoint has no head
+    bool qkv_bias = false, output_bias = false, feed_forward_bias = false;
+};
+
+namespace detail::hf_config {
+
+inline void read_llama(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    const bool mistral = result.model_type == "mistral";
+    const bool qwen2 = result.model_type == "qwen2", qwen3 = result.model_type == "qwen3";
+    const Sizes sizes = mistral          ? Sizes{32000, 4096, 32, 32, 14336, 131072}
+                        : qwen2 || qwen3 ? Sizes{151936, 4096, 32, 32, 22016, 32768}
+                                         : Sizes{32000, 4096, 32, 32, 11008, 2048};
+    read_sizes(config, {}, sizes, model);
+    const std::optional<std::size_t> kv_heads = qwen2 || qwen3 ? std::optional<std::size_t>(32) : std::nullopt;
+    model.kv_heads = mistral ? config.count("num_key_value_heads", 8)
+                             : config.count_or_null("num_key_value_heads", kv_heads).value_or(model.heads);
+    read_head_dim(config, qwen3 ? config.count("head_dim", 128) : config.count_or_null("head_dim"), model);
+    model.norm_eps = config.real("rms_norm_eps", 1e-6F);
+    model.activation = activation_named(config, "hidden_act", "silu");
+    read_full_rope(config, model);
+    result.tied = config.flag("tie_word_embeddings", false);
+    result.qkv_bias = qwen2 || (!mistral && config.flag("attention_bias", false));
+    result.output_bias = !qwen2 && result.qkv_bias;
+    result.feed_forward_bias = result.model_type == "llama" && config.flag("mlp_bias", false);
+    if (mistral) read_window(config, config.count_or_null("sliding_window", 4096), model);
+    if (qwen2 || qwen3) {
+        std::optional<std::size_t> window = config.count_or_null("sliding_window", 4096);
+        if (!config.flag("use_sliding_window", false)) window.reset();
+        const std::size_t first = config.count("max_window_layers", 28);
+        read_windows(config, window, [&](std::size_t layer) { return window && layer >= first; }, model);
+    }
+}
+
+inline void read_phi3(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    read_sizes(config, {}, {32064, 3072, 32, 32, 8192, 4096}, model);
+    model.kv_heads = config.count_or_null("num_key_value_heads").value_or(model.heads);
+    read_head_dim(config, config.count_or_null("head_dim"), model);
+    model.norm_eps = config.real("rms_norm_eps", 1e-5F);
+    model.activation = activation_named(config, "hidden_act", "silu");
+    RopeDefaults defaults = rope_defaults(config, model);
+    defaults.original_context = config.count("original_max_position_embeddings", 4096);
+    const auto object = rope_object(config);
+    const std::string type = rope_type(ConfigFields(object, config.file()));
+    if (type != "default" && type != "longrope" && type != "su") {
+        config.unsupported("rope type ", gguf::quoted(type), " in a phi3; supported: default, longrope");
+    }
+    model.rope = read_rope(object, config, defaults, model.context);
+    read_window(config, config.count_or_null("sliding_window"), model);
+    result.tied = config.flag("tie_word_embeddings", false);
+}
+
+/// Gemma 3's layers with a window have rotary positions of their own (its report, arXiv 2503.19786, section 2).
+inline void read_gemma3(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    read_sizes(config, {}, {262208, 2304, 26, 8, 9216, 131072}, model);
+    model.kv_heads = config.count("num_key_value_heads", 4);
+    read_head_dim(config, config.count("head_dim", 256), model);
+    model.norm_eps = config.real("rms_norm_eps", 1e-6F);
+    model.activation = activation_named(config, "hidden_activation", "gelu_pytorch_tanh");
+    model.embedding_scale = std::sqrt(static_cast<float>(model.hidden));
+    model.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.count("query_pre_attn_scalar", 256)));
+    for (const std::string_view key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+        if (config.find(key)) config.unsupported(key, " is set");
+    }
+    if (config.find("use_bidirectional_attention") && config.flag("use_bidirectional_attention", false)) {
+        config.unsupported("use_bidirectional_attention is set");
+    }
+
+    const std::size_t pattern = config.find("layer_types") ? 1 : config.count("sliding_window_pattern", 6);
+    if (pattern == 0) config.corrupt("sliding_window_pattern is 0");
+    read_windows(
+        config, config.count_or_null("sliding_window", 4096), [&](std::size_t layer) { return (layer + 1) % pattern != 0; },
+        model);
+
+    std::optional<json::Field> full, windowed;
+    if (const auto parameters = config.find("rope_parameters")) {
+        const ConfigFields kinds(*parameters, config.file());
+        full = kinds.find("full_attention");
+        windowed = kinds.find("sliding_attention");
+    }
+    RopeDefaults defaults = rope_defaults(config, model);
+    defaults.base = config.number("rope_theta", 1e6);
+    if (const auto old = config.find("rope_scaling")) {  // the old spelling wins, member by member
+        defaults.base = ConfigFields(full, config.file()).number("rope_theta", defaults.base);
+        full = old;
+    }
+    model.rope = read_rope(full, config, defaults, model.context);
+    defaults.base = config.number("rope_local_base_freq", 1e4);
+    const RopeConfig local = read_rope(windowed, config, defaults, model.context);
+    if (model.rope.dims != model.head_dim || local.dims != model.head_dim) {
+        config.unsupported("a partial_rotary_factor other than 1 in a gemma3");
+    }
+    if (!model.windowed.empty()) model.window_rope = local;
+    result.tied = config.flag("tie_word_embeddings", true);
+    result.qkv_bias = result.output_bias = config.flag("attention_bias", false);
+}
+
+inline void read_gpt_neox(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    read_sizes(config, {}, {50432, 6144, 44, 64, 24576, 2048}, model);
+    read_head_dim(config, std::nullopt, model);
+    model.norm_eps = config.real("layer_norm_eps", 1e-5F);
+    model.activation = activation_named(config, "hidden_act", "gelu");
+    model.parallel_blocks = config.flag("use_parallel_residual", true);
+    model.rope = read_rope(rope_object(config), config, rope_defaults(config, model, "rotary_emb_base", "rotary_pct", 0.25),
+                           model.context);
+    result.tied = config.flag("tie_word_embeddings", false);
+    result.qkv_bias = result.output_bias = config.flag("attention_bias", true);
+    result.feed_forward_bias = true;
+}
+
+inline void read_gpt2(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    read_sizes(config, {"n_embd", "n_layer", "n_head", "", "n_positions"}, {50257, 768, 12, 12, 0, 1024}, model);
+    model.feed_forward = config.count_or_null("n_inner").value_or(4 * model.hidden);
+    read_head_dim(config, std::nullopt, model);
+    if (!config.flag("scale_attn_weights", true)) model.attention_scale = 1;
+    if (config.flag("scale_attn_by_inverse_layer_idx", false)) config.unsupported("scale_attn_by_inverse_layer_idx is set");
+    if (config.flag("add_cross_attention", false)) config.unsupported("add_cross_attention is set");
+    model.norm_eps = config.real("layer_norm_epsilon", 1e-5F);
+    model.activation = activation_named(config, "activation_function", "gelu_new");
+    result.tied = config.flag("tie_word_embeddings", true);
+    result.qkv_bias = result.output_bias = result.feed_forward_bias = true;
+}
+
+inline void read_opt(const ConfigFields& config, HfConfig& result) {
+    ModelConfig& model = result.model;
+    read_sizes(config, {.feed_forward = "ffn_dim"}, {50272, 768, 12, 12, 3072, 2048}, model);
+    read_head_dim(config, std::nullopt, model);
+    const std::size_t embedding = config.count_or_null("word_embed_proj_dim").value_or(model.hidden);
+    if (embedding == 0) config.corrupt("word_embed_proj_dim is 0");
+    if (embedding != model.hidden) model.embedding = embedding;
+    model.position_offset = 2;
+    model.norm_eps = 1e-5F;  // that of torch.nn.LayerNorm; the file has none
+    const bool before = config.flag("do_layer_norm_before", true);
+    model.norm_placement = before ? NormPlacement::Before : NormPlacement::After;
+    if (before && config.flag("_remove_final_layer_norm", false)) config.unsupported("_remove_final_layer_norm is set");
+    if (!config.flag("layer_norm_elementwise_affine", true)) config.unsupported("layer_norm_elementwise_affine is false");
+    model.activation = activation_named(config, "activation_function", "relu");
+    result.tied = config.flag("tie_word_embeddings", true);
+    result.qkv_bias = result.output_bias = result.feed_forward_bias = config.flag("enable_bias", true);
+}
+
+}  // namespace detail::hf_config
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Reads the text of a config.json as transformers 5 does, with the defaults of its configuration classes; `file` is for
+/// messages. Sizes are validated. Throws Error: CorruptFile (no JSON, a value of another type or out of range), Unsupported
+/// (a model_type that is not in the table of families, or a feature that the decoder lacks and would leave out).
+[[nodiscard]] inline HfConfig parse_hf_config(std::string_view text, const std::string& file) {
+    using namespace detail;
+    using namespace detail::hf_config;
+    const json::Value document = json::parse(text, file);
+    const json::Field root(document, file);
+    const ConfigFields outer(root, file);
+    HfConfig result;
+    result.model_type = outer.text("model_type", "");
+    // Gemma 3 with a vision tower keeps the language model's configuration inside; the tower is left out.
+    const bool multimodal = result.model_type == "gemma3";
+    result.family = find_family(multimodal ? "gemma3_text" : std::string_view(result.model_type), &Family::hf_type);
+    if (result.family == nullptr) {
+        outer.unsupported("model_type ", gguf::quoted(result.model_type), "; supported: ", supported_families(&Family::hf_type),
+                          ", gemma3");
+    }
+    if (const auto quantization = outer.find("quantization_config")) {
+        const auto method = quantization->find("quant_method");
+        outer.unsupported("the weights are quantised (quantization_config",
+                          method && method->is_string() ? ", " + gguf::quoted(method->text()) : "",
+                          "); f32, f16 and bf16 are read, or a GGUF file of a quantised type");
+    }
+    const auto inner = multimodal ? outer.find("text_config") : std::nullopt;
+    if (multimodal && !inner) outer.corrupt("text_config is missing");
+    const ConfigFields config(inner ? *inner : root, file);
+
+    result.model.architecture = result.family->name;
+    result.model.norm = result.family->norm;
+    const std::string_view type = result.family->hf_type;
+    if (type == "gemma3_text")
+        read_gemma3(config, result);
+    else if (type == "phi3")
+        read_phi3(config, result);
+    else if (type == "gpt_neox")
+        read_gpt_neox(config, result);
+    else if (type == "gpt2")
+        read_gpt2(config, result);
+    else if (type == "opt")
+        read_opt(config, result);
+    else
+        read_llama(config, result);
+    if (multimodal) result.tied = outer.flag("tie_word_embeddings", true);
+    validate(result.model, "'" + file + "'");
+    return result;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/io/hf_shards.hpp -------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <iterator>
+#include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -9861,6 +17575,1384 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
 
 }  // namespace adainfer::inline v0
 
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Whether a file name out of an index is one of the folder's own entries: no separators, no parent, no drive. The entry
+/// itself may be a link, as in the cache of huggingface_hub.
+[[nodiscard]] inline bool is_plain_file_name(std::string_view name) noexcept {
+    if (name.empty() || name == "." || name == ".." || name.size() > 255) return false;
+    return std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~' && c != '/' && c != '\\' && c != ':'; });
+}
+
+/// tensor -> file of a model.safetensors.index.json. Throws CorruptFile (no JSON, another structure, a name twice, a file
+/// name that is not plain), Unsupported (size), Io.
+[[nodiscard]] inline std::map<std::string, std::string> read_weight_map(std::string_view text, const std::string& file) {
+    const json::Value document = json::parse(text, file);
+    std::map<std::string, std::string> result;
+    for (const auto& [tensor, field] : json::Field(document, file).at("weight_map").members()) {
+        if (!is_plain_file_name(field.text())) {
+            fail(ErrorCode::CorruptFile, "'", file, "': tensor ", gguf::quoted(tensor), " is in ", gguf::quoted(field.text()),
+                 ", which is not the name of a file in the folder");
+        }
+        result.emplace(tensor, field.text());
+    }
+    return result;
+}
+
+}  // namespace detail
+
+/// The tensors of a Hugging Face folder: model.safetensors, or the files that model.safetensors.index.json names. They stay
+/// in the mapped files. Immutable.
+class HfShards {
+  public:
+    HfShards(const HfShards&) = delete;  // tensors_ points into files_
+    HfShards& operator=(const HfShards&) = delete;
+    HfShards(HfShards&&) noexcept = default;
+    HfShards& operator=(HfShards&&) noexcept = default;
+    ~HfShards() = default;
+
+    /// Throws Error: Io (no such file, or a shard is missing), CorruptFile (a broken file; the index and the shards disagree
+    /// on where a tensor is), Unsupported (data type).
+    [[nodiscard]] static HfShards open(const std::filesystem::path& folder) {
+        HfShards shards;
+        shards.name_ = folder.string();
+        std::error_code ignored;
+        const auto single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
+        if (std::filesystem::exists(single, ignored)) {  // first, as transformers
+            shards.files_.push_back(SafetensorsFile::open(single));
+        } else if (std::filesystem::exists(index, ignored)) {
+            shards.open_index(folder, index);
+        } else {
+            const bool pickled = std::filesystem::exists(folder / "pytorch_model.bin", ignored) ||
+                                 std::filesystem::exists(folder / "pytorch_model.bin.index.json", ignored);
+            fail(ErrorCode::Io, "'", shards.name_, "' holds neither model.safetensors nor model.safetensors.index.json",
+                 pickled ? "; pytorch_model.bin is not read: save it as safetensors" : "");
+        }
+        shards.list();
+        return shards;
+    }
+
+    /// The folder.
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] std::span<const SafetensorsFile> files() const noexcept { return files_; }
+    /// All tensors by name, ascending; they live as long as this object.
+    [[nodiscard]] std::span<const SafetensorsTensor* const> tensors() const noexcept { return tensors_; }
+
+    /// Keeps the bytes of all tensors alive.
+    [[nodiscard]] std::shared_ptr<const void> storage() const {
+        auto all = std::make_shared<std::vector<std::shared_ptr<const void>>>();
+        for (const SafetensorsFile& file : files_) all->push_back(file.storage());
+        return all;
+    }
+
+  private:
+    HfShards() = default;
+
+    void open_index(const std::filesystem::path& folder, const std::filesystem::path& index) {
+        constexpr std::size_t largest = 64'000'000;  // a model of 90,000 tensors has an index of 9 MB
+        const MappedFile mapped = MappedFile::open(index);
+        if (mapped.bytes().size() > largest) {
+            fail(ErrorCode::Unsupported, "'", index.string(), "': ", mapped.bytes().size(), " bytes, at most ", largest,
+                 " are read");
+        }
+        const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+        const auto weight_map = detail::read_weight_map(text, index.string());
+        std::set<std::string> names;
+        for (const auto& [tensor, file] : weight_map) names.insert(file);
+        for (const std::string& file : names) {
+            files_.push_back(SafetensorsFile::open(folder / file));
+            check(files_.back(), file, weight_map, index.string());
+        }
+        for (const auto& [tensor, file] : weight_map) {
+            const auto at = static_cast<std::size_t>(std::distance(names.begin(), names.find(file)));
+            if (files_[at].find(tensor) == nullptr) {
+                fail(ErrorCode::CorruptFile, "'", index.string(), "': tensor ", detail::gguf::quoted(tensor), " is not in '",
+                     file, "'");
+            }
+        }
+    }
+
+    /// Every tensor of a shard must be one that the index puts there.
+    static void check(const SafetensorsFile& shard, const std::string& file, const std::map<std::string, std::string>& weight_map,
+                      const std::string& index) {
+        for (const SafetensorsTensor& tensor : shard.tensors()) {
+            const auto entry = weight_map.find(tensor.name);
+            if (entry == weight_map.end()) {
+                fail(ErrorCode::CorruptFile, "'", index, "' does not list tensor ", detail::gguf::quoted(tensor.name), " of '",
+                     file, "'");
+            }
+            if (entry->second != file) {
+                fail(ErrorCode::CorruptFile, "'", index, "' puts tensor ", detail::gguf::quoted(tensor.name), " into '",
+                     entry->second, "', but it is in '", file, "' too");
+            }
+        }
+    }
+
+    void list() {
+        for (const SafetensorsFile& file : files_) {
+            for (const SafetensorsTensor& tensor : file.tensors()) tensors_.push_back(&tensor);
+        }
+        std::sort(tensors_.begin(), tensors_.end(),
+                  [](const SafetensorsTensor* a, const SafetensorsTensor* b) { return a->name < b->name; });
+    }
+
+    std::string name_;
+    std::vector<SafetensorsFile> files_;
+    std::vector<const SafetensorsTensor*> tensors_;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/io/hf_tensors.hpp ------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/io/hf_names.hpp --------------------------------------------------------------------------------------------
+
+#include <array>
+#include <string>
+#include <string_view>
+
+// From the names of a checkpoint to those of the table of families.
+
+namespace adainfer::inline v0::detail {
+
+/// Tensors of checkpoints that are no weights of the decoder: masks and angles that the code computes itself, and the other
+/// half of a model that also sees.
+struct IgnoredTensors {
+    std::string_view model_type;  ///< empty: of every one
+    std::string_view prefix, suffix;
+};
+inline constexpr std::array ignored_tensors{
+    IgnoredTensors{"", "", ".rotary_emb.inv_freq"},
+    IgnoredTensors{"", "", ".position_ids"},
+    IgnoredTensors{"gpt2", "", ".attn.bias"},
+    IgnoredTensors{"gpt2", "", ".attn.masked_bias"},
+    IgnoredTensors{"gpt_neox", "", ".attention.bias"},
+    IgnoredTensors{"gpt_neox", "", ".attention.masked_bias"},
+    IgnoredTensors{"gemma3", "vision_tower.", ""},
+    IgnoredTensors{"gemma3", "model.vision_tower.", ""},
+    IgnoredTensors{"gemma3", "multi_modal_projector.", ""},
+    IgnoredTensors{"gemma3", "model.multi_modal_projector.", ""},
+};
+
+[[nodiscard]] constexpr bool is_ignored(std::string_view name, std::string_view model_type) noexcept {
+    for (const IgnoredTensors& ignored : ignored_tensors) {
+        if ((ignored.model_type.empty() || ignored.model_type == model_type) && name.starts_with(ignored.prefix) &&
+            name.ends_with(ignored.suffix)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/// The name that the table of families uses for a tensor of a checkpoint. `bare`: the checkpoint holds the inner model alone
+/// (saved without its head), whose names lack the first part, e.g. "model.".
+[[nodiscard]] inline std::string table_name(std::string_view name, const HfConfig& config, bool bare) {
+    const std::string_view embedding = config.family->hf_names.token_embedding, head = config.family->hf_names.head;
+    if (config.model_type == "gemma3") {  // language_model.model.*, language_model.lm_head; since 2025 model.language_model.*
+        constexpr std::string_view outer = "language_model.", inner = "model.language_model.";
+        if (name.starts_with(outer)) return std::string(name.substr(outer.size()));
+        if (name.starts_with(inner)) return "model." + std::string(name.substr(inner.size()));
+    }
+    if (name == "lm_head.weight" || name == "lm_head.bias") return std::string(head) + std::string(name.substr(7));
+    const bool is_head = name.starts_with(head);
+    return (bare && !is_head ? std::string(embedding.substr(0, embedding.find('.') + 1)) : std::string()) + std::string(name);
+}
+
+}  // namespace adainfer::inline v0::detail
+
+namespace adainfer::inline v0::detail {
+
+/// What WeightReader reads from: the tensors of a folder under the names of the table, stored plainly.
+class HfTensors {
+  public:
+    HfTensors(const HfShards& shards, const HfConfig& config) : shards_(shards), config_(config) {
+        const std::string_view embedding = config.family->hf_names.token_embedding;
+        const std::string_view first = embedding.substr(0, embedding.find('.') + 1);
+        bool bare = true;
+        for (const SafetensorsTensor* const tensor : shards.tensors()) {
+            bare = bare && !tensor->name.starts_with(first) && !tensor->name.starts_with("language_model.");
+        }
+        for (const SafetensorsTensor* const tensor : shards.tensors()) {
+            if (is_ignored(tensor->name, config.model_type)) continue;
+            const auto [at, fresh] = by_name_.emplace(table_name(tensor->name, config, bare), Entry{tensor});
+            if (!fresh) {
+                fail(ErrorCode::CorruptFile, describe(), ": the tensors ", gguf::quoted(at->second.tensor->name), " and ",
+                     gguf::quoted(tensor->name), " are the same part of the model");
+            }
+        }
+        if (config.tied) tie();
+    }
+
+    [[nodiscard]] std::string describe() const { return "'" + shards_.name() + "'"; }
+    [[nodiscard]] bool has(const std::string& name) const { return by_name_.contains(name); }
+
+    /// Throws CorruptFile (missing), ShapeMismatch, Unsupported (type).
+    [[nodiscard]] WeightView matrix(const std::string& name, std::size_t rows, std::size_t cols) {
+        const std::array<std::uint64_t, 2> shape{rows, cols};
+        return {dtype_of(name), rows, cols, read(name, shape).data.data()};
+    }
+
+    /// Throws as matrix() does, and NotFinite.
+    [[nodiscard]] std::vector<float> vector(const std::string& name, std::size_t size) {
+        const std::array<std::uint64_t, 1> shape{size};
+        const DType dtype = dtype_of(name);
+        const std::byte* const data = read(name, shape).data.data();  // before memory of a size that nobody checked is asked for
+        std::vector<float> values(size);
+        dequantize_row(dtype, data, size, values.data());
+        if (!all_finite(values.data(), size)) {
+            fail(ErrorCode::NotFinite, describe(), ": tensor ", gguf::quoted(name), " holds NaN or infinity");
+        }
+        return values;
+    }
+
+    /// GPT-2 stores [in, out]: a transposed copy.
+    [[nodiscard]] WeightView projection(const std::string& name, std::size_t out, std::size_t in) {
+        if (!config_.family->storage.transposed) return matrix(name, out, in);
+        const WeightView stored = matrix(name, in, out);
+        const std::size_t element = info(stored.dtype).block_bytes;
+        std::byte* const copy = new_copy(stored.bytes());
+        constexpr std::size_t tile = 32;  // both sides of a tile stay in the cache
+        for (std::size_t first = 0; first < out; first += tile) {
+            for (std::size_t i = 0; i < in; ++i) {
+                for (std::size_t o = first; o < (std::min)(out, first + tile); ++o) {
+                    std::memcpy(copy + (o * in + i) * element, stored.data + (i * out + o) * element, element);
+                }
+            }
+        }
+        return {stored.dtype, out, in, copy};
+    }
+
+    /// Gemma stores gain - 1.
+    [[nodiscard]] std::vector<float> gain(const std::string& name, std::size_t size) {
+        std::vector<float> values = vector(name, size);
+        if (config_.family->storage.gain_less_one) {
+            for (float& value : values) value += 1.0F;
+        }
+        return values;
+    }
+
+    /// Rows of q, then k, then v. GPT-NeoX has those three for one head after the other: a reordered copy.
+    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
+        LinearWeights result{projection(name + ".weight", out, in), {}};
+        if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
+        if (!config_.family->storage.heads_interleaved) return result;
+        const std::size_t heads = config_.model.heads, width = config_.model.head_dim, bytes = result.weight.row_bytes();
+        std::byte* const copy = new_copy(result.weight.bytes());
+        std::vector<float> bias(result.bias.size());
+        for (std::size_t head = 0; head < heads; ++head) {
+            for (std::size_t part = 0; part < 3; ++part) {
+                const std::size_t from = (head * 3 + part) * width, to = (part * heads + head) * width;
+                std::memcpy(copy + to * bytes, result.weight.row(from), width * bytes);
+                if (!bias.empty()) std::memcpy(&bias[to], &result.bias[from], width * sizeof(float));
+            }
+        }
+        return {{result.weight.dtype, out, in, copy}, std::move(bias)};
+    }
+
+    /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.
+    void require_all_read() const {
+        for (const auto& [name, entry] : by_name_) {
+            if (entry.read) continue;
+            fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(entry.tensor->name), " is not part of a ",
+                 config_.model_type, " model of ", config_.model.layers, " layers as this library runs it");
+        }
+    }
+
+    /// Keeps the files' bytes and the copies alive.
+    [[nodiscard]] std::shared_ptr<const void> storage() {
+        using Kept = std::pair<std::shared_ptr<const void>, std::vector<std::unique_ptr<std::byte[]>>>;
+        return std::make_shared<const Kept>(shards_.storage(), std::move(copies_));
+    }
+
+  private:
+    struct Entry {
+        const SafetensorsTensor* tensor;
+        bool read = false;
+    };
+
+    /// Of a head and an embedding that are tied a checkpoint may keep either, or both; both are one where they are equal.
+    void tie() {
+        const std::string embedding = std::string(config_.family->hf_names.token_embedding) + ".weight";
+        const auto head = by_name_.find(std::string(config_.family->hf_names.head) + ".weight");
+        if (head == by_name_.end()) return;
+        const auto [kept, moved] = by_name_.emplace(embedding, head->second);
+        const std::span<const std::byte> a = kept->second.tensor->data, b = head->second.tensor->data;
+        const bool equal = kept->second.tensor->dtype == head->second.tensor->dtype &&
+                           kept->second.tensor->shape == head->second.tensor->shape &&
+                           std::equal(a.begin(), a.end(), b.begin(), b.end());
+        if (moved || equal) by_name_.erase(head);
+    }
+
+    [[nodiscard]] Entry& entry(const std::string& name) {
+        const auto found = by_name_.find(name);
+        if (found == by_name_.end()) fail(ErrorCode::CorruptFile, describe(), ": tensor '", name, "' is missing");
+        return found->second;
+    }
+
+    [[nodiscard]] const SafetensorsTensor& read(const std::string& name, std::span<const std::uint64_t> shape) {
+        Entry& found = entry(name);
+        const auto text = [](std::span<const std::uint64_t> sizes) {
+            std::string list;
+            for (const std::uint64_t size : sizes) list.append(list.empty() ? "" : ", ").append(std::to_string(size));
+            return "[" + list + "]";
+        };
+        const SafetensorsTensor& tensor = *found.tensor;
+        if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
+            fail(ErrorCode::ShapeMismatch, describe(), ": tensor ", gguf::quoted(tensor.name), " is ", text(tensor.shape),
+                 ", expected ", text(shape));
+        }
+        found.read = true;
+        return tensor;
+    }
+
+    [[nodiscard]] DType dtype_of(const std::string& name) {
+        const SafetensorsTensor& tensor = *entry(name).tensor;
+        if (tensor.dtype == "F32") return DType::F32;
+        if (tensor.dtype == "F16") return DType::F16;
+        if (tensor.dtype == "BF16") return DType::BF16;
+        fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(tensor.name), " is of type ", tensor.dtype,
+             "; supported: F32, F16, BF16");
+    }
+
+    [[nodiscard]] std::byte* new_copy(std::size_t bytes) {
+        copies_.push_back(std::make_unique_for_overwrite<std::byte[]>(bytes));
+        return copies_.back().get();
+    }
+
+    const HfShards& shards_;
+    const HfConfig& config_;
+    std::map<std::string, Entry, std::less<>> by_name_;
+    std::vector<std::unique_ptr<std::byte[]>> copies_;
+};
+
+}  // namespace adainfer::inline v0::detail
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// WeightReader takes biases and a head where there are any; here they must be there exactly where config.json says so.
+inline void check_parts(const ModelWeights& model, const HfConfig& config, const HfTensors& tensors) {
+    const auto bias = [&](std::size_t layer, const char* part, bool found, bool expected) {
+        if (found == expected) return;
+        fail(found ? ErrorCode::Unsupported : ErrorCode::CorruptFile, tensors.describe(), ": ", part, " of layer ", layer,
+             " has ", found ? "a bias, which config.json rules out" : "no bias, which config.json asks for");
+    };
+    const bool norms = config.model.norm == NormKind::Layer;
+    for (std::size_t i = 0; i < model.layers.size(); ++i) {
+        const LayerWeights& layer = model.layers[i];
+        for (const LinearWeights* part : {&layer.q, &layer.k, &layer.v}) {
+            bias(i, "attention", !part->bias.empty(), config.qkv_bias);
+        }
+        bias(i, "the output of attention", !layer.attention_output.bias.empty(), config.output_bias);
+        for (const LinearWeights* part : {&layer.gate, &layer.up, &layer.down}) {
+            if (!part->weight.empty()) bias(i, "the feed-forward network", !part->bias.empty(), config.feed_forward_bias);
+        }
+        bias(i, "the norm before or after attention", !layer.attention_norm.bias.empty(), norms);
+        bias(i, "the feed-forward network's norm", !layer.feed_forward_norm.bias.empty(), norms);
+    }
+    if (model.final_norm.present() && model.final_norm.bias.empty() == norms) {
+        fail(ErrorCode::CorruptFile, tensors.describe(), ": the final norm has no bias");
+    }
+    if (model.tied() && !config.tied) {
+        fail(ErrorCode::CorruptFile, tensors.describe(), ": tensor '", config.family->hf_names.head,
+             ".weight' is missing, and config.json does not tie it to the embedding");
+    }
+}
+
+/// Independent of how the tensors are spread over files.
+[[nodiscard]] inline std::string identity_of(const HfShards& shards, const ModelConfig& config) {
+    Fingerprint fingerprint;
+    for (const SafetensorsTensor* const tensor : shards.tensors()) {
+        fingerprint.add(tensor->name).add(tensor->dtype);
+        for (const std::uint64_t size : tensor->shape) fingerprint.add(size);
+        fingerprint.add_ends(tensor->data);
+    }
+    return config.architecture + "-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +
+           fingerprint.text();
+}
+
+}  // namespace detail
+
+/// config.json of a Hugging Face folder; see parse_hf_config(). Throws also Io.
+[[nodiscard]] inline HfConfig load_hf_config(const std::filesystem::path& folder) {
+    constexpr std::size_t largest = 16'000'000;
+    const std::filesystem::path path = folder / "config.json";
+    const MappedFile file = MappedFile::open(path);
+    if (file.bytes().size() > largest) {
+        fail(ErrorCode::Unsupported, "'", path.string(), "': ", file.bytes().size(), " bytes, at most ", largest, " are read");
+    }
+    HfConfig config = parse_hf_config({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string());
+    const std::filesystem::path base = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
+    config.model.name = base.string();
+    return config;
+}
+
+/// The decoder of a Hugging Face folder (config.json and safetensors in F32, F16 or BF16). Matrices stay in the mapped files;
+/// only those that a family stores in another order are copied. Throws Error: Io (a file is missing), CorruptFile (also: a
+/// tensor is missing, the index is wrong), Unsupported (model type, feature, data type, a tensor that the library would
+/// ignore), ShapeMismatch, NotFinite, Cancelled.
+[[nodiscard]] inline ModelWeights load_hf_weights(const std::filesystem::path& folder, const BuildOptions& options = {}) {
+    const HfConfig config = load_hf_config(folder);
+    const HfShards shards = HfShards::open(folder);
+    detail::HfTensors tensors(shards, config);
+    ModelWeights model;
+    model.config = config.model;
+    detail::WeightReader(tensors, *config.family, config.family->hf_names).read(model, options);
+    tensors.require_all_read();
+    detail::check_parts(model, config, tensors);
+    model.identity = detail::identity_of(shards, model.config);
+    model.storage = tensors.storage();
+    return model;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/io/hf_tokenizer.hpp ----------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/io/hf_decoder.hpp ------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/io/hf_component.hpp ----------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace adainfer::inline v0::detail::hf {
+
+/// U+2581, which SentencePiece vocabularies write for a space.
+inline constexpr std::string_view space_mark = "\xE2\x96\x81";
+
+/// One step of a part of a tokenizer.json, for example a "Replace" of its normalizer.
+struct Component {
+    json::Field field;
+    std::string type, path;  ///< path: where it stands, for messages
+    std::string_view file;
+
+    /// Throws Error (Unsupported): the file, the path, then the parts.
+    template <class... Parts>
+    [[noreturn]] void refuse(const Parts&... parts) const {
+        fail(ErrorCode::Unsupported, "'", file, "': ", path, parts...);
+    }
+
+    [[noreturn]] void refuse_type(std::string_view supported) const {
+        refuse(" has the type ", gguf::quoted(type), "; supported: ", supported);
+    }
+
+    /// A member that is there and not null.
+    [[nodiscard]] std::optional<json::Field> find(std::string_view key) const {
+        const auto found = field.find(key);
+        return found && !found->is_null() ? found : std::nullopt;
+    }
+
+    [[nodiscard]] bool flag(std::string_view key, bool otherwise) const {
+        const auto found = find(key);
+        return found ? found->boolean() : otherwise;
+    }
+
+    [[nodiscard]] const std::string& text(std::string_view key) const { return field.at(key).text(); }
+
+    /// Whether it puts `to` for every `from`, a plain string.
+    [[nodiscard]] bool replaces(std::string_view from, std::string_view to) const {
+        const auto pattern = field.at("pattern").find("String");
+        return pattern && pattern->text() == from && text("content") == to;
+    }
+
+    /// What it looks for, as a message shows it: "Regex '...'" or "String '...'".
+    [[nodiscard]] std::string pattern() const {
+        for (const auto& [kind, value] : field.at("pattern").members()) {
+            const std::string shown = gguf::quoted(kind);
+            return shown.substr(1, shown.size() - 2) + ' ' + gguf::quoted(value.text(), longest_regex);
+        }
+        return "nothing";
+    }
+
+    static constexpr std::size_t longest_regex = 600;  ///< that a message quotes whole
+};
+
+/// Appends the steps that a field describes: those of a "Sequence", which lists them under `list`, one by one; none for null.
+inline void collect_components(const json::Field& field, const std::string& path, std::string_view file, std::string_view list,
+                               std::vector<Component>& out) {
+    if (field.is_null()) return;
+    const std::string& type = field.at("type").text();
+    if (type != "Sequence") {
+        out.push_back({field, type, path, file});
+        return;
+    }
+    std::size_t i = 0;
+    for (const json::Field& element : field.at(list).elements()) {  // as deep as the parser lets a document nest
+        const std::string where = path + '.' + std::string(list) + '[' + std::to_string(i++) + ']';
+        collect_components(element, where, file, list, out);
+    }
+}
+
+/// The steps of a part of the document, e.g. "normalizer"; none where it is missing or null. Throws Error (CorruptFile) where
+/// it is no list of objects with a "type".
+[[nodiscard]] inline std::vector<Component> components_of(const json::Field& document, std::string_view part,
+                                                          std::string_view list, std::string_view file) {
+    std::vector<Component> found;
+    if (const auto field = document.find(part)) collect_components(*field, std::string(part), file, list, found);
+    return found;
+}
+
+}  // namespace adainfer::inline v0::detail::hf
+
+namespace adainfer::inline v0::detail::hf {
+
+/// Checks that the decoder undoes what normalizer and pre_tokenizer did, which `data` holds by now: that is what Tokenizer's
+/// decode() does. Throws Error (CorruptFile) for fields that are missing or of a wrong type, and (Unsupported) where it does
+/// something else.
+inline void check_decoder(const json::Field& document, std::string_view file, bool byte_level, const TokenizerData& data) {
+    const auto refuse = [file](const auto&... parts) { fail(ErrorCode::Unsupported, "'", file, "': decoder: ", parts...); };
+    bool bytes = false, spaces = false, fallback = false, strip = false;
+    for (const Component& c : components_of(document, "decoder", "decoders", file)) {
+        if (c.type == "ByteLevel") {
+            bytes = true;
+        } else if (c.type == "Replace") {
+            if (!c.replaces(space_mark, " ")) c.refuse(" replaces ", c.pattern(), "; supported: U+2581 by a space");
+            spaces = true;
+        } else if (c.type == "ByteFallback") {
+            fallback = true;
+        } else if (c.type == "Strip") {
+            if (c.text("content") != " " || c.field.at("start").count(1) != 1 || c.field.at("stop").count(0) != 0)
+                c.refuse(" strips something else than one space at the start");
+            strip = true;
+        } else if (c.type == "Metaspace") {
+            const auto scheme = c.find("prepend_scheme");
+            strip = scheme ? scheme->text() != "never" : c.flag("add_prefix_space", true);
+            spaces = true;
+        } else if (c.type != "Fuse") {
+            c.refuse_type("ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, Sequence");
+        }
+    }
+    if (byte_level) {
+        if (!bytes || spaces || fallback || strip) refuse("a vocabulary that spells bytes needs ByteLevel and nothing else");
+        return;
+    }
+    if (bytes || !spaces) refuse("a vocabulary that writes U+2581 for a space needs Replace or Metaspace to undo it");
+    if (strip != data.add_space_prefix) {
+        refuse(strip ? "it takes" : "it does not take", " a space away at the start, and the text ",
+               data.add_space_prefix ? "gets" : "does not get", " one");
+    }
+    const auto model = document.at("model").find("byte_fallback");
+    if (model && !model->is_null() && model->boolean() && !fallback)
+        refuse("model.byte_fallback is set, and there is no ByteFallback to undo it");
+}
+
+/// Reads which tokens the post_processor puts around a text: bos and add_bos, eos and add_eos of `data`. False where it does not
+/// say (no TemplateProcessing). Throws Error (CorruptFile) for fields that are missing or of a wrong type, and (Unsupported) for
+/// more than one token at an end.
+[[nodiscard]] inline bool read_post_processor(const json::Field& document, std::string_view file, TokenizerData& data) {
+    bool says = false;
+    for (const Component& c : components_of(document, "post_processor", "processors", file)) {
+        if (c.type == "ByteLevel") continue;  // it moves offsets, not tokens
+        if (c.type != "TemplateProcessing") c.refuse_type("ByteLevel, TemplateProcessing, Sequence");
+        if (std::exchange(says, true)) c.refuse(" is the second TemplateProcessing");
+        bool text_seen = false;
+        for (const json::Field& item : c.field.at("single").elements()) {
+            if (item.find("Sequence")) {
+                if (std::exchange(text_seen, true)) c.refuse(".single has the text twice");
+                continue;
+            }
+            const std::string& name = item.at("SpecialToken").at("id").text();
+            const std::vector<json::Field> ids = c.field.at("special_tokens").at(name).at("ids").elements();
+            if (ids.size() != 1) c.refuse(": ", gguf::quoted(name), " stands for ", ids.size(), " tokens; supported: 1");
+            if (std::exchange(text_seen ? data.add_eos : data.add_bos, true))
+                c.refuse(".single puts more than one token ", text_seen ? "after" : "before", " a text");
+            (text_seen ? data.eos : data.bos) = static_cast<TokenId>(ids[0].count(0x7FFFFFFF));
+        }
+        if (!text_seen) c.refuse(".single leaves the text out");
+    }
+    return says;
+}
+
+}  // namespace adainfer::inline v0::detail::hf
+
+// ---- adainfer/io/hf_pre_tokenizer.hpp ------------------------------------------------------------------------------------
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace adainfer::inline v0::detail::hf {
+
+/// Regular expressions that a "Split" is known to have, and the pre-tokenizer that cuts as they do.
+struct KnownRegex {
+    std::string_view regex, name;
+};
+
+inline constexpr std::array known_regexes = {
+    KnownRegex{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "gpt-2"},
+    KnownRegex{R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "gpt-2"},
+    KnownRegex{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
+               R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "llama-bpe"},
+    KnownRegex{R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|)"
+               R"(\s*[\r\n]|\s+(?!\S)|\s+)", "llama-bpe"},
+    KnownRegex{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
+               R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen2"},
+    KnownRegex{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
+               R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen35"},
+    KnownRegex{"[0-9][0-9][0-9]", "three-digits"},
+};
+
+/// Reads normalizer and pre_tokenizer into the fields of TokenizerData that say the same.
+class TextReader {
+  public:
+    /// All must outlive this object. Sets nfc, pre, split_words and the fields of the space prefix of `data`. Throws Error
+    /// (CorruptFile) for fields that are missing or of a wrong type, and (Unsupported), quoting it, for what Tokenizer does not
+    /// do.
+    TextReader(const json::Field& document, std::string_view file, TokenizerData& data) : data_(data) {
+        for (const Component& c : components_of(document, "normalizer", "normalizers", file)) read_normalizer(c);
+        for (const Component& c : components_of(document, "pre_tokenizer", "pretokenizers", file)) read_pre_tokenizer(c);
+        if (byte_level_ == spaces_marked_) {
+            fail(ErrorCode::Unsupported, "'", file, "': it ", byte_level_ ? "both spells bytes and" : "neither spells bytes nor",
+                 " writes U+2581 for a space; supported: one of the two");
+        }
+        if (byte_level_ && data.pre.empty())
+            fail(ErrorCode::Unsupported, "'", file, "': pre_tokenizer does not cut text into words");
+        if (!byte_level_ && !data.pre.empty())
+            fail(ErrorCode::Unsupported, "'", file, "': pre_tokenizer cuts text (", data.pre, ") but has no ByteLevel");
+    }
+
+    /// Whether tokens spell bytes, as GPT-2's; else U+2581 in them is a space, as in SentencePiece's.
+    [[nodiscard]] bool byte_level() const noexcept { return byte_level_; }
+
+  private:
+    void read_normalizer(const Component& c) {
+        if (c.type == "NFC") {
+            data_.nfc = true;
+        } else if (c.type == "Prepend") {
+            const std::string& text = c.text("prepend");
+            const bool space = text == space_mark || (text == " " && !spaces_marked_);
+            if (!space || data_.add_space_prefix)
+                c.refuse(" puts ", gguf::quoted(text), " before a text; supported: U+2581, once");
+            set_prefix(PrefixScheme::EveryPart);
+        } else if (c.type == "Replace") {
+            if (!c.replaces(" ", space_mark))
+                c.refuse(" replaces ", c.pattern(), " by ", gguf::quoted(c.text("content")), "; supported: a space by U+2581");
+            spaces_marked_ = true;
+        } else {
+            c.refuse_type("NFC, Prepend, Replace, Sequence");
+        }
+    }
+
+    void set_prefix(PrefixScheme scheme) {
+        data_.add_space_prefix = true;
+        data_.prefix_scheme = scheme;
+    }
+
+    void read_pre_tokenizer(const Component& c) {
+        if (c.type == "ByteLevel") {
+            read_byte_level(c);
+        } else if (c.type == "Split") {
+            read_split(c);
+        } else if (c.type == "Digits") {
+            add_stage(c, c.flag("individual_digits", false) ? "digit" : "digits");
+        } else if (c.type == "Punctuation") {
+            const auto behavior = c.find("behavior");
+            const std::string how = behavior ? behavior->text() : "Isolated";
+            if (how != "Isolated" && how != "Contiguous")
+                c.refuse(" has the behavior ", gguf::quoted(how), "; supported: Isolated, Contiguous");
+            add_stage(c, how == "Isolated" ? "mark" : "marks");
+        } else if (c.type == "Metaspace") {
+            read_metaspace(c);
+        } else {
+            c.refuse_type("ByteLevel, Split, Digits, Punctuation, Metaspace, Sequence");
+        }
+    }
+
+    void add_stage(const Component& c, std::string_view name) {
+        // What comes behind ByteLevel sees the spelling of the bytes, where only ASCII is as in the text.
+        if (byte_level_ && name != "three-digits") c.refuse(" stands behind ByteLevel");
+        data_.pre.append(data_.pre.empty() ? "" : "+").append(name);
+    }
+
+    void read_byte_level(const Component& c) {
+        if (byte_level_) c.refuse(" is the second ByteLevel");
+        if (c.flag("add_prefix_space", true)) {
+            if (!data_.pre.empty()) c.refuse(" puts a space before every piece that is cut before it");
+            data_.add_space_prefix = true;
+        }
+        if (c.flag("use_regex", true)) add_stage(c, "gpt-2");
+        byte_level_ = true;
+    }
+
+    void read_split(const Component& c) {
+        const auto regex = c.field.at("pattern").find("Regex");
+        if (!regex) {
+            // Without spaces in the text there is nothing to cut.
+            const auto text = c.field.at("pattern").find("String");
+            if (text && text->text() == " " && spaces_marked_) return;
+            c.refuse(" cuts at ", c.pattern(), "; supported: a space that the normalizer has replaced, or a regular expression");
+        }
+        for (const KnownRegex& known : known_regexes) {
+            if (known.regex != regex->text()) continue;
+            const std::string& behavior = c.text("behavior");
+            const bool invert = c.flag("invert", false);
+            const bool covers = known.name != "three-digits";  // then there is no text between the matches
+            if (!(behavior == "Isolated" && !invert) && !(covers && behavior == "Removed" && invert)) {
+                c.refuse(" has the behavior ", gguf::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
+            }
+            add_stage(c, known.name);
+            return;
+        }
+        c.refuse(" has a regular expression that is not known: ", gguf::quoted(regex->text(), Component::longest_regex));
+    }
+
+    void read_metaspace(const Component& c) {
+        if (c.text("replacement") != space_mark)
+            c.refuse(" writes ", gguf::quoted(c.text("replacement")), " for a space; supported: U+2581");
+        const auto scheme = c.find("prepend_scheme");
+        const std::string when = scheme ? scheme->text() : c.flag("add_prefix_space", true) ? "always" : "never";
+        if (when != "always" && when != "first" && when != "never")
+            c.refuse(".prepend_scheme is ", gguf::quoted(when), "; supported: always, first, never");
+        // A prefix of the normalizer makes every text begin with a space.
+        if (when != "never" && !data_.add_space_prefix)
+            set_prefix(when == "first" ? PrefixScheme::StartUnlessSpace : PrefixScheme::EveryPartUnlessSpace);
+        spaces_marked_ = true;
+        data_.split_words = c.flag("split", true);
+    }
+
+    TokenizerData& data_;
+    bool byte_level_ = false, spaces_marked_ = false;
+};
+
+}  // namespace adainfer::inline v0::detail::hf
+
+// ---- adainfer/io/hf_tokenizer_json.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+// Reads the text of a tokenizer.json. Its vocabulary and merges make up nearly all of it (up to a million strings), so they
+// go straight into arrays while the parser runs; only the rest becomes a document.
+
+namespace adainfer::inline v0::detail::hf {
+
+/// What a tokenizer.json says, as it says it.
+struct TokenizerJson {
+    struct Piece {
+        std::string text;
+        std::uint64_t id = 0;  ///< unigram: its place in the list
+        double score = 0.0;    ///< unigram only
+    };
+
+    json::Value rest{};                 ///< the document without model.vocab and model.merges
+    std::vector<Piece> vocabulary{};    ///< in the order of the file
+    std::vector<std::string> merges{};  ///< "left right"
+    bool has_vocabulary = false;
+    bool unigram = false;  ///< the vocabulary is a list of [text, score]
+    bool has_merges = false;
+};
+
+/// Receives the events of the parser. Throws Error (CorruptFile, Unsupported) as soon as something is wrong.
+class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
+  public:
+    TokenizerJsonReader(std::string_view file, TokenizerJson& out) : file_(file), out_(out) {}
+
+    bool null() override { return scalar(nullptr, "null"); }
+    bool boolean(bool value) override { return scalar(value, "a boolean"); }
+    bool number_integer(number_integer_t value) override { return scalar(value, "a negative number"); }
+    bool number_unsigned(number_unsigned_t value) override {
+        if (part_ == Part::IdByText && depth_ == 1) return end_piece(value, 0.0);
+        if (part_ == Part::TextAndScore && depth_ == 2 && fields_ == 1) return score(static_cast<double>(value));
+        return scalar(value, "a number");
+    }
+    bool number_float(number_float_t value, const string_t&) override {
+        if (part_ == Part::TextAndScore && depth_ == 2 && fields_ == 1) return score(value);
+        return scalar(value, "a number");
+    }
+    bool string(string_t& value) override {
+        if (part_ == Part::TextAndScore && depth_ == 2 && fields_ == 0) {
+            text_ = std::move(value);
+            ++fields_;
+            return true;
+        }
+        if (part_ == Part::Merges && depth_ == 1) return merge(value);
+        if (part_ == Part::Merges && depth_ == 2 && fields_ < 2) return merge_side(value);
+        return scalar(std::move(value), "a string");
+    }
+    bool binary(binary_t&) override { wrong("binary data"); }  // JSON has none
+
+    bool start_object(std::size_t) override {
+        if (part_ != Part::Rest && depth_ > 0) wrong("an object");
+        if (part_ == Part::Vocabulary) return begin(Part::IdByText);
+        if (part_ == Part::Merges) wrong("an object");
+        return open(json::Value::object());
+    }
+    bool end_object() override { return part_ == Part::IdByText ? end() : close(); }
+
+    bool start_array(std::size_t) override {
+        if (part_ == Part::Vocabulary) return begin(Part::TextAndScore);
+        if (part_ == Part::Merges && depth_ == 0) return begin(Part::Merges);
+        if ((part_ == Part::TextAndScore || part_ == Part::Merges) && depth_ == 1) {
+            ++depth_;
+            fields_ = 0;
+            return true;
+        }
+        if (part_ != Part::Rest) wrong("an array");
+        return open(json::Value::array());
+    }
+    bool end_array() override {
+        if (part_ == Part::Rest) return close();
+        if (--depth_ == 0) return end();
+        if (fields_ != 2) wrong("a list that is too short");
+        if (part_ == Part::Merges) out_.merges.push_back(std::move(text_));
+        return true;
+    }
+
+    bool key(string_t& value) override {
+        if (part_ == Part::IdByText) {
+            text_ = std::move(value);
+            return true;
+        }
+        json::Value& object = *open_.back();
+        if (object.contains(value) || (is_model() && value == "vocab" && out_.has_vocabulary) ||
+            (is_model() && value == "merges" && out_.has_merges)) {
+            fail(ErrorCode::CorruptFile, "'", file_, "': the key ", gguf::quoted(value), " stands twice in an object");
+        }
+        if (is_model() && value == "vocab") part_ = Part::Vocabulary;
+        if (is_model() && value == "merges") part_ = Part::Merges;
+        key_ = std::move(value);
+        return true;
+    }
+
+    bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
+        fail(ErrorCode::CorruptFile, "'", file_, "': not valid JSON: ", json::reason(error));
+    }
+
+  private:
+    /// What the parser is in: Vocabulary and Merges from their key on, with depth_ 0 before their bracket.
+    enum class Part { Rest, Vocabulary, IdByText, TextAndScore, Merges };
+
+    static constexpr std::size_t max_depth = 32;
+
+    [[nodiscard]] bool is_model() const { return open_.size() == 2 && in_model_; }
+
+    bool begin(Part part) {
+        part_ = part;
+        depth_ = 1;
+        if (part == Part::Merges) {
+            out_.has_merges = true;
+        } else {
+            out_.has_vocabulary = true;
+            out_.unigram = part == Part::TextAndScore;
+        }
+        return true;
+    }
+
+    bool end() {
+        part_ = Part::Rest;
+        depth_ = 0;
+        return true;
+    }
+
+    bool end_piece(std::uint64_t id, double score) {
+        out_.vocabulary.push_back({std::move(text_), id, score});
+        return true;
+    }
+
+    bool score(double value) {
+        ++fields_;
+        return end_piece(out_.vocabulary.size(), value);
+    }
+
+    bool merge(const std::string& text) {
+        if (!text.starts_with("#version")) out_.merges.push_back(text);
+        return true;
+    }
+
+    bool merge_side(const std::string& text) {
+        if (text.empty() || text.find(' ') != std::string::npos) {
+            fail(text.empty() ? ErrorCode::CorruptFile : ErrorCode::Unsupported, "'", file_, "': merge ", out_.merges.size(),
+                 " has the token ", gguf::quoted(text), "; tokens of merges with nothing or with spaces in them are not read");
+        }
+        text_ = fields_++ == 0 ? text : text_ + ' ' + text;
+        return true;
+    }
+
+    template <class T>
+    bool scalar(T&& value, std::string_view what) {
+        if (part_ != Part::Rest) wrong(what);
+        place(json::Value(std::forward<T>(value)));
+        return true;
+    }
+
+    /// Puts a value where the parser stands in the document.
+    json::Value& place(json::Value value) {
+        if (open_.empty()) return out_.rest = std::move(value);
+        json::Value& parent = *open_.back();
+        if (parent.is_array()) {
+            parent.push_back(std::move(value));
+            return parent.back();
+        }
+        return parent[key_] = std::move(value);
+    }
+
+    bool open(json::Value value) {
+        if (open_.size() == max_depth) fail(ErrorCode::CorruptFile, "'", file_, "': nested deeper than ", max_depth, " levels");
+        if (open_.size() == 1) in_model_ = open_[0]->is_object() && value.is_object() && key_ == "model";
+        open_.push_back(&place(std::move(value)));  // stays in place: nothing is added to its parents while it is open
+        return true;
+    }
+
+    bool close() {
+        open_.pop_back();
+        return true;
+    }
+
+    [[noreturn]] void wrong(std::string_view found) const {
+        if (part_ == Part::Merges) {
+            fail(ErrorCode::CorruptFile, "'", file_, "': model.merges must be a list of \"left right\" or [left, right], found ",
+                 found, " at merge ", out_.merges.size());
+        }
+        fail(ErrorCode::CorruptFile, "'", file_, "': model.vocab must be an object of ids by text or a list of [text, score], ",
+             "found ", found, " at token ", out_.vocabulary.size());
+    }
+
+    std::string_view file_;
+    TokenizerJson& out_;
+    std::vector<json::Value*> open_;
+    std::string key_;
+    bool in_model_ = false;  ///< the object at depth 2 is the document's "model"
+    Part part_ = Part::Rest;
+    std::size_t depth_ = 0;   ///< of brackets inside the vocabulary or the merges
+    std::size_t fields_ = 0;  ///< of the innermost list there, so far
+    std::string text_;
+};
+
+/// Parses the text of a tokenizer.json. Throws Error (CorruptFile) for what json::parse() refuses, for a repeated key, and for
+/// a vocabulary or merges of another form; (Unsupported) for merges of tokens with spaces in them. Repeated tokens come through.
+[[nodiscard]] inline TokenizerJson parse_tokenizer_json(std::string_view text, std::string_view file) {
+    json::check_text(text, file);
+    TokenizerJson result;
+    TokenizerJsonReader reader(file, result);
+    json::Value::sax_parse(text.begin(), text.end(), &reader);
+    return result;
+}
+
+}  // namespace adainfer::inline v0::detail::hf
+
+// ---- adainfer/io/hf_vocabulary.hpp ---------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace adainfer::inline v0::detail::hf {
+
+/// Numbers the tokens of a tokenizer.json: its vocabulary, then its added tokens.
+class VocabularyReader {
+  public:
+    /// All must outlive this object. Sets tokens, token_types, scores, added and hugging_face of `data`. Throws Error
+    /// (CorruptFile) for no tokens, ids out of range or taken twice, tokens that are there twice, and added tokens that have
+    /// another id than the library `tokenizers` would give them.
+    VocabularyReader(const TokenizerJson& file, std::string_view name, TokenizerData& data)
+        : vocabulary_(file.vocabulary), name_(name), data_(data) {
+        if (vocabulary_.empty()) corrupt("model.vocab has no tokens");
+        std::size_t last = 0;
+        for (const TokenizerJson::Piece& piece : vocabulary_) last = (std::max)(last, checked(piece));
+        grow(last + 1, file.unigram);
+        ids_.reserve(vocabulary_.size());
+        for (const TokenizerJson::Piece& piece : vocabulary_) {
+            place(piece.text, piece.id);
+            if (file.unigram) data_.scores[piece.id] = piece.score;
+        }
+        data_.hugging_face = true;
+        const json::Field document(file.rest, name);
+        if (const auto added = document.find("added_tokens"); added && !added->is_null()) {
+            for (const json::Field& token : added->elements()) add(token, file.unigram);
+        }
+    }
+
+    [[nodiscard]] std::optional<TokenId> find(std::string_view text) const {
+        const auto found = ids_.find(text);
+        return found == ids_.end() ? std::nullopt : std::optional(static_cast<TokenId>(found->second));
+    }
+
+  private:
+    template <class... Parts>
+    [[noreturn]] void corrupt(const Parts&... parts) const {
+        fail(ErrorCode::CorruptFile, "'", name_, "': ", parts...);
+    }
+
+    /// The id of a piece. Ids may be left out, but not so many that a small file takes much memory.
+    [[nodiscard]] std::size_t checked(const TokenizerJson::Piece& piece) const {
+        const std::uint64_t most = std::uint64_t{vocabulary_.size()} * 2 + 65536;
+        if (piece.id < most && piece.id < 0x7FFFFFFF) return static_cast<std::size_t>(piece.id);
+        corrupt("the token ", gguf::quoted(piece.text), " has the id ", piece.id, " among ", vocabulary_.size(), " tokens");
+    }
+
+    void grow(std::size_t count, bool scores) {
+        data_.tokens.resize(count);
+        data_.token_types.resize(count, static_cast<std::int32_t>(TokenType::Normal));
+        if (scores) data_.scores.resize(count);
+        taken_.resize(count);
+    }
+
+    /// `text` stays in place: it is the file's.
+    void place(std::string_view text, std::size_t id) {
+        if (taken_[id])
+            corrupt("the tokens ", gguf::quoted(data_.tokens[id]), " and ", gguf::quoted(text), " both have the id ", id);
+        if (!ids_.emplace(text, id).second) corrupt("the token ", gguf::quoted(text), " is there twice");
+        taken_[id] = true;
+        data_.tokens[id] = text;
+    }
+
+    void add(const json::Field& token, bool scores) {
+        const std::string& text = token.at("content").text();
+        const std::size_t id = token.at("id").count(0x7FFFFFFE);
+        if (text.empty()) corrupt("the added token ", id, " has no text");
+        if (const auto known = find(text)) {
+            if (static_cast<std::size_t>(*known) != id)
+                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", in the vocabulary it is ", *known);
+        } else {
+            // The library goes by the text and numbers new ones on from the end, whatever the file says.
+            if (id != (std::max)(vocabulary_.size(), after_added_))
+                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", its place in the list makes it ",
+                        (std::max)(vocabulary_.size(), after_added_));
+            if (id >= data_.tokens.size()) grow(id + 1, scores);
+            place(text, id);
+        }
+        if (!added_.insert(id).second) corrupt("the added token ", gguf::quoted(text), " is there twice");
+        after_added_ = (std::max)(after_added_, id + 1);
+        const auto flag = [&token](std::string_view key) {
+            const auto field = token.find(key);
+            return field && field->boolean();
+        };
+        const TokenType type = flag("special") ? TokenType::Control : TokenType::UserDefined;
+        data_.token_types[id] = static_cast<std::int32_t>(type);
+        AddedToken& added = data_.added.emplace_back();
+        added.id = static_cast<TokenId>(id);
+        added.strip_left = flag("lstrip");
+        added.strip_right = flag("rstrip");
+        added.single_word = flag("single_word");
+        added.normalized = flag("normalized");
+    }
+
+    const std::vector<TokenizerJson::Piece>& vocabulary_;
+    std::string_view name_;
+    TokenizerData& data_;
+    std::unordered_map<std::string_view, std::size_t> ids_;
+    std::vector<bool> taken_;
+    std::unordered_set<std::size_t> added_;
+    std::size_t after_added_ = 0;
+};
+
+/// Reads the switches of "model". Sets model, unknown and what the two kinds of model have of their own. Throws Error
+/// (CorruptFile) for fields of a wrong type and an unknown token that is not in the vocabulary, and (Unsupported) for another
+/// type of model, dropout, and prefixes or suffixes of word parts.
+inline void read_model(const TokenizerJson& file, std::string_view name, const VocabularyReader& vocabulary, bool byte_level,
+                       TokenizerData& data) {
+    const json::Field model = json::Field(file.rest, name).at("model");
+    const auto given = [&model](std::string_view key) {
+        const auto field = model.find(key);
+        return field && !field->is_null() ? field : std::nullopt;
+    };
+    const auto flag = [&given](std::string_view key) {
+        const auto field = given(key);
+        return field && field->boolean();
+    };
+    const auto unsupported = [name](const auto&... parts) { fail(ErrorCode::Unsupported, "'", name, "': ", parts...); };
+
+    const auto type = given("type");
+    const std::string kind = type ? type->text() : file.unigram ? "Unigram" : file.has_merges ? "BPE" : "";
+    if (kind != "BPE" && kind != "Unigram") unsupported("model.type is ", gguf::quoted(kind), "; supported: BPE, Unigram");
+    if (file.unigram != (kind == "Unigram"))
+        fail(ErrorCode::CorruptFile, "'", name, "': model.vocab is that of another model than ", kind);
+    data.byte_fallback = flag("byte_fallback");
+    if (kind == "Unigram") {
+        if (byte_level) unsupported("a Unigram model that spells bytes (ByteLevel)");
+        data.model = "t5";
+        if (const auto unknown = given("unk_id")) data.unknown = static_cast<TokenId>(unknown->count(data.tokens.size() - 1));
+        return;
+    }
+    if (!file.has_merges) fail(ErrorCode::CorruptFile, "'", name, "': field 'model.merges' is missing");
+    if (const auto dropout = given("dropout"); dropout && dropout->number() != 0.0) unsupported("model.dropout");
+    for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+        if (const auto text = given(key); text && !text->text().empty())
+            unsupported("model.", key, ' ', gguf::quoted(text->text()));
+    }
+    data.model = byte_level ? "gpt2" : "llama";
+    data.fuse_unknown = flag("fuse_unk");
+    data.ignore_merges = flag("ignore_merges");
+    if (const auto unknown = given("unk_token")) {
+        const std::string& text = unknown->text();
+        data.unknown = vocabulary.find(text);
+        if (!data.unknown) fail(ErrorCode::CorruptFile, "'", name, "': model.unk_token ", gguf::quoted(text), " is not a token");
+    }
+}
+
+}  // namespace adainfer::inline v0::detail::hf
+
+namespace adainfer::inline v0 {
+
+namespace detail::hf {
+
+/// The largest in use, with 262,144 tokens, has 33 MB.
+inline constexpr std::size_t max_tokenizer_bytes = std::size_t{512} << 20U;
+inline constexpr std::size_t max_config_bytes = std::size_t{64} << 20U;
+
+/// A JSON file of a model folder, or nothing where there is no such file.
+struct OptionalJson {
+    std::string name;
+    std::optional<json::Value> value;
+
+    OptionalJson(const std::filesystem::path& folder, std::string_view file) : name((folder / file).string()) {
+        std::error_code ignored;
+        if (std::filesystem::exists(folder / file, ignored)) value = json::parse_file(folder / file, max_config_bytes);
+    }
+
+    /// A member that is there and not null.
+    [[nodiscard]] std::optional<json::Field> find(std::string_view key) const {
+        if (!value) return std::nullopt;
+        const auto field = json::Field(*value, name).find(key);
+        return field && !field->is_null() ? field : std::nullopt;
+    }
+};
+
+/// Reads the settings that stand beside tokenizer.json in the folder.
+class TokenizerSettings {
+  public:
+    /// `template_says`: tokenizer.json itself tells which tokens go around a text, so add_bos_token does not count (newer
+    /// versions of transformers do the same). The others must outlive this object.
+    TokenizerSettings(const std::filesystem::path& folder, const VocabularyReader& vocabulary, bool template_says,
+                      TokenizerData& data)
+        : folder_(folder),
+          template_says_(template_says),
+          tokenizer_(folder, "tokenizer_config.json"),
+          special_(folder, "special_tokens_map.json"),
+          generation_(folder, "generation_config.json"),
+          model_(folder, "config.json"),
+          vocabulary_(vocabulary),
+          data_(data) {}
+
+    /// Sets the special tokens, add_bos, add_eos and chat_template. Throws Error (CorruptFile) for fields of a wrong type, tokens
+    /// that are not in the vocabulary and ids beyond it.
+    void read() {
+        const auto begin = token("bos_token"), end = token("eos_token");
+        data_.padding = token("pad_token");
+        if (const auto unknown = token("unk_token"); unknown && !data_.unknown) data_.unknown = unknown;
+        if (!data_.bos) data_.bos = begin;
+        for (const OptionalJson* file : {&generation_, &model_}) {
+            if (const auto field = file->find("bos_token_id"); field && !data_.bos) data_.bos = id(*field);
+        }
+        const auto add_bos = tokenizer_.find("add_bos_token"), add_eos = tokenizer_.find("add_eos_token");
+        const bool wants_bos = add_bos && add_bos->boolean(), wants_eos = add_eos && add_eos->boolean();
+        if (!template_says_) {
+            data_.add_bos = wants_bos && data_.bos;
+            data_.add_eos = wants_eos && end;
+        }
+        if (end) data_.ends.push_back(*end);
+        for (const OptionalJson* file : {&generation_, &model_}) {
+            const auto field = file->find("eos_token_id");
+            if (!field) continue;
+            for (const json::Field& one : field->is_array() ? field->elements() : std::vector{*field})
+                data_.ends.push_back(id(one));
+        }
+        if (!data_.eos && !data_.ends.empty()) data_.eos = data_.ends.front();
+        const auto other = std::find_if(data_.ends.begin(), data_.ends.end(), [this](TokenId e) { return e != data_.eos; });
+        if (other != data_.ends.end()) data_.eot = *other;
+        read_template();
+    }
+
+  private:
+    /// The token that a role names, as text or as an object with "content". One that is not in the vocabulary is as none for
+    /// padding, which generation does not need.
+    [[nodiscard]] std::optional<TokenId> token(std::string_view role) const {
+        for (const OptionalJson* file : {&tokenizer_, &special_}) {
+            const auto field = file->find(role);
+            if (!field) continue;
+            const std::string& text = field->is_string() ? field->text() : field->at("content").text();
+            const auto found = vocabulary_.find(text);
+            if (!found && role != "pad_token")
+                fail(ErrorCode::CorruptFile, "'", file->name, "': ", role, ' ', gguf::quoted(text), " is not in the vocabulary");
+            return found;
+        }
+        return std::nullopt;
+    }
+
+    [[nodiscard]] TokenId id(const json::Field& field) const {
+        return static_cast<TokenId>(field.count(data_.tokens.size() - 1));
+    }
+
+    void read_template() {
+        std::error_code ignored;
+        if (const auto path = folder_ / "chat_template.jinja"; std::filesystem::exists(path, ignored)) {
+            const MappedFile file = MappedFile::open(path);
+            const std::span<const std::byte> bytes = file.bytes();
+            if (bytes.size() > max_config_bytes)
+                fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes of chat template");
+            data_.chat_template.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            return;
+        }
+        const auto field = tokenizer_.find("chat_template");
+        if (!field) return;
+        if (!field->is_array()) {
+            data_.chat_template = field->text();
+            return;
+        }
+        for (const json::Field& one : field->elements()) {  // several, by name
+            if (one.at("name").text() == "default") data_.chat_template = one.at("template").text();
+        }
+    }
+
+    const std::filesystem::path& folder_;
+    bool template_says_;
+    OptionalJson tokenizer_, special_, generation_, model_;
+    const VocabularyReader& vocabulary_;
+    TokenizerData& data_;
+};
+
+/// Reads the text of a tokenizer.json and, where `folder` is given, what stands beside it. Throws as read_hf_tokenizer_data().
+[[nodiscard]] inline TokenizerData read_tokenizer_json(std::string_view text, std::string_view name,
+                                                       const std::filesystem::path* folder = nullptr) {
+    const TokenizerJson file = parse_tokenizer_json(text, name);
+    TokenizerData data;
+    const json::Field document(file.rest, name);
+    if (!file.has_vocabulary) fail(ErrorCode::CorruptFile, "'", name, "': field 'model.vocab' is missing");
+    const TextReader text_reader(document, name, data);
+    check_decoder(document, name, text_reader.byte_level(), data);
+    const bool template_says = read_post_processor(document, name, data);
+    const VocabularyReader vocabulary(file, name, data);
+    read_model(file, name, vocabulary, text_reader.byte_level(), data);
+    data.merges = file.merges;
+    for (const auto& id : {data.bos, data.eos}) {
+        if (id && static_cast<std::size_t>(*id) >= data.tokens.size())
+            fail(ErrorCode::CorruptFile, "'", name, "': post_processor names the token ", *id, " of ", data.tokens.size());
+    }
+    if (folder != nullptr) TokenizerSettings(*folder, vocabulary, template_says, data).read();
+    return data;
+}
+
+}  // namespace detail::hf
+
+/// The tokenizer of a Hugging Face folder: tokenizer.json, and where they are there tokenizer_config.json (or
+/// special_tokens_map.json: special tokens; add_bos_token, where tokenizer.json has no TemplateProcessing; chat template, which
+/// may also be chat_template.jinja), generation_config.json and config.json (every eos_token_id ends a generation). Text, ids
+/// and merges mean what they mean to the library `tokenizers`; what Tokenizer checks is not checked here.
+/// Throws Error (Io) where tokenizer.json cannot be read, (CorruptFile) where a file breaks the rules of its format, and
+/// (Unsupported), quoting it, for a model, normalizer, pre-tokenizer, regular expression, decoder or post-processor that
+/// Tokenizer does not have.
+[[nodiscard]] inline TokenizerData read_hf_tokenizer_data(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / "tokenizer.json";
+    const MappedFile file = MappedFile::open(path);
+    const std::span<const std::byte> bytes = file.bytes();
+    if (bytes.size() > detail::hf::max_tokenizer_bytes)
+        fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes, at most ", detail::hf::max_tokenizer_bytes,
+             " are read");
+    return detail::hf::read_tokenizer_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), &folder);
+}
+
+/// The tokenizer of a Hugging Face folder, ready for use. Throws as read_hf_tokenizer_data() and Tokenizer.
+[[nodiscard]] inline Tokenizer load_hf_tokenizer(const std::filesystem::path& folder) {
+    TokenizerData data = read_hf_tokenizer_data(folder);
+    try {
+        return Tokenizer(std::move(data));
+    } catch (const Error& error) {
+        fail(error.code(), "'", (folder / "tokenizer.json").string(), "': ", detail::json::message_of(error));
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// The decoder of a GGUF file or a Hugging Face folder. Throws as model_format(), load_weights() and load_hf_weights().
+[[nodiscard]] inline ModelWeights load_any_weights(const std::filesystem::path& path, const BuildOptions& options = {}) {
+    return model_format(path) == ModelFormat::Gguf ? load_weights(GgufFile::open(path), options) : load_hf_weights(path, options);
+}
+
+/// The tokenizer of a GGUF file or a Hugging Face folder. Throws as model_format(), load_tokenizer() and load_hf_tokenizer().
+[[nodiscard]] inline Tokenizer load_any_tokenizer(const std::filesystem::path& path) {
+    return model_format(path) == ModelFormat::Gguf ? load_tokenizer(GgufFile::open(path)) : load_hf_tokenizer(path);
+}
+
+/// Reads a GGUF file or a Hugging Face folder. Throws as load_model() and, for a folder, as load_hf_weights() and
+/// load_hf_tokenizer(), and CorruptFile where the tokenizer has more tokens than the embedding has rows: more rows are
+/// padding, which folders may have.
+[[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+    if (model_format(path) == ModelFormat::Gguf) return load_model(path, options);
+    ModelFile result{load_hf_weights(path, options), load_hf_tokenizer(path)};
+    const std::size_t tokens = result.tokenizer.vocab_size(), rows = result.weights.config.vocabulary;
+    if (tokens > rows) {
+        fail(ErrorCode::CorruptFile, "'", path.string(), "': the tokenizer has ", tokens, " tokens, the embedding ", rows);
+    }
+    return result;
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/io/lens_file.hpp -------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
 // A linear lens as a safetensors file: for each map the tensors "lens.<layer>.matrix" [in, out] and "lens.<layer>.bias" [out],
 // F16. In the 8-bit form the matrix is I8 and "lens.<layer>.scale" [in], F16, has what each of its rows is multiplied with.
 
@@ -10100,8 +19192,6 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 // ---- adainfer/io/policy_file.hpp -----------------------------------------------------------------------------------------
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -10117,12 +19207,161 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 
 #include <nlohmann/json.hpp>
 
+
+// ---- adainfer/io/policy_classifier.hpp -----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+// The field "classifier" of a policy file: one write() and one read() for each kind. Thresholds stand elsewhere in the file.
+
+namespace adainfer::inline v0::detail::policy {
+
+inline constexpr std::size_t max_layer = 100'000;
+
+/// The double that prints as briefly as the float does and reads back as it.
+[[nodiscard]] inline double brief(float value) {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+    double wide = 0;
+    std::from_chars(text, end, wide);
+    // The shortest text of the largest float spells a little more than that float.
+    const bool in_range = std::abs(wide) <= static_cast<double>((std::numeric_limits<float>::max)());
+    return in_range && static_cast<float>(wide) == value ? wide : static_cast<double>(value);
+}
+
+template <class Floats>
+[[nodiscard]] nlohmann::ordered_json to_json(const Floats& values) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const float value : values) list.push_back(brief(value));
+    return list;
+}
+
+[[nodiscard]] inline std::vector<float> read_floats(const json::Field& field) {
+    std::vector<float> values;
+    for (const json::Field& element : field.elements()) values.push_back(element.real());
+    return values;
+}
+
+template <std::size_t N>
+void read_floats(const json::Field& field, std::array<float, N>& values) {
+    const std::vector<float> found = read_floats(field);
+    if (found.size() != N) field.wrong("an array of " + std::to_string(N) + " numbers");
+    std::copy(found.begin(), found.end(), values.begin());
+}
+
+template <class Classifier>
+void write_common(const Classifier& c, nlohmann::ordered_json& json) {
+    json["mean"] = to_json(c.mean);
+    json["scale"] = to_json(c.scale);
+    json["weights"] = to_json(c.weights);
+}
+
+template <class Classifier>
+void read_common(const json::Field& field, Classifier& c) {
+    c.mean = read_floats(field.at("mean"));
+    c.scale = read_floats(field.at("scale"));
+    c.weights = read_floats(field.at("weights"));
+}
+
+inline void write(const LinearSvm& svm, nlohmann::ordered_json& json) {
+    write_common(svm, json);
+    json["bias"] = brief(svm.bias);
+}
+
+inline void read(const json::Field& field, LinearSvm& svm, bool in_layer = false) {
+    in_layer ? field.only({"layer", "mean", "scale", "weights", "bias"}) : field.only({"mean", "scale", "weights", "bias"});
+    read_common(field, svm);
+    svm.bias = field.at("bias").real();
+}
+
+inline void write(const LinearChainCrf& crf, nlohmann::ordered_json& json) {
+    write_common(crf, json);
+    json["bias"] = to_json(crf.bias);
+    json["transitions"] = to_json(crf.transitions);
+}
+
+inline void read(const json::Field& field, LinearChainCrf& crf) {
+    field.only({"mean", "scale", "weights", "bias", "transitions"});
+    read_common(field, crf);
+    read_floats(field.at("bias"), crf.bias);
+    read_floats(field.at("transitions"), crf.transitions);
+}
+
+inline void write(const PerLayer<LinearSvm>& classifiers, nlohmann::ordered_json& json) {
+    write(classifiers.shared, json["shared"]);
+    json["layers"] = nlohmann::ordered_json::array();
+    for (std::size_t i = 0; i < classifiers.layers.size(); ++i) {
+        nlohmann::ordered_json layer = {{"layer", classifiers.layers[i]}};
+        write(classifiers.own[i], layer);
+        json["layers"].push_back(std::move(layer));
+    }
+}
+
+inline void read(const json::Field& field, PerLayer<LinearSvm>& classifiers) {
+    field.only({"shared", "layers"});
+    read(field.at("shared"), classifiers.shared);
+    for (const json::Field& layer : field.at("layers").elements()) {
+        classifiers.layers.push_back(layer.at("layer").count(max_layer));
+        read(layer, classifiers.own.emplace_back(), true);
+    }
+}
+
+inline void write(const RbfSvm& rbf, nlohmann::ordered_json& json) {
+    json["gamma"] = rbf.map.gamma();
+    json["seed"] = rbf.map.seed();
+    write_common(rbf, json);
+    json["bias"] = brief(rbf.bias);
+}
+
+/// The random features are made again from what the file says; there are as many as weights, so a small file makes a small map.
+inline void read(const json::Field& field, RbfSvm& rbf) {
+    field.only({"gamma", "seed", "mean", "scale", "weights", "bias"});
+    read_common(field, rbf);
+    rbf.bias = field.at("bias").real();
+    const std::size_t seed = field.at("seed").count((std::numeric_limits<std::size_t>::max)());
+    rbf.map = RandomFourier(rbf.mean.size(), rbf.weights.size(), field.at("gamma").number(), seed);
+}
+
+/// A classifier by the name of its kind. Throws Unsupported, listing the kinds; CorruptFile; and as RandomFourier does.
+[[nodiscard]] inline AnyClassifier::Variant read_classifier(const json::Field& field, std::string_view kind, float threshold,
+                                                            const std::string& file) {
+    const auto made = [&]<class Classifier>(Classifier classifier) -> AnyClassifier::Variant {
+        try {
+            read(field, classifier);
+        } catch (const Error& error) {
+            if (error.code() == ErrorCode::CorruptFile) throw;  // names the file already
+            fail(error.code(), "'", file, "': ", json::message_of(error));
+        }
+        classifier.threshold = threshold;
+        return classifier;
+    };
+    if (kind == LinearSvm::kind) return made(LinearSvm{});
+    if (kind == LinearChainCrf::kind) return made(LinearChainCrf{});
+    if (kind == PerLayer<LinearSvm>::kind) return made(PerLayer<LinearSvm>{});
+    if (kind == RbfSvm::kind) return made(RbfSvm{});
+    fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(kind), "; known: ", LinearSvm::kind, ", ",
+         LinearChainCrf::kind, ", ", PerLayer<LinearSvm>::kind, ", ", RbfSvm::kind);
+}
+
+}  // namespace adainfer::inline v0::detail::policy
+
 namespace adainfer::inline v0 {
 
 /// Everything that the file of a trained policy records.
 struct PolicyFile {
-    std::string kind;  ///< of the classifier: "svm" or "crf"
-    std::variant<LinearSvm, LinearChainCrf> classifier;  ///< its own threshold counts for nothing: the file has those below
+    std::string kind;  ///< of the classifier: "svm", "crf", "per_layer_svm" or "rbf"
+    AnyClassifier::Variant classifier;  ///< its own threshold counts for nothing: the file has those below
     std::vector<std::string> features;             ///< FeatureList::names()
     std::string lens = "logit";                    ///< name of the lens type
     std::string lens_hash;                         ///< of a linear lens: lens_hash(); else empty
@@ -10157,7 +19396,6 @@ namespace detail::policy {
 inline constexpr std::string_view format = "adainfer-policy-1";
 inline constexpr std::string_view format_family = "adainfer-policy-";
 inline constexpr std::size_t max_bytes = std::size_t{16} << 20U;
-inline constexpr std::size_t max_layer = 100'000;
 
 /// Throws what is wrong with a policy; `where` starts the message.
 inline void check(const PolicyFile& policy, const std::string& where, ErrorCode code) {
@@ -10215,24 +19453,6 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (policy.model_identity.empty()) refuse("model identity: empty");
 }
 
-/// The double that prints as briefly as the float does and reads back as it.
-[[nodiscard]] inline double brief(float value) {
-    char text[32];
-    const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-    double wide = 0;
-    std::from_chars(text, end, wide);
-    // The shortest text of the largest float spells a little more than that float.
-    const bool in_range = std::abs(wide) <= static_cast<double>((std::numeric_limits<float>::max)());
-    return in_range && static_cast<float>(wide) == value ? wide : static_cast<double>(value);
-}
-
-template <class Floats>
-[[nodiscard]] nlohmann::ordered_json to_json(const Floats& values) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const float value : values) list.push_back(brief(value));
-    return list;
-}
-
 inline constexpr std::string_view never = "never", always = "always";
 
 [[nodiscard]] inline nlohmann::ordered_json threshold_to_json(float threshold) {
@@ -10242,19 +19462,7 @@ inline constexpr std::string_view never = "never", always = "always";
 
 [[nodiscard]] inline nlohmann::ordered_json to_json(const PolicyFile& policy) {
     nlohmann::ordered_json classifier;
-    std::visit(
-        [&](const auto& c) {
-            classifier["mean"] = to_json(c.mean);
-            classifier["scale"] = to_json(c.scale);
-            classifier["weights"] = to_json(c.weights);
-            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(c)>, LinearSvm>) {
-                classifier["bias"] = brief(c.bias);
-            } else {
-                classifier["bias"] = to_json(c.bias);
-                classifier["transitions"] = to_json(c.transitions);
-            }
-        },
-        policy.classifier);
+    std::visit([&](const auto& c) { write(c, classifier); }, policy.classifier);
     nlohmann::ordered_json thresholds = nlohmann::ordered_json::object(), training = thresholds, json;
     for (const auto& [task, threshold] : policy.task_thresholds) thresholds[task] = threshold_to_json(threshold);
     for (const auto& [key, value] : policy.training) training[key] = value;
@@ -10274,19 +19482,6 @@ inline constexpr std::string_view never = "never", always = "always";
     if (!policy.task_first_layers.empty()) json["task_first_layers"] = policy.task_first_layers;
     json["training"] = std::move(training);
     return json;
-}
-
-[[nodiscard]] inline std::vector<float> read_floats(const json::Field& field) {
-    std::vector<float> values;
-    for (const json::Field& element : field.elements()) values.push_back(element.real());
-    return values;
-}
-
-template <std::size_t N>
-void read_floats(const json::Field& field, std::array<float, N>& values) {
-    const std::vector<float> found = read_floats(field);
-    if (found.size() != N) field.wrong("an array of " + std::to_string(N) + " numbers");
-    std::copy(found.begin(), found.end(), values.begin());
 }
 
 [[nodiscard]] inline float read_threshold(const json::Field& field) {
@@ -10326,30 +19521,8 @@ void read_floats(const json::Field& field, std::array<float, N>& values) {
     for (const json::Field& layer : root.at("layers").elements()) policy.layers.push_back(layer.count(max_layer));
     for (const json::Field& feature : root.at("features").elements()) policy.features.push_back(feature.text());
     policy.kind = root.at("kind").text();
-    const auto read_common = [&](auto& c) {
-        c.mean = read_floats(classifier.at("mean"));
-        c.scale = read_floats(classifier.at("scale"));
-        c.weights = read_floats(classifier.at("weights"));
-    };
     policy.threshold = read_threshold(root.at("threshold"));
-    if (policy.kind == LinearSvm::kind) {
-        classifier.only({"mean", "scale", "weights", "bias"});
-        LinearSvm svm;
-        read_common(svm);
-        svm.bias = classifier.at("bias").real();
-        svm.threshold = policy.threshold;
-        policy.classifier = std::move(svm);
-    } else if (policy.kind == LinearChainCrf::kind) {
-        classifier.only({"mean", "scale", "weights", "bias", "transitions"});
-        LinearChainCrf crf;
-        read_common(crf);
-        read_floats(classifier.at("bias"), crf.bias);
-        read_floats(classifier.at("transitions"), crf.transitions);
-        crf.threshold = policy.threshold;
-        policy.classifier = std::move(crf);
-    } else {
-        fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(policy.kind), "; known: svm, crf");
-    }
+    policy.classifier = read_classifier(classifier, policy.kind, policy.threshold, file);
     for (const auto& [task, threshold] : root.at("task_thresholds").members())
         policy.task_thresholds.emplace(task, read_threshold(threshold));
     if (const auto first_layers = root.find("task_first_layers")) {
@@ -10525,6 +19698,58 @@ template <class Policy, class Weights>
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/io/model_inventory.hpp -------------------------------------------------------------------------------------
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// A tensor as a model file describes it.
+struct StoredTensor {
+    std::string name;
+    std::string type;                  ///< as the format spells it, e.g. "q8_0" or "BF16"
+    std::vector<std::uint64_t> shape;  ///< outermost first
+    std::uint64_t bytes = 0;
+};
+
+/// What lies in a model file, or in the files of a folder.
+struct ModelInventory {
+    std::vector<StoredTensor> tensors;
+    std::uint64_t file_bytes = 0;            ///< of a folder: of the files that hold the tensors
+    std::optional<TokenizerData> tokenizer;  ///< not yet checked; nothing where there is none
+};
+
+/// Reads the headers only. Throws as model_format(), GgufFile::open(), HfShards::open() and the readers of tokenizers.
+[[nodiscard]] inline ModelInventory read_inventory(const std::filesystem::path& path) {
+    ModelInventory inventory;
+    if (model_format(path) == ModelFormat::Gguf) {
+        const GgufFile file = GgufFile::open(path);
+        for (const GgufTensor& tensor : file.tensors()) {
+            inventory.tensors.push_back(
+                {tensor.name, std::string(tensor.type_name), {tensor.dims.rbegin(), tensor.dims.rend()}, tensor.bytes});
+        }
+        std::error_code ignored;
+        inventory.file_bytes = std::filesystem::file_size(path, ignored);
+        if (file.has("tokenizer.ggml.model")) inventory.tokenizer = read_tokenizer_data(file);
+        return inventory;
+    }
+    const HfShards shards = HfShards::open(path);
+    for (const SafetensorsFile& file : shards.files()) inventory.file_bytes += file.bytes().size();
+    for (const SafetensorsTensor* const tensor : shards.tensors()) {
+        inventory.tensors.push_back({tensor->name, std::string(tensor->dtype), tensor->shape, tensor->data.size()});
+    }
+    std::error_code ignored;
+    if (std::filesystem::exists(path / "tokenizer.json", ignored)) inventory.tokenizer = read_hf_tokenizer_data(path);
+    return inventory;
+}
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/eval/evaluate.hpp ------------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -10550,7 +19775,6 @@ template <class Policy, class Weights>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 
@@ -10692,13 +19916,15 @@ struct NamedPolicy {
 
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
-    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, oracle, each with ,lens=FILE ,head=full|candidates|shortlist "
-    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file";
+    "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K] "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
+    "file, with these options";
 
 namespace detail::spec {
 
 struct Parts {
-    std::string kind, value, lens, head, layers;
+    std::string kind, value, lens, head, layers, decay, length;
 };
 
 [[noreturn]] inline void wrong(std::string_view spec, std::string_view why) {
@@ -10730,7 +19956,10 @@ template <class Number>
         }
         const std::size_t equals = item.find('=');
         const std::string_view key = item.substr(0, equals);
+        const bool generation = parts.kind == "calm" || parts.kind == "skipdecode";  // depends on how far it is
         std::string* field = key == "lens" ? &parts.lens : key == "head" ? &parts.head : key == "layers" ? &parts.layers : nullptr;
+        if (key == "length" && generation) field = &parts.length;
+        if (key == "decay" && parts.kind == "calm") field = &parts.decay;
         if (field == nullptr || equals == std::string_view::npos) {
             wrong(spec, std::string("unknown option '").append(item).append("'"));
         }
@@ -10752,12 +19981,42 @@ template <class Number>
     return Schedule::only(std::move(layers));
 }
 
-template <template <class, class> class Policy, class Value>
-[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Value value) {
+template <template <class, class> class Policy, class... Values>
+[[nodiscard]] NamedPolicy simple(std::string name, Schedule when, AnyLens lens, AnyHead head, Values... values) {
     NamedPolicy result{std::move(name), {}};
     result.lens = lens;
-    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Policy<AnyLens, AnyHead>(value, lens, head))); };
+    const Policy<AnyLens, AnyHead> policy(values..., lens, head);
+    result.make = [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(policy)); };
     return result;
+}
+
+[[nodiscard]] inline NamedPolicy calm(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head) {
+    ThresholdDecay decay;
+    if (!parts.decay.empty()) decay.decay = number<float>(spec, parts.decay);
+    if (!parts.length.empty()) decay.length = number<std::size_t>(spec, parts.length);
+    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value), decay);
+}
+
+[[nodiscard]] inline NamedPolicy skip_decode(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head,
+                                             const ModelWeights& weights) {
+    const std::size_t dash = parts.value.find('-');
+    if (dash == std::string::npos) wrong(spec, "the depths must be FEWEST-MOST");
+    const std::string_view value = parts.value;
+    DepthSchedule depth{number<std::size_t>(spec, value.substr(0, dash)), number<std::size_t>(spec, value.substr(dash + 1))};
+    if (!parts.length.empty()) depth.length = number<std::size_t>(spec, parts.length);
+    SkipDecode<AnyLens, AnyHead>(depth, lens, head).check_model(weights);
+    return simple<SkipDecode>(std::string(spec), std::move(when), std::move(lens), head, depth);
+}
+
+[[nodiscard]] inline NamedPolicy skip_layers(std::string_view spec, std::string_view value, const ModelWeights& weights) {
+    std::vector<std::size_t> layers;
+    for (std::size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
+        end = value.find('+', begin);
+        layers.push_back(number<std::size_t>(spec, value.substr(begin, end == std::string_view::npos ? end : end - begin)));
+    }
+    const SkipLayers<> policy(std::move(layers));
+    policy.check_model(weights);
+    return {std::string(spec), [=](const std::string&) { return Scheduled<AnyPolicy>(Schedule{}, AnyPolicy(policy)); }};
 }
 
 [[nodiscard]] inline std::string printable(std::vector<std::string> names) {
@@ -10767,11 +20026,11 @@ template <template <class, class> class Policy, class Value>
 }
 
 /// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
-template <class Classifier, class Features>
-[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const Classifier& classifier, const Schedule& when,
+template <class Features>
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier, const Schedule& when,
                                                      const AnyLens& lens, const AnyHead& head) {
     if (names != Features::names()) return std::nullopt;
-    return AnyPolicy(AdaInferPolicy<Classifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
+    return AnyPolicy(AdaInferPolicy<AnyClassifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
 }
 
 /// A policy file as AnyPolicy.
@@ -10803,17 +20062,30 @@ template <class Classifier, class Features>
     result.lens = lens;
     result.make = [=](const std::string& task) {
         const Schedule when = Schedule::only(file->layers_for(task));
-        return std::visit(
-            [&](auto classifier) {
-                using Classifier = decltype(classifier);
-                classifier.threshold = file->threshold_for(task);
-                auto policy = with_features<Classifier, PaperFeatures>(file->features, classifier, when, lens, head);
-                if (!policy) policy = with_features<Classifier, DepthFeatures>(file->features, classifier, when, lens, head);
-                if (!policy) policy = with_features<Classifier, WideFeatures>(file->features, classifier, when, lens, head);
-                return Scheduled<AnyPolicy>(when, *std::move(policy));
-            },
-            file->classifier);
+        AnyClassifier classifier(file->classifier);
+        classifier.threshold = file->threshold_for(task);
+        auto policy = with_features<PaperFeatures>(file->features, classifier, when, lens, head);
+        if (!policy) policy = with_features<DepthFeatures>(file->features, classifier, when, lens, head);
+        if (!policy) policy = with_features<WideFeatures>(file->features, classifier, when, lens, head);
+        return Scheduled<AnyPolicy>(when, *std::move(policy));
     };
+    return result;
+}
+
+/// The classifier of another model's policy file, scaler and shared threshold included, to see how well it generalises (AdaInfer,
+/// arXiv 2403.02181, section 4). Lens and layers of the file belong to that model, so the spec names those of this one. Throws
+/// Unsupported for other features than the paper's two, which mean the same in every model, and for a classifier by layer.
+[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens, const AnyHead& head) {
+    const PolicyFile file = load_policy_file(parts.value);
+    if (file.features != PaperFeatures::names() || file.kind == PerLayer<LinearSvm>::kind) {
+        fail(ErrorCode::Unsupported, "'", parts.value, "': classifier ", file.kind, " of ", printable(file.features),
+             "; only one of (", printable(PaperFeatures::names()), ") that is not by layer can go to another model");
+    }
+    AnyClassifier classifier(file.classifier);
+    classifier.threshold = file.threshold;
+    const AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead> policy(classifier, when, lens, head);
+    NamedPolicy result{std::string(spec), [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(policy)); }};
+    result.lens = lens;
     return result;
 }
 
@@ -10862,6 +20134,10 @@ template <class Classifier, class Features>
     if (parts.kind == "entropy") return s::simple<EntropyThreshold>(name, when, lens, head, threshold());
     if (parts.kind == "saturation") return s::simple<HiddenSaturation>(name, when, lens, label_head, threshold());
     if (parts.kind == "patience") return s::simple<Patience>(name, when, lens, head, count());
+    if (parts.kind == "calm") return s::calm(spec, parts, when, lens, head);
+    if (parts.kind == "skipdecode") return s::skip_decode(spec, parts, when, lens, label_head, weights);
+    if (parts.kind == "foreign") return s::foreign(spec, parts, when, lens, head);
+    if (parts.kind == "skip") return s::skip_layers(spec, parts.value, weights);
     if (parts.kind == "oracle") {
         NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
         result.lens = lens;
@@ -11049,7 +20325,7 @@ struct TaskPrompts {
 /// The first token of an answer as it follows the prompt, its leading space included. Throws UnknownToken where it has none.
 [[nodiscard]] inline TokenId first_token(const Tokenizer& tokenizer, const Task& task, const std::string& output) {
     EncodeOptions plain;
-    plain.parse_special = false;
+    plain.parse_special = plain.space_prefix = false;
     const std::vector<TokenId> ids = tokenizer.encode(answer(task, output), plain);
     if (ids.empty()) fail(ErrorCode::UnknownToken, "task '", task.name, "': the answer '", output, "' has no token");
     return ids.front();
@@ -11173,6 +20449,14 @@ template <class Backend>
         }
     }
 
+    // A prefix without the layers that a policy skips has K/V of its own.
+    std::vector<std::optional<Session>> pruned(models.size());
+    for (std::size_t i = 0; i < models.size(); ++i) {
+        if (models[i].skipped() == dense.skipped()) continue;
+        pruned[i].emplace(models[i].new_session(prompts.longest()));
+        models[i].prefill(*pruned[i], prompts.prefix, RunOptions{options.run.stop, {}});
+    }
+
     struct Sums {
         double seconds = 0, right = 0, agrees = 0, layers = 0, squares = 0, checks = 0;
     };
@@ -11182,7 +20466,7 @@ template <class Backend>
         for (std::size_t turn = 0; turn < sums.size(); ++turn) {
             const std::size_t which = (i + turn) % sums.size();
             const auto start = Clock::now();
-            answers[which] = which < models.size() ? models[which].predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
+            answers[which] = which < models.size() ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
                                                    : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
             sums[which].seconds += std::chrono::duration<double>(Clock::now() - start).count();
         }
@@ -11222,13 +20506,15 @@ template <class Backend>
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace adainfer::inline v0 {
 
 struct TrainPolicyOptions {
-    std::string classifier = "svm";    ///< "svm" or "crf"
+    std::string classifier = "svm";    ///< "svm", "crf" or "rbf"
+    bool per_layer = false;            ///< of "svm": one a layer beside the shared one
     std::vector<std::string> features = PaperFeatures::names();  ///< some of WideFeatures::names(), in any order
     AnyLens lens{};
     AnyHead head{};                    ///< for open answers; a task with labels reads its candidates
@@ -11311,14 +20597,17 @@ template <class Backend>
 /// Trains one exit classifier on few-shot prompts of some tasks and calibrates its threshold. Only the policy half of the
 /// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
 /// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
-/// collect_trace(), train_svm(), train_crf() and calibrate() do.
+/// collect_trace(), the trainers and calibrate() do.
 template <class Backend>
 [[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
                                          const TrainPolicyOptions& options) {
     namespace d = detail::train_policy;
     if (tasks.empty()) fail(ErrorCode::InvalidArgument, "training needs at least one task");
-    if (options.classifier != "svm" && options.classifier != "crf") {
-        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf");
+    if (options.classifier != LinearSvm::kind && options.classifier != LinearChainCrf::kind && options.classifier != RbfSvm::kind) {
+        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf, rbf");
+    }
+    if (options.per_layer && options.classifier != LinearSvm::kind) {
+        fail(ErrorCode::InvalidArgument, "a classifier for each layer can be of kind svm only, found '", options.classifier, "'");
     }
     TrainedPolicy result;
     PolicyFile& file = result.file;
@@ -11345,10 +20634,16 @@ template <class Backend>
     const auto adopt = [&](const auto& fit) {
         scored = score_traces(fit.model, calibration, options.label);
         file.training["converged"] = fit.converged ? "yes" : "no";
+        file.kind = std::remove_cvref_t<decltype(fit.model)>::kind;
         file.classifier = fit.model;
     };
-    if (options.classifier == "svm") {
-        adopt(train_svm(sequences, {.max_passes = 5000}));
+    const SvmOptions svm{.max_passes = 5000};
+    if (options.per_layer) {
+        adopt(train_per_layer_svm(training, options.label, svm));
+    } else if (options.classifier == LinearSvm::kind) {
+        adopt(train_svm(sequences, svm));
+    } else if (options.classifier == RbfSvm::kind) {
+        adopt(train_rbf_svm(sequences, {.seed = options.seed}));
     } else {
         adopt(train_crf(sequences, {}));
     }
@@ -11362,7 +20657,6 @@ template <class Backend>
         }
     }
 
-    file.kind = options.classifier;
     file.features = options.features;
     file.lens = options.lens.kind();
     file.head = options.head.kind();
@@ -11370,6 +20664,7 @@ template <class Backend>
     file.agreement = options.calibration.target;
     file.model_identity = dense.decoder().weights().identity;
     file.model_name = dense.config().name;
+    if (options.calibration.confidence > 0) file.training["confidence"] = std::to_string(options.calibration.confidence);
     file.training["prompts_trained"] = std::to_string(training.size());
     file.training["prompts_calibrated"] = std::to_string(calibration.size());
     for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;

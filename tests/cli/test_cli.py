@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = FIXTURES = MODEL = None
@@ -77,7 +78,7 @@ class CliTest(unittest.TestCase):
 class Usage(CliTest):
     def test_help_lists_every_command(self):
         out = self.succeed("--help").out
-        for command in ["inspect", "tokenize", "run", "perplexity", "classify", "lens", "train", "evaluate", "trace"]:
+        for command in ["inspect", "tokenize", "run", "chat", "perplexity", "classify", "lens", "train", "evaluate", "influence", "trace"]:
             self.assertIn(f"  {command} ", out)
             self.assertIn("--backend", self.succeed(command, "--help").out)
             self.assertIn("--threads", self.succeed(command, "--help").out)
@@ -102,6 +103,10 @@ class Usage(CliTest):
         self.refuse(2, "trace", model, says="--prompt")
         self.refuse(2, "train", model, says="--task")
         self.refuse(2, "evaluate", model, says="--task")
+        self.refuse(2, "influence", model, says=["--file", "--task"])
+        self.refuse(2, "trace", model, "--prompt", "x", "--limit", "3", says="--task")
+        self.refuse(2, "plot", says="RESULTS")
+        self.refuse(2, "plot", "results.json", says="--output")
         self.refuse(2, "lens", model, says="--output")
 
     def test_values_that_are_wrong(self):
@@ -112,6 +117,8 @@ class Usage(CliTest):
             with self.subTest(option=option, value=value):
                 self.refuse(2, *prompt, option, value, says=option.lstrip("-") if option != "-n" else "tokens")
         self.refuse(2, *prompt, "--system", "s", says="--chat")
+        for option, value in [("-n", "0"), ("--context", "0"), ("--temperature", "nan"), ("--top-p", "0")]:
+            self.refuse(2, "chat", FIXTURES / "llama_gqa.gguf", option, value)
         self.refuse(2, "perplexity", FIXTURES / "llama_gqa.gguf", "--file", "f", "--chunk", "1", says="chunk")
 
     def test_templates_and_labels_that_are_wrong(self):
@@ -129,7 +136,9 @@ class Usage(CliTest):
             with self.subTest(command=arguments[0]):
                 path = self.folder / "missing.gguf"
                 self.refuse(1, arguments[0], path, *arguments[1:], says=[str(path), "No such file", "examples/get_model.sh smollm2"])
-        self.refuse(1, "inspect", self.folder, says="not a regular file")
+        empty = self.folder / "empty folder"
+        empty.mkdir()
+        self.refuse(1, "inspect", empty, says=["neither model.safetensors nor", "a folder needs config.json"])
 
     def test_model_file_that_is_broken(self):
         whole = (FIXTURES / "llama_gqa.gguf").read_bytes()
@@ -148,6 +157,7 @@ class Usage(CliTest):
         self.assertIn("none in the file", self.succeed("inspect", model).out)
         self.refuse(1, "tokenize", model, "--text", "x", says="no tokenizer")
         self.refuse(1, "run", model, "--prompt", "x", says="no tokenizer")
+        self.refuse(1, "chat", model, says="no tokenizer", stdin=b"hello")
 
     def test_inspect_adds_up(self):
         for path in sorted(FIXTURES.glob("llama_*.gguf")):
@@ -170,6 +180,67 @@ class Usage(CliTest):
                 self.assertIn("(L + r) / (1 + r)", out)
                 for tensor in tensors:
                     self.assertIn(tensor["name"], out)
+
+    def rows(self, tasks, policies):
+        """What `evaluate --json` prints; policies: name, accuracy, mean layers."""
+        return [{"task": task, "policy": name, "accuracy": accuracy, "accuracy_dense": 0.75, "mean_layers": layers, "layers": 30}
+                for task in tasks for name, accuracy, layers in policies]
+
+    def traces(self, tasks):
+        rows = [{"layer": layer, "gap": layer / 40, "top_prob": layer / 30} for layer in range(1, 31)]
+        return {"lens": "linear", "layers": 30, "tasks": [{"task": task, "prompts": 5, "rows": rows} for task in tasks]}
+
+    def plot(self, results, *more):
+        path = self.folder / "picture.svg"
+        self.succeed("plot", self.write("results.json", json.dumps(results)), "-o", path, *more)
+        root = xml.etree.ElementTree.parse(path).getroot()  # throws unless it is well-formed
+        self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        return root, texts
+
+    def test_plot(self):
+        policies = [("dense", 0.75, 30), ("best fixed layer", 0.74, 29), ("CRF <lens> & \"quotes\"", 0.76, 22.5)]
+        root, texts = self.plot(self.rows(["one", "two"], policies))
+        for text in ["dense", "best fixed layer", 'CRF <lens> & "quotes"', "Accuracy, mean of 2 tasks", "mean layers run, of 30", "accuracy, %"]:
+            self.assertIn(text, texts)
+        titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+        self.assertIn('CRF <lens> & "quotes": 22.5, 76', titles)
+        self.assertTrue(root.get("role") == "img" and root.get("aria-labelledby"))
+
+        tasks = [f"task <{i}> " + "long " * i for i in range(20)]
+        trace = self.write("trace.json", json.dumps(self.traces(tasks)))
+        wide, texts = self.plot(self.rows(tasks, policies), "--trace", trace, "--title", "Twenty & more")
+        self.assertIn("Twenty & more", texts)
+        self.assertEqual(sum(1 for _ in wide.iter("{http://www.w3.org/2000/svg}polyline")), 2 * 20 + 20 + 2)  # two panels, legend; dense
+        self.assertGreater(float(wide.get("height")), float(root.get("height")))
+        for element in wide.iter("{http://www.w3.org/2000/svg}text"):
+            self.assertTrue(0 <= float(element.get("x")) <= float(wide.get("width")), element.text)
+            self.assertTrue(0 <= float(element.get("y")) <= float(wide.get("height")), element.text)
+
+        one_prompt = {"lens": "logit", "layers": 30, "rows": self.traces(["x"])["tasks"][0]["rows"]}
+        _, texts = self.plot(self.rows(["one"], policies), "--trace", self.write("trace.json", json.dumps(one_prompt)))
+        self.assertIn("the prompt", texts)
+        models = {"models": [{"name": name, "rows": self.rows(["one"], policies), "trace": self.traces(["one"])} for name in ("first", "second")]}
+        _, texts = self.plot(models)
+        self.assertEqual((texts.count("first"), texts.count("second"), texts.count("dense")), (1, 1, 1))
+
+    def test_plot_of_what_cannot_be_drawn(self):
+        picture = self.folder / "picture.svg"
+        good = self.rows(["one", "two"], [("dense", 0.75, 30), ("other", 0.5, 20)])
+        for name, content, says in [
+                ("empty", [], "a row or more"), ("text", "no JSON", "not valid JSON"), ("number", 7, "must be an object"),
+                ("not a number", [dict(good[0], accuracy=math.nan)], "not valid JSON"), ("null", [dict(good[0], mean_layers=None)], "mean_layers"),
+                ("without a field", [{"task": "one", "policy": "p"}], "accuracy"), ("a task less", good[:-1], "same tasks"),
+                ("a task twice", good + good[:1], "another task"), ("too large", [dict(good[1], mean_layers=1e300)], "too large"),
+                ("no models", {"models": []}, "nothing to draw")]:
+            with self.subTest(name=name):
+                results = self.write("results.json", content if isinstance(content, str) else json.dumps(content))
+                self.refuse(1, "plot", results, "-o", picture, says=says)
+                self.assertFalse(picture.exists())
+        results = self.write("results.json", json.dumps(good))
+        self.refuse(1, "plot", results, "-o", picture, "--trace", self.write("trace.json", '{"lens": "logit", "layers": 3}'), says="rows")
+        self.refuse(1, "plot", self.folder / "missing.json", "-o", picture, says="No such file")
+        self.refuse(2, "plot", self.write("m.json", '{"models": []}'), "-o", picture, "--trace", results, says="--trace")
 
 
 class Model(CliTest):
@@ -241,6 +312,85 @@ class Model(CliTest):
         self.assertLess(len(answer["ids"]), 40)
         system = self.succeed_json("run", MODEL, "--chat", "--prompt", "Hi", "--system", "You are a pirate.", "-n", "1")
         self.assertNotEqual(system["prompt_tokens"], self.succeed_json("run", MODEL, "--chat", "--prompt", "Hi", "-n", "1")["prompt_tokens"])
+
+    def chat(self, lines, *arguments):
+        out = self.succeed("chat", MODEL, "--backend", "eigen", "--json", *arguments, stdin=lines.encode()).out
+        return [json.loads(line) for line in out.splitlines()]
+
+    def test_chat(self):
+        lines = "What is the capital of France?\n\n  \nAnd of Italy?\r\n/reset\nWhat is the capital of France?\n/exit\nnever read\n"
+        first, second, again = self.chat(lines, "-n", "30")
+        for turn in first, second, again:
+            self.assertEqual(list(turn), ["prompt_tokens", "reused_tokens", "text", "exit_layers", "layers", "mean_layers",
+                                          "prompt_seconds", "seconds", "finish_reason"])
+            self.assertEqual((turn["layers"], turn["finish_reason"]), (30, "stop token"))
+            self.assertEqual(turn["exit_layers"], [30] * len(turn["exit_layers"]))
+        self.assertIn("Paris", first["text"])
+        self.assertIn("Rome", second["text"])  # it knows what was asked before
+        self.assertEqual(first["reused_tokens"], 0)
+        # The session holds the first turn, answer and all, so that only what comes after it ran: the turn's end and the question.
+        self.assertEqual(second["reused_tokens"], first["prompt_tokens"] + len(first["exit_layers"]))
+        self.assertGreater(second["prompt_tokens"], second["reused_tokens"])
+        for field in "prompt_tokens", "reused_tokens", "text":
+            self.assertEqual(again[field], first[field])
+        # The same as run, and the same without --json.
+        alone = self.succeed_json("run", MODEL, "--chat", "--prompt", "What is the capital of France?", "-n", "30", "--backend", "eigen")
+        self.assertEqual(alone["text"], first["text"])
+        plain = self.succeed("chat", MODEL, "-n", "30", "--backend", "eigen", stdin=lines.encode())
+        self.assertEqual((plain.out, plain.err), ("".join(turn["text"] + "\n" for turn in (first, second, again)), ""))
+        self.assertEqual(self.chat(""), [])
+        self.assertEqual(self.chat("\n"), [])
+
+    def test_chat_options(self):
+        plain, = self.chat("Hi", "-n", "2")
+        piped, = self.chat("Hi\n", "-n", "6", "--system", "You are a pirate.", "--policy", "fixed:20", "--temperature", "1", "--seed", "7")
+        self.assertNotEqual(piped["prompt_tokens"], plain["prompt_tokens"])
+        self.assertEqual(piped["exit_layers"], ([30] + [20] * 5)[:len(piped["exit_layers"])])
+        self.assertEqual(plain["finish_reason"], "max tokens")
+        same, = self.chat("Hi\n", "-n", "6", "--system", "You are a pirate.", "--policy", "fixed:20", "--temperature", "1", "--seed", "7")
+        self.assertEqual(same["text"], piped["text"])
+        self.refuse(2, "chat", MODEL, "--context", "9000", says="8192", stdin=b"Hi")
+        self.refuse(2, "chat", MODEL, "--policy", "nonsense", says="nonsense", stdin=b"Hi")
+
+    def test_chat_with_a_full_context(self):
+        result = run("chat", MODEL, "--context", "60", "-n", "100", "--json", stdin=b"Tell me a story.\nAnd another one.\n")
+        self.assertEqual(result.code, 1)
+        self.assertEqual([json.loads(line)["finish_reason"] for line in result.out.splitlines()], ["context full"])
+        for part in ["The context of 60 tokens is full", "its session holds 60", "/reset begins anew", "--context"]:
+            self.assertIn(part, result.err)
+        one, = self.chat("Tell me a story.\n/reset\n", "--context", "60", "-n", "5")
+        self.assertEqual(len(one["exit_layers"]), 5)
+
+    def test_chat_without_a_known_template(self):
+        content = pathlib.Path(MODEL).read_bytes()
+        at = content.index(b"{% for message in messages %}")
+        self.assertEqual(content.count(b"{% for message in messages %}"), 1)
+        path = self.write("unknown.gguf", content[:at] + b"{% for message in messages%}x" + content[at + 29:])
+        self.refuse(1, "chat", path, says=["no known family", "ChatML, Llama 2", "adainfer run MODEL --prompt"], stdin=b"Hi")
+        self.refuse(1, "run", path, "--chat", "--prompt", "Hi", says="no known family")
+        key = b"tokenizer.chat_template"
+        path = self.write("none.gguf", content.replace(key, b"tokenizer.chat_templatX", 1))
+        self.refuse(1, "chat", path, says=["no chat template", "adainfer run MODEL --prompt"], stdin=b"Hi")
+
+    def test_chat_on_a_terminal(self):
+        try:
+            import pty
+            ours, theirs = pty.openpty()
+        except (ImportError, OSError) as error:
+            self.skipTest(f"no terminal to be had: {error}")
+        process = subprocess.Popen([PROGRAM, "chat", MODEL, "-n", "4000", "--backend", "eigen"], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        os.close(theirs)
+        self.addCleanup(os.close, ours)
+        os.write(ours, b"Tell me a long story about the sea.\n")
+        out = process.stdout.read(10)  # the answer is on its way
+        process.send_signal(signal.SIGINT)
+        while not out.endswith(b"\n"):  # it ends, the program does not
+            out += process.stdout.read1(1000)
+        os.write(ours, b"What is the capital of France?\n\x04")
+        more, err = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0)
+        self.assertIn(b"Paris", more)
+        self.assertEqual(err.count(b"> "), 3)
 
     def test_backends_and_threads_agree(self):
         arguments = ["run", MODEL, "--prompt", "The capital of France is", "-n", "4"]
@@ -417,6 +567,51 @@ class Model(CliTest):
         json.loads(out)
         self.assertRegex(shown.decode(), r"perplexity \[#*\.*\] +\d+%  \d+/\d+  [\d.]+/s  \d+:\d\d left")
         self.assertTrue(shown.endswith(b"\r\x1b[K"), shown[-80:])  # the line is taken away
+
+    def test_trace_of_tasks(self):
+        task = ROOT / "examples/demo/capitals.json"
+        trace = self.succeed_json("trace", MODEL, "--task", task, "--limit", "2")
+        self.assertEqual((trace["lens"], trace["layers"], len(trace["tasks"])), ("logit", 30, 1))
+        rows = trace["tasks"][0]["rows"]
+        self.assertEqual([row["layer"] for row in rows], list(range(1, 31)))
+        self.assertEqual((trace["tasks"][0]["task"], trace["tasks"][0]["prompts"], rows[-1]["agreement"]), ("capitals", 2, 1))
+        for row in rows:
+            self.assertTrue(0 <= row["gap"] <= row["top_prob"] <= 1, row)
+        # The mean of one prompt is what the prompt itself gives.
+        file = json.loads(task.read_text())
+        few = "".join(file["template"].replace("{input}", x["input"]).replace("{output}", x["output"]) for x in file["train"][:file["shots"]])
+        question = file["template"].replace("{input}", file["test"][0]["input"])
+        prompt = few + question[:question.index("{output}")].rstrip()
+        one = self.succeed_json("trace", MODEL, "--task", task, "--limit", "1")["tasks"][0]["rows"]
+        for mean, row in zip(one, self.succeed_json("trace", MODEL, "--prompt", prompt)["rows"]):
+            self.assertAlmostEqual(mean["gap"], row["gap"], delta=2e-3)
+            self.assertAlmostEqual(mean["top_prob"], row["top_prob"], delta=2e-3)
+        self.refuse(2, "trace", MODEL, "--task", task, "--prompt", "x")
+
+    def test_foreign_policy(self):
+        # A model is no stranger to itself: the classifier decides as from its own file.
+        file = ROOT / "examples/demo/smollm2/svm_paper.json"
+        rows = self.succeed_json("evaluate", MODEL, "--task", ROOT / "examples/demo/capitals.json", "--limit", "3", "--policy", file,
+                                 "--policy", f"foreign:{file},layers=1-29", "--policy", f"foreign:{file},layers=28-29")
+        for field in ["accuracy", "agreement", "mean_layers", "checks_per_prompt"]:
+            self.assertEqual(rows[0][field], rows[1][field])
+        self.assertLessEqual(rows[2]["checks_per_prompt"], 2)
+        task = ["evaluate", MODEL, "--task", ROOT / "examples/demo/capitals.json", "--policy"]
+        self.refuse(1, *task, f"foreign:{ROOT}/examples/demo/smollm2/svm_lens.json", says=["layer_fraction", "gap, top_prob"])
+        self.refuse(1, *task, "foreign:missing.json", says="No such file")
+
+    def test_influence(self):
+        text = self.write("text", (ROOT / "LICENSE").read_bytes())
+        found = self.succeed_json("influence", MODEL, "--file", text, "--skip", "2")
+        self.assertEqual((found["layers"], len(found["influence"]), found["sequences"]), (30, 30, 1))
+        self.assertEqual(found["order"], sorted(range(1, 31), key=lambda layer: found["influence"][layer - 1]))
+        self.assertEqual(found["skip"], sorted(found["order"][:2]))
+        self.assertTrue(all(0 < value < 1 for value in found["influence"]), found)
+        out = self.succeed("influence", MODEL, "--file", text, "--skip", "2").out
+        self.assertIn("--policy skip:{}+{}".format(*found["skip"]), out)
+        of_task = self.succeed_json("influence", MODEL, "--task", ROOT / "examples/demo/plural.json", "--prompts", "3")
+        self.assertEqual(of_task["sequences"], 3)
+        self.refuse(2, "influence", MODEL, "--file", text, "--skip", "30", says="30 layers")
 
     def test_interrupt(self):
         process = subprocess.Popen([PROGRAM, "run", MODEL, "--prompt", "Once upon a time", "-n", "4000"], stdout=subprocess.PIPE,

@@ -487,13 +487,14 @@ TEST_CASE("hostile model file: no tokenizer, or one that is not supported") {
     corrupt(none, {"holds no tokenizer", "tokenizer.ggml.model"});
     CHECK(load_weights(GgufFile::open(none.write())).layers.size() == layers);
     corrupt(LlamaFile().remove("tokenizer.ggml.tokens"), {"no metadata key", "tokenizer.ggml.tokens"});
-    unsupported(LlamaFile().set("tokenizer.ggml.model", "llama"), {"tokenizer model \"llama\"", "supported: gpt2"});
+    unsupported(LlamaFile().set("tokenizer.ggml.model", "bert"), {"tokenizer model \"bert\"", "supported: gpt2"});
+    corrupt(LlamaFile().set("tokenizer.ggml.model", "llama"), {"272 tokens but 0 scores"});
     unsupported(LlamaFile().set("tokenizer.ggml.model", ""), {"tokenizer model \"\"", "supported: gpt2"});
     unsupported(LlamaFile().set("tokenizer.ggml.pre", "no-such"), {"pre-tokenizer \"no-such\"", "supported: ", "smollm"});
     for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"}) {
         corrupt(LlamaFile().set(key, std::uint32_t{1}), {key, "uint32", "expected a string"});
     }
-    for (const char* key : {"tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix"}) {
+    for (const char* key : {"tokenizer.ggml.add_bos_token"}) {
         corrupt(LlamaFile().set(key, std::uint32_t{1}), {key, "uint32", "expected a boolean"});
     }
 }

@@ -100,16 +100,10 @@ class SimdBackend {
     }
 
     void attention(const AttentionArgs& args) const {
-        if (args.q.rows() == 1) {
-            parallel_for(args.heads, 1, [&](std::size_t begin, std::size_t end) {
-                struct Slot;
-                float* const scores = thread_scratch<Slot>(args.capacity).data();  // at once, not as it grows
-                at_level(level_, [&] {
-                    for (std::size_t head = begin; head < end; ++head) ops::attend(args, 0, head, scores);
-                });
-            });
-            return;
-        }
+#if ADAINFER_X86
+        // One token has few heads to put side by side.
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args);
+#endif
         with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args); });
     }
 
@@ -122,7 +116,7 @@ class SimdBackend {
     template <class F>
     void with_tile(F&& f) const {
 #if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512{});
+        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512<2>{});
         if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
 #endif
         f(detail::FloatTilePortable{});
@@ -275,7 +269,9 @@ class SimdBackend {
         const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
         parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
             struct Slot;
-            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, args.first + args.q.rows())).data();
+            // A single token takes what the whole context will need: a decode that grows allocates once.
+            const std::size_t keys = args.q.rows() == 1 ? args.capacity : args.first + args.q.rows();
+            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, keys)).data();
             for (std::size_t item = begin; item < end; ++item) {
                 const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
                 QueryLanes<lanes> queries{};

@@ -41,28 +41,34 @@ inline void pack_lanes(MatrixView<const float> x, std::size_t lanes, float* b) n
 
 namespace detail {
 
-/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`. lanes = 32.
+/// Bound: 16 multiply-adds an instruction, `vectors` of them for each broadcast of `a`.
+template <std::size_t vectors>
 struct FloatTileAvx512 {
-    static constexpr std::size_t lanes = 32;
+    static constexpr std::size_t lanes = 16 * vectors;
 
     template <std::size_t rows>
     [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
-        __m512 sum[rows][2];
+        __m512 sum[rows][vectors];
 #pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+        for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_setzero_ps();
+        }
         for (std::size_t k = 0; k < t.k; ++k) {
-            const __m512 b0 = _mm512_loadu_ps(t.b + k * lanes), b1 = _mm512_loadu_ps(t.b + k * lanes + 16);
+            __m512 b[vectors];
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) b[v] = _mm512_loadu_ps(t.b + k * lanes + 16 * v);
 #pragma GCC unroll 6
             for (std::size_t r = 0; r < rows; ++r) {
                 const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
-                sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
-                sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
+#pragma GCC unroll 2
+                for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_fmadd_ps(a, b[v], sum[r][v]);
             }
         }
 #pragma GCC unroll 6
         for (std::size_t r = 0; r < rows; ++r) {
-            _mm512_storeu_ps(t.out + r * lanes, sum[r][0]);
-            _mm512_storeu_ps(t.out + r * lanes + 16, sum[r][1]);
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < vectors; ++v) _mm512_storeu_ps(t.out + r * lanes + 16 * v, sum[r][v]);
         }
     }
 };
