@@ -14,16 +14,13 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/generate/score.hpp"
 #include "adainfer/io/model_file.hpp"
-#include "adainfer/kernels/top_two.hpp"
 #include "adainfer/model/model.hpp"
-
-#ifndef ADAINFER_FIXTURES
-#define ADAINFER_FIXTURES "tests/fixtures"
-#endif
+#include "real_model.hpp"
 
 // SmolLM2-135M-Instruct against what transformers computes in double precision (fixtures/make_real_model_fixture.py). Needs the
 // model file, named by the environment variable ADAINFER_SMOLLM2.
@@ -32,17 +29,7 @@ using namespace adainfer;
 
 namespace {
 
-struct Prompt {
-    std::string text;
-    std::vector<TokenId> tokens;
-    std::vector<std::vector<std::pair<TokenId, double>>> top;  // [layers][5], likeliest first
-};
-
-struct Fixture {
-    std::vector<Prompt> prompts;
-    double nll = 0;
-    std::size_t nll_tokens = 0;
-};
+constexpr std::size_t layers = 30;
 
 std::string unescaped(const std::string& text) {
     std::string result;
@@ -63,66 +50,11 @@ std::string read_file(const std::string& name) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-Fixture read_fixture() {
-    Fixture fixture;
-    std::istringstream in(read_file("smollm2_logits.txt"));
-    for (std::string line; std::getline(in, line);) {
-        std::istringstream words(line);
-        std::string kind;
-        words >> kind;
-        if (kind == "prompt") {
-            fixture.prompts.push_back({unescaped(line.substr(7)), {}, {}});
-        } else if (kind == "tokens") {
-            for (TokenId id; words >> id;) fixture.prompts.back().tokens.push_back(id);
-        } else if (kind == "layer") {
-            std::size_t layer = 0;
-            words >> layer;
-            auto& top = fixture.prompts.back().top;
-            top.emplace_back();
-            REQUIRE(layer == top.size());
-            TokenId id = 0;
-            char colon = 0;
-            for (double logit = 0; words >> id >> colon >> logit;) top.back().emplace_back(id, logit);
-            REQUIRE(top.back().size() == 5);
-        } else if (kind == "nll") {
-            words >> fixture.nll >> kind >> fixture.nll_tokens;
-        }
-    }
-    REQUIRE(fixture.prompts.size() == 8);
-    REQUIRE(fixture.nll_tokens > 0);
-    return fixture;
-}
-
-/// The model file; nothing, and a message, where there is none.
+/// The model; nothing, and a message, where there is none.
 std::optional<ModelFile> load() {
-    const char* const path = std::getenv("ADAINFER_SMOLLM2");
-    if (path == nullptr || !std::filesystem::exists(path)) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
-        return std::nullopt;
-    }
-    return load_model(path);
-}
-
-/// Top five of every layer at the prompt's last position.
-template <class Backend>
-void check_prompt(const Model<Backend>& model, const Prompt& prompt) {
-    CAPTURE(prompt.text);
-    const Decoder<Backend>& decoder = model.decoder();
-    Session session = model.new_session(prompt.tokens.size());
-    std::vector<float> normed(model.config().hidden), logits(model.config().vocabulary);
-    REQUIRE(prompt.top.size() == model.config().layers);
-    decoder.begin(session, prompt.tokens);
-    for (std::size_t layer = 0; layer < model.config().layers; ++layer) {
-        CAPTURE(layer);
-        decoder.run_layer(session, layer);
-        decoder.final_norm(session.work.hidden.row(prompt.tokens.size() - 1), normed);
-        decoder.logits(normed, logits);
-        const auto& top = prompt.top[layer];
-        for (const auto& [id, logit] : top) {
-            CHECK(std::abs(static_cast<double>(logits[static_cast<std::size_t>(id)]) - logit) <= 1e-3 * std::abs(logit));
-        }
-        if (top[0].second - top[1].second > 1e-3) CHECK(top_two(logits).top == static_cast<std::size_t>(top[0].first));
-    }
+    const auto path = real_model("ADAINFER_SMOLLM2");
+    if (!path) return std::nullopt;
+    return load_model(*path);
 }
 
 }  // namespace
@@ -130,13 +62,13 @@ void check_prompt(const Model<Backend>& model, const Prompt& prompt) {
 TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
     std::optional<ModelFile> file = load();
     if (!file) return;
-    const Fixture fixture = read_fixture();
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
     const Tokenizer& tokenizer = file->tokenizer;
     const Model<EigenBackend> model(std::move(file->weights), NeverExit{}, EigenBackend(2));
-    REQUIRE(model.config().layers == 30);
-    for (const Prompt& prompt : fixture.prompts) {
-        CHECK(tokenizer.encode(prompt.text) == prompt.tokens);
-        check_prompt(model, prompt);
+    REQUIRE(model.config().layers == layers);
+    for (const RealPrompt& prompt : fixture.prompts) {
+        CHECK(tokenizer.encode(unescaped(prompt.text)) == prompt.tokens);
+        check_top_five(model, prompt, 1e-3);
 
         // The public calls say the same.
         Session session = model.new_session(prompt.tokens.size());
@@ -156,19 +88,21 @@ TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
     CHECK(-score.log_probability / static_cast<double>(text.size() - 1) == doctest::Approx(fixture.nll).epsilon(1e-3));
 }
 
-TEST_CASE("SmolLM2 on the other backends, two short prompts") {
+TEST_CASE("SmolLM2 on SimdBackend, and two short prompts on the others") {
     std::optional<ModelFile> file = load();
     if (!file) return;
-    const Fixture fixture = read_fixture();
-    std::vector<Prompt> shortest;
-    for (const Prompt& prompt : fixture.prompts) {
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
+    const Model<SimdBackend> simd(file->weights, NeverExit{}, SimdBackend(2));
+    for (const RealPrompt& prompt : fixture.prompts) check_top_five(simd, prompt, 0.03);
+    std::vector<RealPrompt> shortest;
+    for (const RealPrompt& prompt : fixture.prompts) {
         if (prompt.tokens.size() <= 5) shortest.push_back(prompt);
     }
     REQUIRE(shortest.size() == 2);
     const Model<XtensorBackend> xtensor(file->weights, NeverExit{}, XtensorBackend(2));
     const Model<ReferenceBackend> reference(file->weights);
-    for (const Prompt& prompt : shortest) {
-        check_prompt(xtensor, prompt);
-        check_prompt(reference, prompt);
+    for (const RealPrompt& prompt : shortest) {
+        check_top_five(xtensor, prompt, 1e-3);
+        check_top_five(reference, prompt, 1e-3);
     }
 }
