@@ -17,7 +17,7 @@ the same.
     --program FILE    the command line (build/examples/adainfer; examples/quickstart.sh builds it)
     --work FOLDER     what is kept between runs (build/table)
 
-Needs Python 3.9 and nothing else. About 0.5 s a test prompt for SmolLM2, 1.5 s for Gemma 3 on two cores, and training.
+Needs Python 3.9 and nothing else. Takes a good part of an hour a model on two cores.
 """
 import argparse
 import datetime

@@ -5598,8 +5598,15 @@ class LinearLens {
         std::size_t i = 0;
         for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
             const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float* m = matrix + i * n;
-            for (std::size_t j = 0; j < n; ++j) y[j] += a * m[j] + b * m[n + j] + c * m[2 * n + j] + d * m[3 * n + j];
+            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
+            std::size_t j = 0;
+            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
+                float sum[lanes];
+                std::copy_n(y + j, lanes, sum);
+                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
+                std::copy_n(sum, lanes, y + j);
+            }
+            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
         }
         for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
     }
@@ -5619,6 +5626,7 @@ class LinearLens {
 
   private:
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
+    static constexpr std::size_t lanes = 32;
 
     struct Data {
         std::string model_identity;
@@ -5640,8 +5648,9 @@ class LinearLens {
 // ---- adainfer/early_exit/shortlist_head.hpp ------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
-#include <numeric>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -5675,9 +5684,12 @@ class ShortlistHead {
         const std::span<const float> logits = work.logits.row(0);
         // NaN has no place in an order, so it must not reach the selection below.
         if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
-        work.shortlist.resize(logits.size());
-        std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
         const std::size_t kept = (std::min)(size_, logits.size());
+        const float least = reached_by(logits, kept);
+        work.shortlist.reserve(logits.size());
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+            if (logits[i] >= least) work.shortlist.push_back(static_cast<TokenId>(i));
+        }
         const auto likelier = [&](TokenId a, TokenId b) {
             const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
             return x > y || (x == y && a < b);
@@ -5690,6 +5702,21 @@ class ShortlistHead {
     }
 
   private:
+    /// A value that at least `count` of the logits reach, and few more: the count-th largest among the maxima of twice as many
+    /// pieces. A selection among all logits would cost as much as a layer.
+    [[nodiscard]] static float reached_by(std::span<const float> logits, std::size_t count) {
+        struct Slot;
+        const std::size_t pieces = 2 * count, length = logits.size() / pieces;
+        if (length < 2) return -HUGE_VALF;
+        const std::span<float> maxima = thread_scratch<Slot>(pieces);
+        for (std::size_t i = 0; i < pieces; ++i) {
+            const std::size_t first = i * length, n = i + 1 == pieces ? logits.size() - first : length;
+            maxima[i] = max_value(logits.data() + first, n);
+        }
+        std::nth_element(maxima.begin(), maxima.begin() + static_cast<std::ptrdiff_t>(count - 1), maxima.end(), std::greater<>{});
+        return maxima[count - 1];
+    }
+
     std::size_t size_;
 };
 

@@ -77,8 +77,15 @@ class LinearLens {
         std::size_t i = 0;
         for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
             const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float* m = matrix + i * n;
-            for (std::size_t j = 0; j < n; ++j) y[j] += a * m[j] + b * m[n + j] + c * m[2 * n + j] + d * m[3 * n + j];
+            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
+            std::size_t j = 0;
+            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
+                float sum[lanes];
+                std::copy_n(y + j, lanes, sum);
+                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
+                std::copy_n(sum, lanes, y + j);
+            }
+            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
         }
         for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
     }
@@ -98,6 +105,7 @@ class LinearLens {
 
   private:
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
+    static constexpr std::size_t lanes = 32;
 
     struct Data {
         std::string model_identity;

@@ -1,13 +1,15 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
-#include <numeric>
+#include <functional>
 #include <span>
 #include <string_view>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/readout.hpp"
 #include "adainfer/model/session.hpp"
@@ -42,9 +44,12 @@ class ShortlistHead {
         const std::span<const float> logits = work.logits.row(0);
         // NaN has no place in an order, so it must not reach the selection below.
         if (!all_finite(logits.data(), logits.size())) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
-        work.shortlist.resize(logits.size());
-        std::iota(work.shortlist.begin(), work.shortlist.end(), TokenId{0});
         const std::size_t kept = (std::min)(size_, logits.size());
+        const float least = reached_by(logits, kept);
+        work.shortlist.reserve(logits.size());
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+            if (logits[i] >= least) work.shortlist.push_back(static_cast<TokenId>(i));
+        }
         const auto likelier = [&](TokenId a, TokenId b) {
             const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
             return x > y || (x == y && a < b);
@@ -57,6 +62,21 @@ class ShortlistHead {
     }
 
   private:
+    /// A value that at least `count` of the logits reach, and few more: the count-th largest among the maxima of twice as many
+    /// pieces. A selection among all logits would cost as much as a layer.
+    [[nodiscard]] static float reached_by(std::span<const float> logits, std::size_t count) {
+        struct Slot;
+        const std::size_t pieces = 2 * count, length = logits.size() / pieces;
+        if (length < 2) return -HUGE_VALF;
+        const std::span<float> maxima = thread_scratch<Slot>(pieces);
+        for (std::size_t i = 0; i < pieces; ++i) {
+            const std::size_t first = i * length, n = i + 1 == pieces ? logits.size() - first : length;
+            maxima[i] = max_value(logits.data() + first, n);
+        }
+        std::nth_element(maxima.begin(), maxima.begin() + static_cast<std::ptrdiff_t>(count - 1), maxima.end(), std::greater<>{});
+        return maxima[count - 1];
+    }
+
     std::size_t size_;
 };
 
