@@ -18,7 +18,7 @@ namespace cli {
 namespace {
 
 /// Where results go, so that a compiler cannot leave out what made them.
-volatile float kept = 0;
+std::atomic<float> kept{0};
 
 /// The best of some runs of f, in seconds.
 template <class F>
@@ -71,7 +71,7 @@ double float_speed(adainfer::ThreadPool& pool) {
         float out[adainfer::tile_rows * Tile::lanes];
         adainfer::detail::float_tiles<Tile>({.a = a.data(), .row_stride = k, .k_stride = 1, .k = k, .b = b.data(), .out = out},
                                             adainfer::tile_rows);
-        kept = out[0];
+        kept.store(out[0], std::memory_order_relaxed);
     });
 }
 
@@ -95,7 +95,7 @@ Machine measure_machine(std::size_t threads) {
         machine.int8_multiply_adds = product_speed(pool, static_cast<double>(adainfer::tile_rows * cols * lanes), [&] {
             float out[adainfer::tile_rows * lanes];
             adainfer::detail::avx512::int8_tile({32, 8, false}, {w.data(), scales.data(), scales.data(), cols}, codes, 0, 2, out);
-            kept = out[0];
+            kept.store(out[0], std::memory_order_relaxed);
         });
     } else if (machine.level == adainfer::CpuLevel::Avx2) {
         machine.float_multiply_adds = float_speed<adainfer::detail::FloatTileAvx2>(pool);
