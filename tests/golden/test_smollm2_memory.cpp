@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -8,6 +7,7 @@
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "real_model.hpp"
 
 namespace {
 
@@ -24,20 +24,17 @@ std::size_t anonymous_memory() {
 }  // namespace
 
 TEST_CASE("a loaded model takes the mapped file and less than a tenth of it beside") {
-    const char* path = std::getenv("ADAINFER_SMOLLM2");
-    if (path == nullptr || !std::filesystem::exists(path)) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 names no model file");
-        return;
-    }
+    const auto path = real_model("ADAINFER_SMOLLM2");
+    if (!path) return;
     const std::size_t before = anonymous_memory();
     if (before == 0) {
         MESSAGE("skipped: this system does not tell the resident memory");
         return;
     }
-    const adainfer::ModelFile file = adainfer::load_model(path);
+    const adainfer::ModelFile file = adainfer::load_model(*path);
     const adainfer::Model<adainfer::EigenBackend> model(file.weights);
     const adainfer::Session session = model.new_session();
     const std::size_t after = anonymous_memory();
-    CHECK(after - before < std::filesystem::file_size(path) / 10);
+    CHECK(after - before < std::filesystem::file_size(*path) / 10);
     CHECK(session.length() == 0);
 }

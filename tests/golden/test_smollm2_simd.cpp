@@ -17,16 +17,13 @@
 #include "adainfer/generate/score.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "real_model.hpp"
 
 // What rounded activations do to a real model, at every level that this machine has: nothing to 16 bits, little to 8.
 
 using namespace adainfer;
 
 namespace {
-
-#ifndef ADAINFER_FIXTURES
-#define ADAINFER_FIXTURES "tests/fixtures"
-#endif
 
 /// 20 KB of English where there is a folder of test material, else the 2 KB that stand beside the fixtures.
 std::string some_text() {
@@ -78,12 +75,9 @@ std::vector<double> gaps(const Model<Backend>& model, std::span<const TokenId> t
 }  // namespace
 
 TEST_CASE("SmolLM2 on SimdBackend: perplexity within 0.5 %, the features of exit policies as in float") {
-    const char* const path = std::getenv("ADAINFER_SMOLLM2");
-    if (path == nullptr || !std::filesystem::exists(path)) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
-        return;
-    }
-    const ModelFile file = load_model(path);
+    const auto path = real_model("ADAINFER_SMOLLM2");
+    if (!path) return;
+    const ModelFile file = load_model(*path);
     const std::vector<TokenId> text = file.tokenizer.encode(some_text());
     const Model<EigenBackend> in_float(file.weights, NeverExit{}, EigenBackend(2));
     const double expected = nats_per_token(in_float, text);

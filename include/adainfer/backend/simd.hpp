@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,8 +32,8 @@ namespace adainfer::inline v0 {
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
 /// reads the weights once and changes no digit that counts. Products of many tokens are in float, or, where the caller takes
-/// Activations::Bits8 and the machine has AVX-512, of integers with activations rounded to 8 bits, as llama.cpp does always: about
-/// twice as fast, off by up to 1 / 254 of a block's largest activation. The portable level is float throughout.
+/// Activations::Bits8 and the machine has AVX-512, of integers with activations rounded to 8 bits, as llama.cpp does always:
+/// faster, and off by up to 1 / 254 of a block's largest activation. The portable level is float throughout.
 class SimdBackend {
   public:
     enum class Activations { Exact, Bits8 };  ///< of products of many tokens with quantised weights
