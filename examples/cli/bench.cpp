@@ -58,15 +58,16 @@ std::vector<adainfer::TokenId> some_tokens(std::size_t n, std::size_t vocabulary
 template <class Model>
 std::vector<Row> measure(const Model& model, const Options& options, std::size_t threads, const Context& context) {
     const std::size_t vocabulary = model.config().vocabulary;
+    const adainfer::KvType kv = options.model.kv_type();
     const Row common{model.config().name, options.model.backend, {}, threads};
     std::vector<Row> rows;
     for (const std::size_t n : options.prompts) {
         Row row = common;
         row.test = "pp" + std::to_string(n);
-        const adainfer::Cost all = adainfer::cost(model.decoder().weights(), {.tokens = n}).dense();
+        const adainfer::Cost all = adainfer::cost(model.decoder().weights(), {.tokens = n, .kv = kv}).dense();
         row.each = {all.bytes / n, all.multiply_adds / n};
         const std::vector<adainfer::TokenId> tokens = some_tokens(n, vocabulary);
-        adainfer::Session session = model.new_session(n);
+        adainfer::Session session = model.new_session({.capacity = n, .kv = kv});
         time(row, n, options.repetitions, [&] {
             session.rewind(0);
             const Stopwatch watch;
@@ -78,8 +79,8 @@ std::vector<Row> measure(const Model& model, const Options& options, std::size_t
     if (options.generated != 0) {
         Row row = common;
         row.test = "tg" + std::to_string(options.generated);
-        row.each = adainfer::cost(model.decoder().weights(), {.tokens = 1, .context = options.after + options.generated / 2}).dense();
-        adainfer::Session session = model.new_session(options.after + options.generated);
+        row.each = adainfer::cost(model.decoder().weights(), {.tokens = 1, .context = options.after + options.generated / 2, .kv = kv}).dense();
+        adainfer::Session session = model.new_session({.capacity = options.after + options.generated, .kv = kv});
         if (options.after != 0) model.prefill(session, some_tokens(options.after, vocabulary), {context.stop, {}});
         const std::vector<adainfer::TokenId> tokens = some_tokens(options.generated, vocabulary);
         time(row, options.generated, options.repetitions, [&] {
@@ -132,12 +133,13 @@ void bench(Options options, const Context& context) {
                 row.share = row.tokens_per_second * each / most;
             }
             if (options.json) {
-                json.push_back({{"model", row.model}, {"backend", row.backend}, {"threads", row.threads}, {"test", row.test},
+                json.push_back({{"model", row.model}, {"backend", row.backend}, {"threads", row.threads}, {"kv", options.model.kv}, {"test", row.test},
                                 {"tokens_per_second", row.tokens_per_second}, {"spread", row.spread}});
                 if (options.machine) json.back()["share_of_peak"] = row.share;
                 continue;
             }
-            std::cout << "| " << row.model << " | " << row.backend << " | " << row.threads << " | " << row.test << " | "
+            std::cout << "| " << row.model << " | " << row.backend << " | " << row.threads << " | " << row.test
+                      << (options.model.kv == "f32" ? "" : ", " + options.model.kv + " KV") << " | "
                       << fixed(row.tokens_per_second, 1) << " | " << fixed(row.spread, 1) << " |"
                       << (options.machine ? " " + fixed(100 * row.share, 0) + " % |" : "") << std::endl;
         }
@@ -155,6 +157,7 @@ void add_bench(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("bench", "How fast a model runs, dense, on this machine");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command->get_option("MODEL")->required(false);
     command->remove_option(command->get_option("--threads"));
     command->add_option("--threads", options->threads, "thread counts to measure, e.g. 1,2 (default: all)")
@@ -166,7 +169,7 @@ void add_bench(CLI::App& app, const Context& context) {
     command->add_option("-r", options->repetitions, "runs of each; the median counts")->check(CLI::Range(1, 1000))->type_name("N")->capture_default_str();
     command->add_flag("--machine", options->machine,
                       "measure memory bandwidth and product peak too; rows then say what share of the bandwidth (tg) or peak (pp) they reach");
-    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, threads, test, tokens_per_second, spread}");
+    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, threads, kv, test, tokens_per_second, spread}");
     command->callback([options, &context] { bench(*options, context); });
 }
 

@@ -142,7 +142,7 @@ void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
                          std::to_string(model.config().context) + " tokens");
     }
     const std::size_t capacity = options.context != 0 ? options.context : (std::min)(model.config().context, usual_context);
-    adainfer::Conversation<Model> conversation(model, tokenizer, options.system, capacity);
+    adainfer::Conversation<Model> conversation(model, tokenizer, options.system, {.capacity = capacity, .kv = options.model.kv_type()});
     if (!options.system.empty()) check_system(conversation.chat_template(), options.system);
 
     const bool terminal = stdin_is_terminal();
@@ -195,6 +195,7 @@ void add_chat(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("chat", "Talk with a model: a line of standard input is a turn, the answer follows");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command->add_option("--system", options->system, "a system message in front of the conversation")->type_name("S");
     command->add_option("-n,--tokens", options->tokens, "most tokens of an answer")
         ->check(CLI::Range(1, 1'000'000))->type_name("N")->capture_default_str();

@@ -71,7 +71,7 @@ adainfer::Task make_task(const Options& options) {
 
 template <class Model>
 std::vector<adainfer::Classification> classify_all(const Model& model, const adainfer::Tokenizer& tokenizer,
-                                                   const adainfer::Task& task, const Context& context) {
+                                                   const adainfer::Task& task, adainfer::KvType kv, const Context& context) {
     std::vector<std::string> answers, questions;
     for (const std::string& label : task.labels) answers.push_back(adainfer::answer(task, label));
     for (const adainfer::Example& example : task.test) questions.push_back(adainfer::question(task, example.input));
@@ -80,7 +80,7 @@ std::vector<adainfer::Classification> classify_all(const Model& model, const ada
 
     ProgressBar bar;
     const adainfer::RunOptions run{context.stop, {}};
-    adainfer::Session session = model.new_session();
+    adainfer::Session session = model.new_session({.kv = kv, .rewindable = 0});
     if (!prompts.prefix.empty()) model.prefill(session, prompts.prefix, run);  // once for all
     std::vector<adainfer::Classification> results;
     for (const std::vector<adainfer::TokenId>& rest : prompts.rests) {
@@ -95,7 +95,7 @@ void classify(const Options& options, const Context& context) {
     std::vector<adainfer::Classification> results;
     with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
         const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights(), task.name));
-        results = classify_all(model, tokenizer, task, context);
+        results = classify_all(model, tokenizer, task, options.model.kv_type(), context);
     });
 
     Json json = Json::array();
@@ -129,6 +129,7 @@ void add_classify(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("classify", "Say which of some labels fits a text");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command
         ->add_option("--template", options->template_text,
                      "the prompt, with {input} where the text goes and, at the end if left out, {output} where the label goes, "

@@ -33,6 +33,18 @@ void ModelOptions::add_to(CLI::App& command) {
         ->capture_default_str();
 }
 
+void ModelOptions::add_kv_to(CLI::App& command) {
+    command.add_option("--kv", kv, "how the session keeps keys and values: f32, f16 (half the memory) or q8_0 (a quarter, rounded)")
+        ->check(CLI::IsMember({"f32", "f16", "q8_0"}))
+        ->type_name("TYPE")
+        ->capture_default_str();
+}
+
+adainfer::KvType ModelOptions::kv_type() const {
+    if (kv == "f16") return adainfer::KvType::F16;
+    return kv == "q8_0" ? adainfer::KvType::Q8_0 : adainfer::KvType::F32;
+}
+
 void throw_with_advice(const Error& error, const std::string& path) {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) throw Failure(error.what(), "fetch a model with: examples/get_model.sh smollm2");

@@ -17,6 +17,7 @@
 #include "adainfer/early_exit/combinators.hpp"
 #include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/io/model_file.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
 
 // What the commands of `adainfer` share. A command is one file, one function declared at the end of this header, and one line
@@ -70,13 +71,18 @@ class Failure : public std::runtime_error {
     std::string advice_;
 };
 
-/// MODEL, --backend and --threads.
+/// MODEL, --backend and --threads; --kv where a command keeps sessions for its user.
 struct ModelOptions {
     std::string path;
     std::string backend = "simd";
     std::size_t threads = 0;  ///< set by add_to() to what the machine has
+    std::string kv = "f32";
 
     void add_to(CLI::App& command);
+    void add_kv_to(CLI::App& command);
+
+    /// What --kv says.
+    [[nodiscard]] adainfer::KvType kv_type() const;
 };
 
 /// Throws the error of reading the model file `path` again, as a Failure where it is missing or broken.

@@ -22,21 +22,14 @@ std::string cost_warning(const std::string& name, const adainfer::PolicyCost& co
     return text + "; ask it after fewer layers (layers=) or for fewer logits (head=shortlist)";
 }
 
-namespace {
-bool warn(const std::string& name, const adainfer::PolicyCost& cost) {
+bool warn_of_cost(const std::string& name, const adainfer::PolicyCost& cost) {
     const std::string text = cost_warning(name, cost);
     if (!text.empty()) std::cerr << "warning: " << text << '\n';
     return !text.empty();
 }
-}  // namespace
 
 bool warn_of_cost(const std::string& name, const adainfer::ModelWeights& weights, const Policy& policy) {
-    return warn(name, adainfer::cost(weights, policy));
-}
-
-bool warn_of_cost(const std::string& name, const adainfer::ModelWeights& weights, const Policy& policy, std::size_t prompt_tokens,
-                  std::size_t candidates) {
-    return warn(name, adainfer::cost(weights, policy, {{prompt_tokens, 0}, candidates, false}));
+    return warn_of_cost(name, adainfer::cost(weights, policy));
 }
 
 }  // namespace cli

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 #include "adainfer/early_exit/cost.hpp"
@@ -15,8 +14,7 @@ namespace cli {
 /// Warns on standard error about a policy that generates, a token at a time. Says whether it did.
 bool warn_of_cost(const std::string& name, const adainfer::ModelWeights& weights, const Policy& policy);
 
-/// The same for a policy that answers after `prompt_tokens` new tokens, among so many candidates if any.
-bool warn_of_cost(const std::string& name, const adainfer::ModelWeights& weights, const Policy& policy, std::size_t prompt_tokens,
-                  std::size_t candidates);
+/// The same of a cost that is known.
+bool warn_of_cost(const std::string& name, const adainfer::PolicyCost& cost);
 
 }  // namespace cli

@@ -1,11 +1,12 @@
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <iomanip>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -40,24 +41,41 @@ Json to_json(const adainfer::Evaluation& row) {
             {"seconds_per_prompt", row.seconds_per_prompt},
             {"speedup_vs_dense", row.speedup_vs_dense},
             {"checks_per_prompt", row.checks_per_prompt},
+            {"check_cost", row.check_cost},
+            {"break_even_layer", row.break_even_layer},
             {"prompts", row.prompts}};
 }
 
-void print_header() {
-    std::cout << std::left << std::setw(24) << "task" << std::setw(30) << "policy" << std::right << std::setw(9) << "accuracy" << std::setw(8) << "dense"
-              << std::setw(11) << "agreement" << std::setw(14) << "layers (sd)" << std::setw(9) << "saved" << std::setw(10) << "ms" << std::setw(10)
-              << "speed-up" << std::setw(8) << "checks" << "\n";
-}
+/// The table: as wide as its names ask for, and 84 columns of figures.
+class Table {
+  public:
+    Table(const std::vector<std::string>& tasks, const std::vector<adainfer::NamedPolicy>& policies) {
+        for (const std::string& task : tasks) task_ = (std::max)(task_, task.size() + 2);
+        for (const adainfer::NamedPolicy& policy : policies) policy_ = (std::max)(policy_, policy.name.size() + 1);
+        line("task", "policy", {"accuracy", "dense", "agreement", "layers (sd)", "saved", "ms", "speed-up", "checks", "cost", "pays"});
+    }
 
-void print_row(const adainfer::Evaluation& row) {
-    std::cout << std::left << std::setw(24) << row.task << std::setw(30) << row.policy << std::right << std::setw(9) << fixed(100 * row.accuracy, 1)
-              << std::setw(8) << fixed(100 * row.accuracy_dense, 1) << std::setw(11) << fixed(100 * row.agreement, 1) << std::setw(14)
-              << fixed(row.mean_layers, 1) + " (" + fixed(row.sd_layers, 1) + ")" << std::setw(9) << fixed(100 * row.pruning_ratio, 1) + " %" << std::setw(10)
-              << fixed(1000 * row.seconds_per_prompt, 1) << std::setw(10) << fixed(row.speedup_vs_dense, 2) << std::setw(8)
-              << fixed(row.checks_per_prompt, 1) << std::endl;
-}
+    void row(const adainfer::Evaluation& r) const {
+        line(r.task, r.policy,
+             {fixed(100 * r.accuracy, 1), fixed(100 * r.accuracy_dense, 1), fixed(100 * r.agreement, 1),
+              fixed(r.mean_layers, 1) + " (" + fixed(r.sd_layers, 1) + ")", fixed(100 * r.pruning_ratio, 1) + " %",
+              fixed(1000 * r.seconds_per_prompt, 1), fixed(r.speedup_vs_dense, 2), fixed(r.checks_per_prompt, 1),
+              fixed(100 * r.check_cost, 1) + " %", r.break_even_layer == 0 ? "-" : std::to_string(r.break_even_layer)});
+    }
 
-/// The plain mean over tasks, a row a policy; the speed-up is that of the summed seconds.
+  private:
+    void line(const std::string& task, const std::string& policy, const std::array<std::string, 10>& cells) const {
+        constexpr std::array widths{9, 7, 10, 13, 8, 8, 9, 7, 8, 5};
+        std::cout << std::left << std::setw(static_cast<int>(task_)) << task << std::setw(static_cast<int>(policy_)) << policy << std::right;
+        for (std::size_t i = 0; i < cells.size(); ++i) std::cout << std::setw(widths[i]) << cells[i];
+        std::cout << std::endl;
+    }
+
+    std::size_t task_ = 12, policy_ = 12;
+};
+
+/// The plain mean over tasks, a row a policy; the speed-up is that of the summed seconds, the break-even layer that of the task
+/// where it is smallest.
 std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>& rows) {
     std::vector<std::string> order;
     std::map<std::string, std::vector<adainfer::Evaluation>> by_policy;
@@ -68,7 +86,8 @@ std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>&
     std::vector<adainfer::Evaluation> result;
     for (const std::string& policy : order) {
         const auto& members = by_policy[policy];
-        adainfer::Evaluation mean{.task = "mean of " + std::to_string(members.size()), .policy = policy, .layers = members.front().layers};
+        adainfer::Evaluation mean{.task = "mean of " + std::to_string(members.size()), .policy = policy, .layers = members.front().layers,
+                                  .break_even_layer = members.front().break_even_layer};
         const double n = static_cast<double>(members.size());
         double dense_seconds = 0;
         for (const adainfer::Evaluation& row : members) {
@@ -80,6 +99,8 @@ std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>&
             mean.pruning_ratio += row.pruning_ratio / n;
             mean.seconds_per_prompt += row.seconds_per_prompt / n;
             mean.checks_per_prompt += row.checks_per_prompt / n;
+            mean.check_cost += row.check_cost / n;
+            mean.break_even_layer = (std::min)(mean.break_even_layer, row.break_even_layer);
             dense_seconds += row.seconds_per_prompt * row.speedup_vs_dense / n;
             mean.prompts += row.prompts;
         }
@@ -91,16 +112,12 @@ std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>&
 
 /// Warns of policies whose checks cost more than they can save on the prompts of a task; of each once.
 void warn_of_costs(const adainfer::ModelWeights& weights, const adainfer::Tokenizer& tokenizer, const adainfer::Task& task,
-                   const std::vector<adainfer::NamedPolicy>& policies, std::set<std::string>& warned) {
-    const std::size_t some = (std::min)(task.test.size(), std::size_t{8});  // their mean length stands for all
-    const adainfer::TaskPrompts prompts =
-        adainfer::make_prompts(tokenizer, task, adainfer::default_shots(task), std::span(task.test).first(some));
-    std::size_t tokens = 0;
-    for (const auto& prompt : prompts.prompts) tokens += prompt.size();
+                   const std::vector<adainfer::NamedPolicy>& policies, const Options& options, std::set<std::string>& warned) {
+    const adainfer::TaskPrompts prompts = adainfer::test_prompts(tokenizer, task, options.limit);
     for (const adainfer::NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer || warned.contains(policy.name)) continue;
-        const bool warns = warn_of_cost(policy.name, weights, policy.make(task.name), tokens / some, prompts.candidates.size());
-        if (warns) warned.insert(policy.name);
+        const adainfer::PolicyCost cost = adainfer::cost_of_task(weights, policy.make(task.name), prompts, options.model.kv_type());
+        if (warn_of_cost(policy.name, cost)) warned.insert(policy.name);
     }
 }
 
@@ -114,15 +131,20 @@ void evaluate(const Options& options, const Context& context) {
         for (std::size_t i = 0; i < options.names.size(); ++i) policies[i].name = options.names[i];
         if (policies.empty()) policies.push_back(name_policy("dense", model.decoder().weights()));
         std::vector<adainfer::Evaluation> all;
-        if (!options.json) print_header();
+        std::vector<std::string> names{"mean of " + std::to_string(tasks.size())};
+        for (const adainfer::Task& task : tasks) {
+            if (!options.summary) names.push_back(task.name);
+        }
+        std::optional<Table> table;
+        if (!options.json) table.emplace(names, policies);
         std::set<std::string> warned;
         for (const adainfer::Task& task : tasks) {
-            warn_of_costs(model.decoder().weights(), tokenizer, task, policies, warned);
+            warn_of_costs(model.decoder().weights(), tokenizer, task, policies, options, warned);
             ProgressBar bar;
-            const auto rows = adainfer::evaluate(model, tokenizer, task, policies, {options.limit, {context.stop, bar.callback()}});
+            const auto rows = adainfer::evaluate(model, tokenizer, task, policies, {options.limit, {context.stop, bar.callback()}, options.model.kv_type()});
             bar.clear();
-            if (!options.json && !options.summary) {
-                for (const adainfer::Evaluation& row : rows) print_row(row);
+            if (table && !options.summary) {
+                for (const adainfer::Evaluation& row : rows) table->row(row);
             }
             all.insert(all.end(), rows.begin(), rows.end());
         }
@@ -131,7 +153,7 @@ void evaluate(const Options& options, const Context& context) {
             for (const adainfer::Evaluation& row : all) json.push_back(to_json(row));
             print(json);
         } else if (tasks.size() > 1 || options.summary) {
-            for (const adainfer::Evaluation& row : means(all)) print_row(row);
+            for (const adainfer::Evaluation& row : means(all)) table->row(row);
         }
     });
 }
@@ -140,8 +162,11 @@ void evaluate(const Options& options, const Context& context) {
 
 void add_evaluate(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("evaluate", "Accuracy, depth and wall clock of exit policies on task files, beside the dense model");
+    command->footer("dense: the dense model's accuracy; ms: a prompt after the cached few-shot prefix; checks: a prompt; cost: of the checks of a prompt that\n"
+                    "exits nowhere, in per cent of the dense pass, by the cost model; pays: the deepest exit that costs less than the dense pass");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");
     command->add_option("--policy", options->policies, "policies (default: dense): " + std::string(adainfer::policy_spec_forms))->type_name("SPEC");
     command->add_option("--name", options->names, "what to call each policy in the table")->type_name("NAME");

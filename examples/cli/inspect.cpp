@@ -29,7 +29,8 @@ struct Count {
 struct Facts {
     std::map<std::string, Count> by_type;
     std::uint64_t file_bytes = 0, weight_bytes = 0;
-    std::size_t scratch_bytes = 0, kv_bytes_per_token = 0;
+    std::size_t scratch_bytes = 0;
+    std::map<adainfer::KvType, std::size_t> kv_bytes_per_token;  ///< without q8_0 where the heads are not of whole blocks
     adainfer::ModelCost cost;  ///< of one token
     double layer_bytes = 0;    ///< mean
 };
@@ -49,7 +50,10 @@ Facts find_facts(const adainfer::ModelInventory& file, const adainfer::ModelWeig
     const std::size_t row =
         3 * config.hidden + 2 * config.q_size() + 2 * config.kv_size() + 2 * config.feed_forward + config.rope.dims;
     facts.scratch_bytes = (tokens * row + 3 * config.hidden + config.vocabulary) * sizeof(float);
-    facts.kv_bytes_per_token = 2 * config.layers * config.kv_size() * sizeof(float);
+    for (const adainfer::KvType type : {adainfer::KvType::F32, adainfer::KvType::F16, adainfer::KvType::Q8_0}) {
+        if (config.head_dim % adainfer::info(adainfer::dtype_of(type)).block_size != 0) continue;
+        facts.kv_bytes_per_token[type] = 2 * config.layers * adainfer::row_bytes(type, config.kv_size());
+    }
 
     facts.cost = adainfer::cost(weights);
     const auto all_layers = static_cast<double>(facts.cost.layers_between(0, config.layers).bytes);
@@ -86,6 +90,8 @@ Json to_json(const adainfer::ModelInventory& file, const adainfer::ModelWeights&
         tokenizer = {{"model", data.model}, {"pre", data.pre}, {"tokens", data.tokens.size()}, {"merges", data.merges.size()},
                      {"chat_template", !data.chat_template.empty()}};
     }
+    Json kv_bytes = Json::object();
+    for (const auto& [type, bytes] : facts.kv_bytes_per_token) kv_bytes[std::string(to_string(type))] = bytes;
     Json json{{"file", options.model.path},
               {"architecture", config.architecture},
               {"name", config.name},
@@ -105,8 +111,9 @@ Json to_json(const adainfer::ModelInventory& file, const adainfer::ModelWeights&
                {{"file_bytes", facts.file_bytes},
                 {"weight_bytes", facts.weight_bytes},
                 {"resident_bytes", facts.weight_bytes + facts.scratch_bytes},
-                {"kv_bytes_per_token", facts.kv_bytes_per_token},
-                {"kv_bytes_at_context", facts.kv_bytes_per_token * config.context}}},
+                {"kv_bytes_per_token", facts.kv_bytes_per_token.at(adainfer::KvType::F32)},
+                {"kv_bytes_at_context", facts.kv_bytes_per_token.at(adainfer::KvType::F32) * config.context},
+                {"kv_bytes_per_token_of", std::move(kv_bytes)}}},
               {"head_bytes", facts.cost.head().bytes},
               {"layer_bytes", facts.layer_bytes},
               {"head_layer_ratio", facts.cost.head_to_layer()},
@@ -172,8 +179,12 @@ void print_text(const Json& json, const Facts& facts) {
     }
     line("tensors", tensors["count"].dump() + ": " + types);
     line("memory", "file " + bytes(memory["file_bytes"]) + ", about " + bytes(memory["resident_bytes"]) + " loaded");
-    line("KV cache", bytes(memory["kv_bytes_per_token"]) + " a token, " +
-                         bytes(memory["kv_bytes_at_context"]) + " at full context");
+    std::string kv;
+    for (const auto& [type, size] : memory["kv_bytes_per_token_of"].items()) {
+        if (type != "f32") kv += ", " + bytes(size) + " as " + type;
+    }
+    line("KV cache", bytes(memory["kv_bytes_per_token"]) + " a token" + kv + "; " + bytes(memory["kv_bytes_at_context"]) +
+                         " at full context");
     const adainfer::ModelCost& cost = facts.cost;
     const auto of = [](const adainfer::Cost& part) {
         return as_bytes(static_cast<double>(part.bytes)) + " read, " + fixed(static_cast<double>(part.multiply_adds) / 1e6, 1) +

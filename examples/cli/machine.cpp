@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -9,8 +10,9 @@
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/at_level.hpp"
-#include "adainfer/kernels/float_tile.hpp"
-#include "adainfer/kernels/int8_tile.hpp"
+#include "adainfer/kernels/code_panel.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/quantize_avx512.hpp"
 #include "command.hpp"
 
 namespace cli {
@@ -65,15 +67,36 @@ double product_speed(adainfer::ThreadPool& pool, double each, const F& kernel) {
 
 template <class Tile>
 double float_speed(adainfer::ThreadPool& pool) {
-    constexpr std::size_t k = 128;
-    const std::vector<float> a(adainfer::tile_rows * k, 1.0F), b(k * Tile::lanes, 1.0F);
-    return product_speed(pool, static_cast<double>(adainfer::tile_rows * k * Tile::lanes), [&] {
-        float out[adainfer::tile_rows * Tile::lanes];
-        adainfer::detail::float_tiles<Tile>({.a = a.data(), .row_stride = k, .k_stride = 1, .k = k, .b = b.data(), .out = out},
-                                            adainfer::tile_rows);
+    constexpr std::size_t depth = 128;
+    const std::vector<float> panel(depth * Tile::lanes, 1.0F), x(Tile::tokens * depth, 1.0F);
+    return product_speed(pool, static_cast<double>(Tile::tokens * depth * Tile::lanes), [&] {
+        float out[Tile::tokens * Tile::lanes] = {};
+        Tile::template run<Tile::tokens>({panel.data(), depth}, x.data(), depth, out, Tile::lanes);
         kept.store(out[0], std::memory_order_relaxed);
     });
 }
+
+#if ADAINFER_X86
+double int8_speed(adainfer::ThreadPool& pool) {
+    namespace kernels = adainfer::detail::avx512;
+    using Tile = kernels::CodeTile<32, false>;
+    constexpr std::size_t lanes = kernels::CodePanel::lanes, depth = 256;
+    const std::vector<std::byte> row(adainfer::row_bytes(adainfer::DType::Q4_0, depth));
+    const adainfer::WeightView weight{adainfer::DType::Q4_0, 1, depth, row.data()};
+    kernels::CodePanel panel;
+    kernels::pack_codes<adainfer::DType::Q4_0>({weight, 0, 1, 0, depth}, panel);
+    adainfer::ActivationCodes codes;
+    codes.resize(Tile::tokens, depth, adainfer::code_format(adainfer::DType::Q4_0));
+    const std::vector<float> x(depth, 0.5F);
+    for (std::size_t t = 0; t < Tile::tokens; ++t) codes.assign(t, x, kernels::quantize);
+    return product_speed(pool, static_cast<double>(Tile::tokens * depth * lanes), [&] {
+        float out[Tile::tokens * lanes] = {};
+        const kernels::CodedTokens tokens(codes, 0, 0);
+        Tile::run<Tile::tokens>(panel, &tokens, 0, out, lanes);
+        kept.store(out[0], std::memory_order_relaxed);
+    });
+}
+#endif
 
 }  // namespace
 
@@ -85,23 +108,13 @@ Machine measure_machine(std::size_t threads) {
     machine.read_bytes_per_second = read_speed(pool, machine.level);
 #if ADAINFER_X86
     if (machine.level == adainfer::CpuLevel::Avx512) {
-        machine.float_multiply_adds = float_speed<adainfer::detail::FloatTileAvx512<2>>(pool);
-        constexpr std::size_t cols = 256, lanes = 32;
-        const std::vector<float> x(lanes * cols, 0.5F);
-        adainfer::ActivationCodes codes;
-        codes.assign({x.data(), lanes, cols}, 16, 32, 8, adainfer::detail::avx512::quantize);
-        const std::vector<std::uint8_t> w(adainfer::tile_rows * cols, 3);
-        const std::vector<float> scales(adainfer::tile_rows * cols / 32, 1.0F);
-        machine.int8_multiply_adds = product_speed(pool, static_cast<double>(adainfer::tile_rows * cols * lanes), [&] {
-            float out[adainfer::tile_rows * lanes];
-            adainfer::detail::avx512::int8_tile({32, 8, false}, {w.data(), scales.data(), scales.data(), cols}, codes, 0, 2, out);
-            kept.store(out[0], std::memory_order_relaxed);
-        });
+        machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx512>(pool);
+        machine.int8_multiply_adds = int8_speed(pool);
     } else if (machine.level == adainfer::CpuLevel::Avx2) {
-        machine.float_multiply_adds = float_speed<adainfer::detail::FloatTileAvx2>(pool);
+        machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx2>(pool);
     }
 #endif
-    if (machine.float_multiply_adds == 0) machine.float_multiply_adds = float_speed<adainfer::detail::FloatTilePortable>(pool);
+    if (machine.float_multiply_adds == 0) machine.float_multiply_adds = float_speed<adainfer::detail::PanelTilePortable>(pool);
     return machine;
 }
 

@@ -42,7 +42,8 @@ Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const O
     }
     Report report;
     report.chunk = options.chunk == 0 ? longest : options.chunk;
-    adainfer::Session session = model.new_session((std::min)(report.chunk, ids.size()));
+    const std::size_t capacity = (std::min)(report.chunk, ids.size());
+    adainfer::Session session = model.new_session({.capacity = capacity, .kv = options.model.kv_type(), .rewindable = 0});
     ProgressBar bar;
     const Stopwatch watch;
     for (std::size_t done = 0; done + 1 < ids.size(); done += report.chunk) {
@@ -87,6 +88,7 @@ void add_perplexity(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("perplexity", "How well the model, at full depth, predicts a text");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command->add_option("--file", options->file, "the text; - for standard input")->required()->type_name("F");
     command->add_option("--chunk", options->chunk, "tokens scored at a time, each chunk by itself (default: the model's context)")
         ->check(CLI::Range(2, 1 << 24))->type_name("N");

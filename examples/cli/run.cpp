@@ -46,7 +46,8 @@ void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
     const std::vector<adainfer::TokenId> prompt = encode_prompt(tokenizer, options.prompt, options.chat, options.system);
     const std::size_t context_length = model.config().context;
     // The last token is not put into the session; a prompt that does not fit is refused by generate().
-    adainfer::Session session = model.new_session((std::min)(context_length, prompt.size() + options.tokens - 1));
+    const std::size_t capacity = (std::min)(context_length, prompt.size() + options.tokens - 1);
+    adainfer::Session session = model.new_session({.capacity = capacity, .kv = options.model.kv_type(), .rewindable = 0});
 
     ProgressBar bar;
     adainfer::GenerateOptions how;
@@ -118,6 +119,7 @@ void add_run(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("run", "Continue a prompt, each token as deep as the exit policy lets it run");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
+    options->model.add_kv_to(*command);
     command->add_option("--prompt", options->prompt, "what the model reads")->required()->type_name("S");
     command->add_option("-n,--tokens", options->tokens, "most tokens to generate")
         ->check(CLI::Range(1, 1'000'000))->type_name("N")->capture_default_str();

@@ -372,6 +372,44 @@ namespace adainfer::inline v0 {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tensor/kv_type.hpp -----------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+/// How a KV cache stores its rows: as they are, rounded to binary16, or to 8 bits in blocks of 32 under one scale.
+enum class KvType : std::uint8_t { F32, F16, Q8_0 };
+
+[[nodiscard]] constexpr DType dtype_of(KvType type) noexcept {
+    switch (type) {
+        case KvType::F32: return DType::F32;
+        case KvType::F16: return DType::F16;
+        case KvType::Q8_0: return DType::Q8_0;
+    }
+    return DType::F32;
+}
+
+[[nodiscard]] constexpr std::string_view to_string(KvType type) noexcept { return info(dtype_of(type)).name; }
+
+/// Bytes of n elements, a multiple of the type's block size.
+[[nodiscard]] constexpr std::size_t row_bytes(KvType type, std::size_t n) noexcept { return row_bytes(dtype_of(type), n); }
+
+/// The largest magnitude that the type can store: the largest binary16, or 127 times that under a scale.
+[[nodiscard]] constexpr float largest_value(KvType type) noexcept {
+    switch (type) {
+        case KvType::F32: return (std::numeric_limits<float>::max)();
+        case KvType::F16: return 65504.0F;
+        case KvType::Q8_0: return 127.0F * 65504.0F;
+    }
+    return 0.0F;
+}
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tensor/matrix_view.hpp -------------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -550,78 +588,6 @@ class ActivationRow {
     std::vector<float> scales_, sums_;
 };
 
-/// Many rows of activations to 8 bits, `lanes` tokens side by side, so that a vector holds one block position of all of them.
-/// Rows past the last are zero.
-class ActivationCodes {
-  public:
-    /// x [tokens, cols], cols a multiple of 32. `group` and `bias` are those of the weight's CodeFormat, `quantize` is
-    /// quantize_block() or does the same.
-    void assign(MatrixView<const float> x, std::size_t lanes, std::size_t group, int bias, QuantizeBlock quantize) {
-        lanes_ = lanes;
-        cols_ = x.cols();
-        panels_ = (x.rows() + lanes - 1) / lanes;
-        const std::size_t padded = panels_ * lanes;
-        resize(codes_, padded * cols_ + slack);
-        resize(scales_, padded * blocks() + slack);
-        resize(sums_, padded * blocks() + slack);
-        resize(offsets_, padded * (cols_ / group) + slack);
-        for (std::size_t t = 0; t < padded; ++t) {
-            for (std::size_t b = 0; b < blocks(); ++b) {
-                ActivationBlock block{};
-                if (t < x.rows()) quantize(x.row(t).data() + b * activation_block, block);
-                place(block, t / lanes, t % lanes, b, group, bias);
-            }
-        }
-    }
-
-    [[nodiscard]] std::size_t panels() const noexcept { return panels_; }
-    [[nodiscard]] std::size_t lanes() const noexcept { return lanes_; }
-
-    /// Codes [cols / 4][lanes][4] of a panel.
-    [[nodiscard]] const std::int8_t* codes(std::size_t panel) const noexcept { return codes_.data() + panel * cols_ * lanes_; }
-    /// Scales [cols / 32][lanes].
-    [[nodiscard]] const float* scales(std::size_t panel) const noexcept { return scales_.data() + panel * blocks() * lanes_; }
-    /// Sums of the values [cols / 32][lanes]: what a weight's minimum is multiplied by.
-    [[nodiscard]] const float* sums(std::size_t panel) const noexcept { return sums_.data() + panel * blocks() * lanes_; }
-    /// -bias times the sum of the codes [cols / group][lanes].
-    [[nodiscard]] const std::int32_t* offsets(std::size_t panel, std::size_t group) const noexcept {
-        return offsets_.data() + panel * (cols_ / group) * lanes_;
-    }
-
-  private:
-    static constexpr std::size_t slack = 64;  // whole vectors may be read past the end
-
-    [[nodiscard]] std::size_t blocks() const noexcept { return cols_ / activation_block; }
-
-    /// Puts a block of one token where a product of `lanes` tokens reads it.
-    void place(const ActivationBlock& block, std::size_t panel, std::size_t lane, std::size_t b, std::size_t group, int bias) noexcept {
-        std::int8_t* const codes = codes_.data() + ((panel * blocks() + b) * (activation_block / 4) * lanes_ + lane) * 4;
-        std::int32_t total = 0;
-        for (std::size_t i = 0; i < activation_block / 4; ++i) {
-            std::memcpy(codes + i * lanes_ * 4, block.codes + 4 * i, 4);
-            total += block.sums[i];
-        }
-        std::int32_t* const offsets = offsets_.data() + (panel * blocks() + b) * (activation_block / group) * lanes_ + lane;
-        for (std::size_t i = 0; i < activation_block / group; ++i) {
-            std::int32_t sum = 0;
-            for (std::size_t j = 0; j < group / 4; ++j) sum += block.sums[i * group / 4 + j];
-            offsets[i * lanes_] = -bias * sum;
-        }
-        scales_[(panel * blocks() + b) * lanes_ + lane] = block.scale;
-        sums_[(panel * blocks() + b) * lanes_ + lane] = block.scale * static_cast<float>(total);
-    }
-
-    template <class T>
-    static void resize(std::vector<T>& values, std::size_t size) {
-        if (values.size() < size) values.resize(size);
-    }
-
-    std::vector<std::int8_t> codes_;
-    std::vector<float> scales_, sums_;
-    std::vector<std::int32_t> offsets_;
-    std::size_t lanes_ = 1, cols_ = 0, panels_ = 0;
-};
-
 }  // namespace adainfer::inline v0
 
 // ---- adainfer/kernels/at_level.hpp ---------------------------------------------------------------------------------------
@@ -735,6 +701,15 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
 }
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/code_panel.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
 
 // ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
 
@@ -1134,16 +1109,788 @@ inline void unpack_codes(DType dtype, const std::byte* row, std::size_t cols, st
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+
+// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if ADAINFER_X86
+
+// Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
+// fifteen instructions for 64 elements.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Two times 16 bytes as 64 nibbles: those of the first, low then high, and those of the second.
+[[ADAINFER_INLINE512]] inline __m512i nibbles(const std::byte* first, const std::byte* second) noexcept {
+    const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
+    const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+    const __m512i shifted = _mm512_srlv_epi64(both, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
+    return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+}
+
+/// The same 32 bytes twice.
+[[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
+    std::uint32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+/// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512i codes64(const std::byte* row, std::size_t step, bool whole) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    if constexpr (info(dtype).block_size == 32) {
+        const std::byte* const a = row + 2 * step * bytes;
+        const std::byte* const b = whole ? a + bytes : a;
+        if constexpr (dtype == DType::Q8_0) {
+            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 2));
+            const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 2));
+            return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
+        } else {
+            const __m512i low = nibbles(a + bytes - 16, b + bytes - 16);
+            if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
+            constexpr std::size_t at = dtype == DType::Q5_0 ? 2 : 4;
+            const __mmask64 high = static_cast<std::uint64_t>(bits32(b + at)) << 32U | bits32(a + at);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(high, 16));
+        }
+    } else {
+        const std::byte* const block = row + step / 4 * bytes;
+        const std::size_t part = step % 4;
+        if constexpr (dtype == DType::Q6_K) {
+            const std::byte* const half = block + 64 * (part / 2);
+            const __m512i low = _mm512_loadu_si512(half), high = twice(block + 128 + 32 * (part / 2));
+            const __m512i four = _mm512_and_si512(part % 2 == 0 ? low : _mm512_srli_epi64(low, 4), _mm512_set1_epi8(15));
+            const __m512i two = part % 2 == 0 ? _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4))
+                                              : _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
+            return _mm512_or_si512(four, _mm512_and_si512(two, _mm512_set1_epi8(48)));
+        } else {
+            constexpr std::size_t packed = dtype == DType::Q5_K ? 48 : 16;
+            const __m512i shifted =
+                _mm512_srlv_epi64(twice(block + packed + 32 * part), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
+            const __m512i low = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+            if constexpr (dtype == DType::Q4_K) return low;
+            const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1U << (2 * part))),
+                                                   _mm256_set1_epi8(static_cast<char>(2U << (2 * part))), 1);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(block + 16), bit), 16));
+        }
+    }
+}
+
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, as scales_and_minima() reads them.
+[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
+    const std::uint64_t scale = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    const std::uint64_t minimum =
+        static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+    const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
+    const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
+    const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
+    scales = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_broadcastss_ps(factors));
+    minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
+}
+
+/// 32 bits each from the first eight blocks of a row, or from `blocks` where there are fewer. A gather would take longer.
+[[ADAINFER_INLINE512]] inline __m256i eight_words(const std::byte* row, std::size_t stride, std::size_t blocks) noexcept {
+    const auto word = [&](std::size_t i) { return static_cast<int>(bits32(row + i * stride)); };
+    if (blocks >= 8) return _mm256_set_epi32(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0));
+    const auto some = [&](std::size_t i) { return i < blocks ? word(i) : 0; };
+    return _mm256_set_epi32(0, some(6), some(5), some(4), some(3), some(2), some(1), some(0));
+}
+
+/// Groups that group_scales() reads at once.
+template <DType dtype>
+inline constexpr std::size_t groups_at_once = code_format(dtype).group == 16 ? 16 : 8;
+
+/// Scales of the first `groups` groups of a row (groups_at_once at most), and what is added to code * scale: the minima of
+/// formats that have them.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline void group_scales(const std::byte* row, std::size_t groups, __m512& scales, __m512& minima) noexcept {
+    minima = _mm512_setzero_ps();
+    if constexpr (info(dtype).block_size == 32) {
+        const __m256i words = eight_words(row, info(dtype).block_bytes, groups);
+        scales = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(words)));
+        if constexpr (code_format(dtype).has_minimum) {
+            minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
+        }
+    } else if constexpr (dtype == DType::Q6_K) {
+        std::uint16_t d;
+        std::memcpy(&d, row + 208, sizeof d);
+        const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
+        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d))));
+    } else {
+        __m256 eight, less;
+        k_scales(row, eight, less);
+        scales = _mm512_zextps256_ps512(eight);
+        minima = _mm512_zextps256_ps512(_mm256_sub_ps(_mm256_setzero_ps(), less));
+    }
+}
+
+/// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
+/// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
+                                                 float* factors) noexcept {
+    constexpr std::size_t group = code_format(dtype).group, at_once = groups_at_once<dtype>;
+    constexpr std::size_t step_bytes = at_once * group / info(dtype).block_size * info(dtype).block_bytes;
+    __m512 extra = _mm512_setzero_ps();
+    for (std::size_t g = 0; g < cols / group; g += at_once, row += step_bytes) {
+        __m512 scales, minima;
+        const std::size_t left = cols / group - g;
+        group_scales<dtype>(row, left, scales, minima);
+        const auto mask = static_cast<__mmask16>(left >= at_once ? (1U << at_once) - 1U : (1U << left) - 1U);
+        if constexpr (group == 16) {
+            const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + g / 2)));
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, x));
+        } else {
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(mask, x_scales + g)));
+            if constexpr (code_format(dtype).has_minimum) {
+                extra = _mm512_fmadd_ps(minima, _mm512_maskz_loadu_ps(mask, x_sums + g), extra);
+            }
+        }
+    }
+    _mm512_storeu_ps(factors + cols / group, _mm512_setzero_ps());
+    return extra;
+}
+
+/// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
+/// `factors`: room for cols / group + 32.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept {
+    constexpr std::size_t group = code_format(dtype).group;
+    constexpr bool biased = code_format(dtype).bias != 0;
+    const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+                                       : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    __m512 even = row_factors<dtype>(row, cols, x.scales(), x.sums(), factors), odd = _mm512_setzero_ps();
+    for (std::size_t step = 0; 64 * step < cols; ++step) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i w = codes64<dtype>(row, step, 64 * step + 64 <= cols);
+        const __m512i product = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.offsets() + 16 * step) : zero, w,
+                                                    _mm512_loadu_si512(x.codes() + 64 * step));
+        const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
+                                                 _mm512_loadu_si512(x.rests() + 64 * step));
+        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
+        // No more than what one store of row_factors() wrote: a wider load would have to wait for it.
+        const __m128 few = group == 32 ? _mm_castsi128_ps(_mm_loadu_si64(factors + 2 * step)) : _mm_loadu_ps(factors + 4 * step);
+        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(few));
+        even = _mm512_fmadd_ps(sum, factor, even);
+        const __m512 swap = even;
+        even = odd;
+        odd = swap;
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+using RowDot = float (*)(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept;
+
+/// row_dot() of a dtype that has a code format, else null.
+[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return row_dot<DType::Q8_0>;
+        case DType::Q4_0: return row_dot<DType::Q4_0>;
+        case DType::Q4_1: return row_dot<DType::Q4_1>;
+        case DType::Q5_0: return row_dot<DType::Q5_0>;
+        case DType::Q5_1: return row_dot<DType::Q5_1>;
+        case DType::Q4_K: return row_dot<DType::Q4_K>;
+        case DType::Q5_K: return row_dot<DType::Q5_K>;
+        case DType::Q6_K: return row_dot<DType::Q6_K>;
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return nullptr;
+    }
+    return nullptr;
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/panel_tile.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+// The product of many tokens with a weight matrix whose rows lie side by side in vectors, `lanes` of them a panel:
+//
+//     y[token][lane] += sum over k of panel[k][lane] * x[token][k]
+//
+// Tokens need no packing and no padding, so a prompt of twenty costs twenty times one.
+
+namespace adainfer::inline v0::detail {
+
+/// Columns of a weight that a panel holds at once: one block of the largest formats, and what stays in the first cache.
+inline constexpr std::size_t panel_depth = 256;
+
+/// Some columns of `lanes` weight rows: [depth][lanes].
+struct Panel {
+    const float* values = nullptr;
+    std::size_t depth = 0;
+};
+
+#if ADAINFER_X86
+
+/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of x.
+struct PanelTileAvx512 {
+    static constexpr std::size_t lanes = 32, tokens = 12;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX512]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        __m512 sum[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            sum[t][0] = _mm512_loadu_ps(y + t * y_stride);
+            sum[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
+        }
+        for (std::size_t k = 0; k < panel.depth; ++k) {
+            const __m512 w0 = _mm512_loadu_ps(panel.values + k * lanes), w1 = _mm512_loadu_ps(panel.values + k * lanes + 16);
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                const __m512 a = _mm512_set1_ps(x[t * x_stride + k]);
+                sum[t][0] = _mm512_fmadd_ps(a, w0, sum[t][0]);
+                sum[t][1] = _mm512_fmadd_ps(a, w1, sum[t][1]);
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, sum[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, sum[t][1]);
+        }
+    }
+};
+
+/// The same with 8 multiply-adds an instruction.
+struct PanelTileAvx2 {
+    static constexpr std::size_t lanes = 16, tokens = 6;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX2]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        __m256 sum[count][2];
+#pragma GCC unroll 6
+        for (std::size_t t = 0; t < count; ++t) {
+            sum[t][0] = _mm256_loadu_ps(y + t * y_stride);
+            sum[t][1] = _mm256_loadu_ps(y + t * y_stride + 8);
+        }
+        for (std::size_t k = 0; k < panel.depth; ++k) {
+            const __m256 w0 = _mm256_loadu_ps(panel.values + k * lanes), w1 = _mm256_loadu_ps(panel.values + k * lanes + 8);
+#pragma GCC unroll 6
+            for (std::size_t t = 0; t < count; ++t) {
+                const __m256 a = _mm256_broadcast_ss(x + t * x_stride + k);
+                sum[t][0] = _mm256_fmadd_ps(a, w0, sum[t][0]);
+                sum[t][1] = _mm256_fmadd_ps(a, w1, sum[t][1]);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm256_storeu_ps(y + t * y_stride, sum[t][0]);
+            _mm256_storeu_ps(y + t * y_stride + 8, sum[t][1]);
+        }
+    }
+};
+
+#endif
+
+struct PanelTilePortable {
+    static constexpr std::size_t lanes = 16, tokens = 4;
+
+    template <std::size_t count>
+    static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        for (std::size_t k = 0; k < panel.depth; ++k) {
+            const float* const w = panel.values + k * lanes;
+            for (std::size_t t = 0; t < count; ++t) {
+                const float a = x[t * x_stride + k];
+                for (std::size_t lane = 0; lane < lanes; ++lane) y[t * y_stride + lane] += a * w[lane];
+            }
+        }
+    }
+};
+
+/// Tile::run<count>() for a count that is known at run time, at most Tile::tokens.
+template <class Tile, std::size_t count = Tile::tokens>
+void run_tile(std::size_t tokens, const auto& panel, const auto* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+    if (tokens == count) return Tile::template run<count>(panel, x, x_stride, y, y_stride);
+    if constexpr (count > 1) run_tile<Tile, count - 1>(tokens, panel, x, x_stride, y, y_stride);
+}
+
+/// Calls f(first, count) for blocks of the tokens, at most `most` each and as equal as they can be.
+template <class F>
+void for_token_blocks(std::size_t tokens, std::size_t most, F&& f) {
+    const std::size_t blocks = (tokens + most - 1) / most;
+    for (std::size_t b = 0, first = 0; b < blocks; ++b) {
+        const std::size_t count = (tokens - first + blocks - b - 1) / (blocks - b);
+        f(first, count);
+        first += count;
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
+
+// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
+
+namespace adainfer::inline v0::detail {
+
+/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block.
+struct WeightPart {
+    const WeightView& weight;
+    std::size_t first, count, begin, depth;
+
+    /// Where those columns of row `i` begin; rows past the last repeat it.
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
+        const auto block = info(weight.dtype);
+        return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
+    }
+};
+
+/// panel [depth][lanes] = rows [lanes][depth].
+inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
+    for (std::size_t k = 0; k < depth; ++k) {
+        for (std::size_t r = 0; r < lanes; ++r) panel[k * lanes + r] = rows[r * depth + k];
+    }
+}
+
+#if ADAINFER_X86
+
+namespace avx2 {
+
+/// The same of 16 lanes, squares of 8 by 8 at once.
+[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
+    constexpr std::size_t lanes = 16;
+    const std::size_t whole = depth / 8 * 8;
+    for (std::size_t first = 0; first < lanes; first += 8) {
+        const float* const from = rows + first * depth;
+        for (std::size_t k = 0; k < whole; k += 8) {
+            __m256 v[8], t[8];
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 8; i += 2) {
+                t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+                t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+            }
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 8; i += 4) {
+                v[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+                v[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+                v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+                v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+            }
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
+                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+            }
+        }
+        for (std::size_t k = whole; k < depth; ++k) {
+            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
+        }
+    }
+}
+
+}  // namespace avx2
+
+namespace avx512 {
+
+/// Turns a square of 16 rows of 16 dwords.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each quarter of a vector.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the quarters themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
+        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+/// 16 elements of a float row as floats; past `left` they are zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+/// panel [depth][32] of float rows. Bound: four shuffles and a store for 16 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        for (std::size_t k = 0; k < part.depth; k += 16) {
+            const std::size_t left = part.depth - k;
+            __m512i v[16];
+#pragma GCC unroll 16
+            for (std::size_t r = 0; r < 16; ++r) v[r] = _mm512_castps_si512(floats16<dtype>(rows[r], k, left));
+            transpose(v);
+            float* const out = panel + k * 32 + 16 * half;
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) {
+                if (i < left) _mm512_storeu_ps(out + i * 32, _mm512_castsi512_ps(v[i]));
+            }
+        }
+    }
+}
+
+/// Scales and minima of 16 rows, [depth / group][16] each.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
+                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
+#pragma GCC unroll 1
+    for (std::size_t r = 0; r < 16; ++r) {
+        __m512 scale, minimum;
+        group_scales<dtype>(rows[r], groups, scale, minimum);
+        scales[r] = _mm512_castps_si512(scale);
+        minima[r] = _mm512_castps_si512(minimum);
+    }
+    transpose(scales);
+    if constexpr (code_format(dtype).has_minimum) transpose(minima);
+}
+
+/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step, bool whole,
+                                                                        __m512i (&v)[16]) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
+    transpose(v);
+}
+
+/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        __m512i scales[16], minima[16];
+        turned_scales<dtype>(rows, part.depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
+            const bool whole = 64 * step + 64 <= part.depth;
+            __m512i v[16];
+            turned_codes<dtype>(rows, step, whole, v);
+            float* out = panel + 64 * step * 32 + 16 * half;
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
+                const std::size_t g = (64 * step + 4 * j) / format.group;
+                const __m512 scale = _mm512_castsi512_ps(scales[g]);
+                const __m512 shift = format.has_minimum ? _mm512_castsi512_ps(minima[g])
+                                                        : _mm512_mul_ps(scale, _mm512_set1_ps(static_cast<float>(-format.bias)));
+                const __m512i low = _mm512_set1_epi32(255), codes = v[j];
+                const __m512i four[] = {_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi32(codes, 8), low),
+                                        _mm512_and_si512(_mm512_srli_epi32(codes, 16), low), _mm512_srli_epi32(codes, 24)};
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) {
+                    _mm512_storeu_ps(out + i * 32, _mm512_fmadd_ps(_mm512_cvtepi32_ps(four[i]), scale, shift));
+                }
+            }
+        }
+    }
+}
+
+/// panel [depth][32] = the part.
+inline void pack_panel(const WeightPart& part, float* panel) noexcept {
+    switch (part.weight.dtype) {
+        case DType::F32: return pack_floats<DType::F32>(part, panel);
+        case DType::F16: return pack_floats<DType::F16>(part, panel);
+        case DType::BF16: return pack_floats<DType::BF16>(part, panel);
+        case DType::Q8_0: return pack_codes_as_floats<DType::Q8_0>(part, panel);
+        case DType::Q4_0: return pack_codes_as_floats<DType::Q4_0>(part, panel);
+        case DType::Q4_1: return pack_codes_as_floats<DType::Q4_1>(part, panel);
+        case DType::Q5_0: return pack_codes_as_floats<DType::Q5_0>(part, panel);
+        case DType::Q5_1: return pack_codes_as_floats<DType::Q5_1>(part, panel);
+        case DType::Q4_K: return pack_codes_as_floats<DType::Q4_K>(part, panel);
+        case DType::Q5_K: return pack_codes_as_floats<DType::Q5_K>(part, panel);
+        case DType::Q6_K: return pack_codes_as_floats<DType::Q6_K>(part, panel);
+    }
+}
+
+}  // namespace avx512
+
+#endif
+
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for. `rows`: scratch for as much.
+template <class Tile>
+void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
+#if ADAINFER_X86
+    if constexpr (std::is_same_v<Tile, PanelTileAvx512>) {
+        avx512::pack_panel(part, panel);
+        return;
+    }
+#endif
+    const auto dequantize = [&] {
+        for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+    };
+#if ADAINFER_X86
+    if constexpr (std::is_same_v<Tile, PanelTileAvx2>) {
+        at_level(CpuLevel::Avx2, dequantize);
+        avx2::turn(rows, part.depth, panel);
+        return;
+    }
+#endif
+    dequantize();
+    turn(rows, part.depth, Tile::lanes, panel);
+}
+
+}  // namespace adainfer::inline v0::detail
+
+// panel_tile.hpp's product in integers: quantised weights stay codes, activations are rounded to 8 bits.
+
+namespace adainfer::inline v0 {
+
+/// Rows of activations to 8 bits.
+class ActivationCodes {
+  public:
+    /// Makes room for rows of `cols` elements, a multiple of 32, to be multiplied with weights of this format.
+    void resize(std::size_t tokens, std::size_t cols, CodeFormat format) {
+        cols_ = cols;
+        format_ = format;
+        grow(codes_, tokens * cols);
+        grow(scales_, tokens * blocks());
+        grow(sums_, tokens * blocks());
+        grow(offsets_, tokens * (cols / format.group));
+    }
+
+    /// Row `token` = x [cols]. `quantize` is quantize_block() or does the same. Rows can be assigned by several threads.
+    void assign(std::size_t token, std::span<const float> x, QuantizeBlock quantize) noexcept {
+        const std::size_t group = format_.group, groups = activation_block / group;
+        for (std::size_t b = 0; b < blocks(); ++b) {
+            ActivationBlock block;
+            quantize(x.data() + b * activation_block, block);
+            const std::size_t at = token * blocks() + b;
+            std::memcpy(codes_.data() + at * activation_block, block.codes, sizeof block.codes);
+            std::int32_t total = 0;
+            for (std::size_t i = 0; i < groups; ++i) {
+                std::int32_t sum = 0;
+                for (std::size_t j = 0; j < group / 4; ++j) sum += block.sums[i * group / 4 + j];
+                offsets_[at * groups + i] = -format_.bias * sum;
+                total += sum;
+            }
+            scales_[at] = block.scale;
+            sums_[at] = block.scale * static_cast<float>(total);
+        }
+    }
+
+    [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
+    [[nodiscard]] std::size_t blocks() const noexcept { return cols_ / activation_block; }
+    [[nodiscard]] const std::int8_t* codes() const noexcept { return codes_.data(); }  ///< [tokens][cols]
+    [[nodiscard]] const float* scales() const noexcept { return scales_.data(); }      ///< [tokens][cols / 32]
+    /// Sums of the values [tokens][cols / 32]: what a weight's minimum is multiplied by.
+    [[nodiscard]] const float* sums() const noexcept { return sums_.data(); }
+    /// -bias times the sum of the codes [tokens][cols / group].
+    [[nodiscard]] const std::int32_t* offsets() const noexcept { return offsets_.data(); }
+    [[nodiscard]] std::size_t group() const noexcept { return format_.group; }
+
+  private:
+    template <class T>
+    static void grow(std::vector<T>& values, std::size_t size) {
+        if (values.size() < size) values.resize(size);
+    }
+
+    std::vector<std::int8_t> codes_;
+    std::vector<float> scales_, sums_;
+    std::vector<std::int32_t> offsets_;
+    std::size_t cols_ = 0;
+    CodeFormat format_{activation_block};
+};
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+/// Some columns of 32 quantised rows side by side.
+struct CodePanel {
+    static constexpr std::size_t lanes = 32;
+
+    alignas(64) std::uint8_t codes[panel_depth / 4][lanes][4];
+    alignas(64) float scales[panel_depth / 16][lanes];  ///< one for each group of the format
+    alignas(64) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+};
+
+/// Fills a panel with a part of at most 32 rows. Bound: 6 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+    panel.depth = part.depth;
+    for (std::size_t half = 0; half < 32; half += 16) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
+        __m512i scales[16], minima[16];
+        const std::size_t groups = part.depth / code_format(dtype).group;
+        turned_scales<dtype>(rows, groups, scales, minima);
+        for (std::size_t g = 0; g < groups; ++g) {
+            _mm512_store_si512(panel.scales[g] + half, scales[g]);
+            if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
+        }
+        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
+            const bool whole = 64 * step + 64 <= part.depth;
+            __m512i v[16];
+            turned_codes<dtype>(rows, step, whole, v);
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
+        }
+    }
+}
+
+using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
+
+/// pack_codes() of a dtype that has a code format, else null.
+[[nodiscard]] inline PackCodes pack_codes_of(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return pack_codes<DType::Q8_0>;
+        case DType::Q4_0: return pack_codes<DType::Q4_0>;
+        case DType::Q4_1: return pack_codes<DType::Q4_1>;
+        case DType::Q5_0: return pack_codes<DType::Q5_0>;
+        case DType::Q5_1: return pack_codes<DType::Q5_1>;
+        case DType::Q4_K: return pack_codes<DType::Q4_K>;
+        case DType::Q5_K: return pack_codes<DType::Q5_K>;
+        case DType::Q6_K: return pack_codes<DType::Q6_K>;
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return nullptr;
+    }
+    return nullptr;
+}
+
+/// sum += products of four bytes each. GCC 12 copies the sum of the intrinsic back and forth.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_products(__m512i& sum, __m512i weight, __m512i activation) noexcept {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+/// What a token's row of activations is made of, from the panel's first column on.
+struct CodedTokens {
+    const std::int8_t* codes;
+    const float *scales, *sums;
+    const std::int32_t* offsets;
+    std::size_t cols;
+
+    CodedTokens(const ActivationCodes& x, std::size_t token, std::size_t column) noexcept
+        : codes(x.codes() + token * x.cols() + column), scales(x.scales() + token * x.blocks() + column / activation_block),
+          sums(x.sums() + token * x.blocks() + column / activation_block),
+          offsets(x.offsets() + (token * x.cols() + column) / x.group()), cols(x.cols()) {}
+};
+
+/// y[token][32] += sum over groups of scale * (dot of the codes) * activation scale + minimum * activation sum.
+/// Bound: integer products, 64 an instruction; a group of 32 columns costs 8 of them and 3 or 4 instructions to scale.
+template <std::size_t group, bool has_minimum>
+struct CodeTile {
+    static constexpr std::size_t tokens = 6;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX512]] static void run(const CodePanel& panel, const CodedTokens* tokens_at, std::size_t, float* y,
+                                               std::size_t y_stride) noexcept {
+        const CodedTokens x = *tokens_at;
+        const std::size_t blocks = x.cols / activation_block;
+        __m512 total[count][2];
+#pragma GCC unroll 6
+        for (std::size_t t = 0; t < count; ++t) {
+            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
+            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
+        }
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            __m512i sum[count][2];
+#pragma GCC unroll 6
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_set1_epi32(x.offsets[t * (x.cols / group) + g]);
+            for (std::size_t j = g * group / 4; j < (g + 1) * group / 4; ++j) {
+                const __m512i w0 = _mm512_load_si512(panel.codes[j]), w1 = _mm512_load_si512(panel.codes[j] + 16);
+#pragma GCC unroll 6
+                for (std::size_t t = 0; t < count; ++t) {
+                    std::int32_t four;
+                    std::memcpy(&four, x.codes + t * x.cols + 4 * j, sizeof four);
+                    const __m512i activation = _mm512_set1_epi32(four);
+                    add_products(sum[t][0], w0, activation);
+                    add_products(sum[t][1], w1, activation);
+                }
+            }
+            const __m512 s0 = _mm512_load_ps(panel.scales[g]), s1 = _mm512_load_ps(panel.scales[g] + 16);
+            const std::size_t block = g * group / activation_block;
+#pragma GCC unroll 6
+            for (std::size_t t = 0; t < count; ++t) {
+                const __m512 scale = _mm512_set1_ps(x.scales[t * blocks + block]);
+                total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
+                total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
+                if constexpr (has_minimum) {
+                    const __m512 x_sum = _mm512_set1_ps(x.sums[t * blocks + block]);
+                    total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
+                    total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
+                }
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+        }
+    }
+};
+
+/// y[tokens][32] += the panel times the activations from `column` on.
+inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column,
+                             float* y, std::size_t y_stride) noexcept {
+    const auto run = [&]<class Tile>(Tile) {
+        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
+            const CodedTokens from(x, first, column);
+            run_tile<Tile>(count, panel, &from, 0, y + first * y_stride, y_stride);
+        });
+    };
+    if (format.group == 16) return run(CodeTile<16, false>{});
+    if (format.has_minimum) return run(CodeTile<32, true>{});
+    run(CodeTile<32, false>{});
+}
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/kernels/float_tile.hpp -------------------------------------------------------------------------------------
 
 #include <cstddef>
 #include <cstring>
 
-// The float product that everything but the quantised weights goes through:
+// The float product of attention:
 //
 //     out[r][lane] = sum over k of a[r * row_stride + k * k_stride] * b[k][lane]
 //
-// `a` is a few weight rows, keys or (with the strides swapped) values; `b` holds `lanes` tokens side by side.
+// `a` is a few keys or (with the strides swapped) values; `b` holds `lanes` queries side by side.
 
 namespace adainfer::inline v0 {
 
@@ -1156,18 +1903,6 @@ struct FloatTile {
 };
 
 inline constexpr std::size_t tile_rows = 6;
-
-/// Copies the rows of x [tokens, cols], tokens <= lanes, to b [cols][lanes]; lanes without a token are zero.
-inline void pack_lanes(MatrixView<const float> x, std::size_t lanes, float* b) noexcept {
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (lane >= x.rows()) {
-            for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = 0.0F;
-            continue;
-        }
-        const float* const row = x.row(lane).data();
-        for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = row[k];
-    }
-}
 
 #if ADAINFER_X86
 
@@ -1275,193 +2010,6 @@ void float_tiles(FloatTile t, std::size_t rows) noexcept {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-#if ADAINFER_X86
-
-// Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
-// fifteen instructions for 64 elements.
-
-namespace adainfer::inline v0::detail::avx512 {
-
-#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
-
-/// Two times 16 bytes as 64 nibbles: those of the first, low then high, and those of the second.
-[[ADAINFER_INLINE512]] inline __m512i nibbles(const std::byte* first, const std::byte* second) noexcept {
-    const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
-    const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
-    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    const __m512i shifted = _mm512_srlv_epi64(both, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
-    return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-}
-
-/// The same 32 bytes twice.
-[[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-
-[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
-    std::uint32_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return bits;
-}
-
-/// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512i codes64(const std::byte* row, std::size_t step, bool whole) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
-    if constexpr (info(dtype).block_size == 32) {
-        const std::byte* const a = row + 2 * step * bytes;
-        const std::byte* const b = whole ? a + bytes : a;
-        if constexpr (dtype == DType::Q8_0) {
-            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 2));
-            const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 2));
-            return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
-        } else {
-            const __m512i low = nibbles(a + bytes - 16, b + bytes - 16);
-            if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
-            constexpr std::size_t at = dtype == DType::Q5_0 ? 2 : 4;
-            const __mmask64 high = static_cast<std::uint64_t>(bits32(b + at)) << 32U | bits32(a + at);
-            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(high, 16));
-        }
-    } else {
-        const std::byte* const block = row + step / 4 * bytes;
-        const std::size_t part = step % 4;
-        if constexpr (dtype == DType::Q6_K) {
-            const std::byte* const half = block + 64 * (part / 2);
-            const __m512i low = _mm512_loadu_si512(half), high = twice(block + 128 + 32 * (part / 2));
-            const __m512i four = _mm512_and_si512(part % 2 == 0 ? low : _mm512_srli_epi64(low, 4), _mm512_set1_epi8(15));
-            const __m512i two = part % 2 == 0 ? _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4))
-                                              : _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
-            return _mm512_or_si512(four, _mm512_and_si512(two, _mm512_set1_epi8(48)));
-        } else {
-            constexpr std::size_t packed = dtype == DType::Q5_K ? 48 : 16;
-            const __m512i shifted =
-                _mm512_srlv_epi64(twice(block + packed + 32 * part), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
-            const __m512i low = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-            if constexpr (dtype == DType::Q4_K) return low;
-            const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1U << (2 * part))),
-                                                   _mm256_set1_epi8(static_cast<char>(2U << (2 * part))), 1);
-            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(block + 16), bit), 16));
-        }
-    }
-}
-
-/// The eight 6-bit scales and minima of a q4_k or q5_k block, as scales_and_minima() reads them.
-[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
-    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
-    const std::uint64_t scale = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
-    const std::uint64_t minimum =
-        static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
-    const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
-    const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
-    const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
-    scales = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_broadcastss_ps(factors));
-    minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
-}
-
-/// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
-/// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
-                                                 float* factors) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
-    __m512 extra = _mm512_setzero_ps();
-    if constexpr (info(dtype).block_size == 32) {
-        const __m512i index = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                                 _mm512_set1_epi32(bytes));
-        for (std::size_t b = 0; b < cols / 32; b += 16) {
-            const std::size_t left = cols / 32 - b;
-            const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
-            const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, index, row + b * bytes, 1);
-            const __m512 scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
-            _mm512_storeu_ps(factors + b, _mm512_mul_ps(scale, _mm512_maskz_loadu_ps(mask, x_scales + b)));
-            if constexpr (code_format(dtype).has_minimum) {
-                const __m512 minimum = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
-                extra = _mm512_fmadd_ps(minimum, _mm512_maskz_loadu_ps(mask, x_sums + b), extra);
-            }
-        }
-    } else if constexpr (dtype == DType::Q6_K) {
-        const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
-        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
-            const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
-            std::uint16_t d;
-            std::memcpy(&d, row + 208, sizeof d);
-            const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d)));
-            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + 8 * b)));
-            _mm512_storeu_ps(factors + 16 * b, _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(scale), factor), x));
-        }
-        _mm512_storeu_ps(factors + cols / 16, _mm512_setzero_ps());
-    } else {
-        __m256 less = _mm256_setzero_ps();
-        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
-            __m256 scales, minima;
-            k_scales(row, scales, minima);
-            _mm256_storeu_ps(factors + 8 * b, _mm256_mul_ps(scales, _mm256_loadu_ps(x_scales + 8 * b)));
-            less = _mm256_fmadd_ps(minima, _mm256_loadu_ps(x_sums + 8 * b), less);
-        }
-        extra = _mm512_sub_ps(extra, _mm512_zextps256_ps512(less));
-    }
-    return extra;
-}
-
-/// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
-/// `factors`: room for cols / group + 32.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept {
-    constexpr std::size_t group = code_format(dtype).group;
-    constexpr bool biased = code_format(dtype).bias != 0;
-    const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
-                                       : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    __m512 even = row_factors<dtype>(row, cols, x.scales(), x.sums(), factors), odd = _mm512_setzero_ps();
-    for (std::size_t step = 0; 64 * step < cols; ++step) {
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i w = codes64<dtype>(row, step, 64 * step + 64 <= cols);
-        const __m512i product = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.offsets() + 16 * step) : zero, w,
-                                                    _mm512_loadu_si512(x.codes() + 64 * step));
-        const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
-                                                 _mm512_loadu_si512(x.rests() + 64 * step));
-        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
-        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_loadu_ps(factors + 64 / group * step));
-        even = _mm512_fmadd_ps(sum, factor, even);
-        const __m512 swap = even;
-        even = odd;
-        odd = swap;
-    }
-    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
-}
-
-using RowDot = float (*)(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept;
-
-/// row_dot() of a dtype that has a code format, else null.
-[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return row_dot<DType::Q8_0>;
-        case DType::Q4_0: return row_dot<DType::Q4_0>;
-        case DType::Q4_1: return row_dot<DType::Q4_1>;
-        case DType::Q5_0: return row_dot<DType::Q5_0>;
-        case DType::Q5_1: return row_dot<DType::Q5_1>;
-        case DType::Q4_K: return row_dot<DType::Q4_K>;
-        case DType::Q5_K: return row_dot<DType::Q5_K>;
-        case DType::Q6_K: return row_dot<DType::Q6_K>;
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
-}
-
-#undef ADAINFER_INLINE512
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
-
 // ---- adainfer/kernels/int8_row_avx2.hpp ----------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -1516,133 +2064,11 @@ struct UnpackedRow {
 
 #endif
 
-// ---- adainfer/kernels/int8_tile.hpp --------------------------------------------------------------------------------------
+// ---- adainfer/kernels/kv_rows.hpp ----------------------------------------------------------------------------------------
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
-
-#if ADAINFER_X86
-
-namespace adainfer::inline v0::detail::avx512 {
-
-/// 32 integers as bytes, and the sums of four of them each.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_bytes(__m512i a, __m512i b, std::int8_t* bytes,
-                                                                       std::int32_t* sums) noexcept {
-    const __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)), _mm512_cvtepi32_epi8(b), 1);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), all);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all));
-}
-
-/// quantize_block(), 32 values at once.
-[[ADAINFER_TARGET_AVX512]] inline void quantize(const float* x, ActivationBlock& block) noexcept {
-    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 poison = _mm512_fmadd_ps(a, zero, _mm512_mul_ps(b, zero));  // 0, or NaN
-    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-    const bool bad = _mm512_cmp_ps_mask(poison, zero, _CMP_NEQ_UQ) != 0;
-    if (bad || largest < smallest_activation) {
-        block = {};
-        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
-        return;
-    }
-    const __m512 inverse = _mm512_set1_ps(127.0F / largest), steps = _mm512_set1_ps(rest_steps);
-    const __m512 scaled_a = _mm512_mul_ps(a, inverse), scaled_b = _mm512_mul_ps(b, inverse);
-    const __m512i code_a = _mm512_cvtps_epi32(scaled_a), code_b = _mm512_cvtps_epi32(scaled_b);
-    const __m512 rest_a = _mm512_mul_ps(_mm512_sub_ps(scaled_a, _mm512_cvtepi32_ps(code_a)), steps);
-    const __m512 rest_b = _mm512_mul_ps(_mm512_sub_ps(scaled_b, _mm512_cvtepi32_ps(code_b)), steps);
-    store_bytes(code_a, code_b, block.codes, block.sums);
-    store_bytes(_mm512_cvtps_epi32(rest_a), _mm512_cvtps_epi32(rest_b), block.rests, block.rest_sums);
-    block.scale = largest / 127.0F;
-}
-
-/// out[r][lane] for `rows` weight rows (6) and `panels` panels (1 or 2) of 16 tokens:
-/// sum over groups of scale * (dot of the codes) * activation scale + minimum * activation sum.
-/// Bound: integer products, 64 an instruction; a block of 32 columns costs 8 of them and 3 or 4 instructions to scale.
-template <std::size_t panels, std::size_t group, bool has_minimum>
-[[ADAINFER_TARGET_AVX512]] inline void tile(const std::uint8_t* codes, const float* scales, const float* minima, std::size_t cols,
-                                            const std::int8_t* const* x, const float* const* x_scales, const float* const* x_sums,
-                                            const std::int32_t* const* offsets, float* out, std::size_t out_stride) noexcept {
-    constexpr std::size_t rows = 6, lanes = 16;
-    const std::size_t groups = cols / group;
-    __m512 total[rows][panels];
-#pragma GCC unroll 6
-    for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < panels; ++p) total[r][p] = _mm512_setzero_ps();
-    }
-    for (std::size_t g = 0; g < groups; ++g) {
-        __m512i product[rows][panels];
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < panels; ++p) {
-            const __m512i offset = _mm512_loadu_si512(offsets[p] + g * lanes);
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) product[r][p] = offset;
-        }
-        for (std::size_t k = 0; k < group; k += 4) {
-            __m512i activation[panels];
-#pragma GCC unroll 2
-            for (std::size_t p = 0; p < panels; ++p) activation[p] = _mm512_loadu_si512(x[p] + (g * group + k) * lanes);
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) {
-                std::int32_t four;
-                std::memcpy(&four, codes + r * cols + g * group + k, 4);
-                const __m512i weight = _mm512_set1_epi32(four);
-#pragma GCC unroll 2
-                for (std::size_t p = 0; p < panels; ++p) product[r][p] = _mm512_dpbusd_epi32(product[r][p], weight, activation[p]);
-            }
-        }
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < panels; ++p) {
-            const __m512 x_scale = _mm512_loadu_ps(x_scales[p] + g * group / activation_block * lanes);
-            const __m512 x_sum = has_minimum ? _mm512_loadu_ps(x_sums[p] + g * group / activation_block * lanes) : x_scale;
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) {
-                const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(product[r][p]), x_scale);
-                total[r][p] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(scales[r * groups + g]), total[r][p]);
-                if constexpr (has_minimum) total[r][p] = _mm512_fmadd_ps(x_sum, _mm512_set1_ps(minima[r * groups + g]), total[r][p]);
-            }
-        }
-    }
-#pragma GCC unroll 6
-    for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < panels; ++p) _mm512_storeu_ps(out + r * out_stride + p * lanes, total[r][p]);
-    }
-}
-
-/// Some weight rows as unpack_codes() leaves them.
-struct CodeRows {
-    const std::uint8_t* codes;  ///< [6][cols]
-    const float* scales;        ///< [6][cols / group]
-    const float* minima;        ///< [6][cols / group]
-    std::size_t cols;
-};
-
-/// tile() of the panels `first` and, where panels is 2, first + 1; out [6][panels * 16].
-inline void int8_tile(const CodeFormat& format, const CodeRows& w, const ActivationCodes& x, std::size_t first, std::size_t panels,
-                      float* out) noexcept {
-    const std::size_t second = first + panels - 1;
-    const std::int8_t* const codes[] = {x.codes(first), x.codes(second)};
-    const float* const scales[] = {x.scales(first), x.scales(second)};
-    const float* const sums[] = {x.sums(first), x.sums(second)};
-    const std::int32_t* const offsets[] = {x.offsets(first, format.group), x.offsets(second, format.group)};
-    const auto run = [&](auto kernel) { kernel(w.codes, w.scales, w.minima, w.cols, codes, scales, sums, offsets, out, panels * 16); };
-    if (format.group == 16) return run(panels == 2 ? tile<2, 16, false> : tile<1, 16, false>);
-    if (format.has_minimum) return run(panels == 2 ? tile<2, 32, true> : tile<1, 32, true>);
-    run(panels == 2 ? tile<2, 32, false> : tile<1, 32, false>);
-}
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
-
-// ---- adainfer/kernels/lane_attention.hpp ---------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
 
 
 // ---- adainfer/kernels/vector_math.hpp ------------------------------------------------------------------------------------
@@ -1687,9 +2113,23 @@ namespace adainfer::inline v0 {
     return tail;
 }
 
+/// y[i] = f(i). What f reads may be y[i] itself, and no other element of y: values are computed some at a time before they are
+/// stored, which a compiler then vectorises without having to know what else y may overlap.
+template <class F>
+void set_each(float* y, std::size_t n, const F& f) noexcept {
+    constexpr std::size_t lanes = 32;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        float value[lanes];
+        for (std::size_t j = 0; j < lanes; ++j) value[j] = f(i + j);
+        for (std::size_t j = 0; j < lanes; ++j) y[i + j] = value[j];
+    }
+    for (; i < n; ++i) y[i] = f(i);
+}
+
 /// y[i] += scale * x[i].
 inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
-    for (std::size_t i = 0; i < n; ++i) y[i] += scale * x[i];
+    set_each(y, n, [=](std::size_t i) { return y[i] + scale * x[i]; });
 }
 
 /// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
@@ -1736,6 +2176,20 @@ inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept 
     return result;
 }
 
+/// Largest magnitude of n values. NaN passes by unseen.
+[[nodiscard]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float best[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) best[j] = std::fabs(x[i + j]) > best[j] ? std::fabs(x[i + j]) : best[j];
+    }
+    float result = 0.0F;
+    for (; i < n; ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
+    for (const float value : best) result = value > result ? value : result;
+    return result;
+}
+
 /// Replaces x by softmax(x); returns the largest input. n > 0.
 inline float softmax(float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
@@ -1755,7 +2209,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
     }
     for (const float value : partial) sum += value;
     const float inverse = 1.0F / sum;
-    for (i = 0; i < n; ++i) x[i] *= inverse;
+    set_each(x, n, [=](std::size_t k) { return x[k] * inverse; });
     return largest;
 }
 
@@ -1781,6 +2235,111 @@ inline float softmax(float* x, std::size_t n) noexcept {
 
 }  // namespace adainfer::inline v0
 
+// Rows of keys and values, from floats to what a cache stores and back. A row is stored once and read by every later token.
+
+namespace adainfer::inline v0 {
+
+namespace detail::kv {
+
+inline void f16_to_floats(const std::byte* row, std::size_t n, float* out) noexcept { dequantize_row(DType::F16, row, n, out); }
+
+inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint16_t bits = f32_to_f16(x[i]);
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+}
+
+/// Blocks of 32: the largest magnitude over 127 as binary16, then each element over that scale, rounded to an integer. The scale
+/// divides as it is stored, so that its own rounding costs nothing.
+inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
+    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+    for (; n != 0; n -= 32, x += 32, out += 34) {
+        const std::uint16_t scale = f32_to_f16(max_magnitude(x, 32) / 127.0F);
+        const float d = f16_to_f32(scale), inverse = d > 0.0F ? 1.0F / d : 0.0F;
+        std::int8_t q[32];
+        for (std::size_t i = 0; i < 32; ++i) {
+            const float above = x[i] * inverse < -127.0F ? -127.0F : x[i] * inverse;
+            const float clamped = above > 127.0F ? 127.0F : above;
+            q[i] = static_cast<std::int8_t>((clamped + to_integer) - to_integer);
+        }
+        std::memcpy(out, &scale, sizeof scale);
+        std::memcpy(out + 2, q, sizeof q);
+    }
+}
+
+#if ADAINFER_X86
+
+[[ADAINFER_TARGET_AVX512]] inline void f16_to_floats_avx512(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        std::uint16_t bits[16];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+[[ADAINFER_TARGET_AVX2]] inline void f16_to_floats_avx2(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        std::uint16_t bits[8];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+[[ADAINFER_TARGET_AVX2]] inline void floats_to_f16_avx2(const float* x, std::size_t n, std::byte* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i bits = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+    floats_to_f16(x + i, n - i, out + 2 * i);
+}
+
+#endif
+
+}  // namespace detail::kv
+
+/// Stores n floats as the type has them; every level of the machine gives the same bits. Preconditions: n is a multiple of the
+/// type's block size, no magnitude exceeds largest_value(type).
+inline void pack_kv(KvType type, const float* x, std::size_t n, std::byte* out) noexcept {
+    const CpuLevel level = best_cpu_level();
+    switch (type) {
+        case KvType::F32: std::memcpy(out, x, n * sizeof(float)); return;
+        case KvType::Q8_0: at_level(level, [&] { detail::kv::floats_to_q8_0(x, n, out); }); return;
+        case KvType::F16:
+#if ADAINFER_X86
+            if (level >= CpuLevel::Avx2) return detail::kv::floats_to_f16_avx2(x, n, out);
+#endif
+            return detail::kv::floats_to_f16(x, n, out);
+    }
+}
+
+/// The floats of n stored elements; what every level gives is the same.
+inline void unpack_kv(KvType type, CpuLevel level, const std::byte* rows, std::size_t n, float* out) noexcept {
+    switch (type) {
+        case KvType::F32: std::memcpy(out, rows, n * sizeof(float)); return;
+        case KvType::Q8_0: at_level(level, [&] { detail::dequantize::q8_0(rows, n / 32, out); }); return;
+        case KvType::F16:
+#if ADAINFER_X86
+            if (level == CpuLevel::Avx512) return detail::kv::f16_to_floats_avx512(rows, n, out);
+            if (level == CpuLevel::Avx2) return detail::kv::f16_to_floats_avx2(rows, n, out);
+#endif
+            return detail::kv::f16_to_floats(rows, n, out);
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/lane_attention.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
 namespace adainfer::inline v0 {
 
 /// Queries that share a K/V head, side by side: lane i is one head of one token.
@@ -1792,67 +2351,166 @@ struct QueryLanes {
     std::size_t end[lanes];
 };
 
-/// Floats of scratch that lane_attention() needs where queries see positions in a range of `keys`.
-[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, std::size_t head_dim, std::size_t keys) noexcept {
-    return lanes * (2 * head_dim + keys);
+/// The rows of one K/V head as a cache stores them.
+struct KvHead {
+    KvType type = KvType::F32;
+    const std::byte* k = nullptr;  ///< [positions, row_bytes(type, head_dim)]
+    const std::byte* v = nullptr;
+    std::size_t head_dim = 0;
+};
+
+/// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
+inline constexpr std::size_t attention_block = 512;
+
+/// Floats of scratch that lane_attention() needs, whatever the number of positions.
+[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, KvType type, std::size_t head_dim) noexcept {
+    return lanes * (3 * head_dim + attention_block) + (type == KvType::F32 ? 0 : attention_block * head_dim);
 }
 
-/// out = softmax(scale q k^T) v of every lane. k and v [positions, head_dim]. Each row of K and V is read once for all lanes.
+namespace detail {
+
+/// The softmax of each lane while blocks of scores pass by (Milakov and Gimelshein, arXiv 1805.02867, section 3).
+template <std::size_t lanes>
+struct RunningSoftmax {
+    float largest[lanes], sum[lanes];
+
+    RunningSoftmax() noexcept {
+        std::fill_n(largest, lanes, -HUGE_VALF);
+        std::fill_n(sum, lanes, 0.0F);
+    }
+
+    /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
+    void weigh(float* scores, std::size_t count, float* shrink) noexcept {
+        float top[lanes], total[lanes];  // local, so that they stay in registers
+        for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float score = scores[i * lanes + lane];
+                top[lane] = score > top[lane] ? score : top[lane];
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const float before = largest[lane];
+            largest[lane] = top[lane];
+            top[lane] = top[lane] == -HUGE_VALF ? 0.0F : top[lane];  // nothing seen yet: weights of zero, not NaN
+            shrink[lane] = exp_approx(before - top[lane]);
+            total[lane] = sum[lane] * shrink[lane];
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float weight = exp_approx(scores[i * lanes + lane] - top[lane]);
+                scores[i * lanes + lane] = weight;
+                total[lane] += weight;
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) sum[lane] = total[lane];
+    }
+};
+
+}  // namespace detail
+
+/// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const float* k, const float* v, std::size_t head_dim, float scale,
-                    float* scratch) noexcept {
+void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         if (queries.q[lane] == nullptr) continue;
         first = (std::min)(first, queries.begin[lane]);
         last = (std::max)(last, queries.end[lane]);
     }
-    const std::size_t keys = last - first;
-    float* const packed = scratch;                       // [head_dim][lanes]
-    float* const result = packed + head_dim * lanes;     // [head_dim][lanes]
-    float* const scores = result + head_dim * lanes;     // [keys][lanes]
+    float* const packed = scratch;               // [head_dim][lanes]
+    float* const result = packed + d * lanes;    // [head_dim][lanes]
+    float* const partial = result + d * lanes;   // [head_dim][lanes]
+    float* const scores = partial + d * lanes;   // [attention_block][lanes]
+    float* const floats = scores + attention_block * lanes;  // [attention_block, head_dim]
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         const float* const q = queries.q[lane];
-        for (std::size_t d = 0; d < head_dim; ++d) packed[d * lanes + lane] = q == nullptr ? 0.0F : q[d] * scale;
+        for (std::size_t i = 0; i < d; ++i) packed[i * lanes + lane] = q == nullptr ? 0.0F : q[i] * scale;
     }
-    detail::float_tiles<Tile>({.a = k + first * head_dim, .row_stride = head_dim, .k_stride = 1, .k = head_dim, .b = packed, .out = scores},
-                              keys);
+    const auto rows = [&](const std::byte* plane, std::size_t position, std::size_t count) {
+        const std::byte* const stored = plane + position * stride;
+        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(stored);
+        unpack_kv(kv.type, level, stored, count * d, floats);
+        return static_cast<const float*>(floats);
+    };
 
-    // What a lane does not see is minus infinity, before the softmax of every lane at once.
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        for (std::size_t i = first; i < queries.begin[lane]; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
-        for (std::size_t i = queries.end[lane]; i < last; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
-    }
-    float largest[lanes], sum[lanes];
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        largest[lane] = -HUGE_VALF;
-        sum[lane] = 0.0F;
-    }
-    for (std::size_t i = 0; i < keys; ++i) {
+    detail::RunningSoftmax<lanes> softmax;
+    for (std::size_t position = first; position < last; position += attention_block) {
+        const std::size_t count = (std::min)(attention_block, last - position);
+        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed, .out = scores},
+                                  count);
+        // What a lane does not see is minus infinity, before the softmax of every lane at once.
         for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const float score = scores[i * lanes + lane];
-            largest[lane] = score > largest[lane] ? score : largest[lane];
+            if (queries.q[lane] == nullptr) continue;
+            const std::size_t begin = (std::max)(queries.begin[lane], position), end = (std::min)(queries.end[lane], position + count);
+            for (std::size_t i = position; i < (std::min)(begin, position + count); ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = (std::max)(end, position); i < position + count; ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+        }
+        float shrink[lanes];
+        softmax.weigh(scores, count, shrink);
+        float* const product = position == first ? result : partial;
+        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores, .out = product},
+                                  d);
+        if (position == first) continue;
+        for (std::size_t i = 0; i < d; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
+            }
         }
     }
-    for (std::size_t i = 0; i < keys; ++i) {
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const float weight = exp_approx(scores[i * lanes + lane] - largest[lane]);
-            scores[i * lanes + lane] = weight;
-            sum[lane] += weight;
-        }
-    }
-    detail::float_tiles<Tile>({.a = v + first * head_dim, .row_stride = 1, .k_stride = head_dim, .k = keys, .b = scores, .out = result},
-                              head_dim);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         if (queries.q[lane] == nullptr) continue;
-        const float inverse = 1.0F / sum[lane];
-        for (std::size_t d = 0; d < head_dim; ++d) queries.out[lane][d] = result[d * lanes + lane] * inverse;
+        const float inverse = 1.0F / softmax.sum[lane];
+        for (std::size_t i = 0; i < d; ++i) queries.out[lane][i] = result[i * lanes + lane] * inverse;
     }
 }
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/quantize_avx512.hpp --------------------------------------------------------------------------------
+
+#include <cstdint>
+#include <limits>
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// 32 integers as bytes, and the sums of four of them each.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_bytes(__m512i a, __m512i b, std::int8_t* bytes,
+                                                                       std::int32_t* sums) noexcept {
+    const __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)), _mm512_cvtepi32_epi8(b), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), all);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all));
+}
+
+/// quantize_block(), 32 values at once.
+[[ADAINFER_TARGET_AVX512]] inline void quantize(const float* x, ActivationBlock& block) noexcept {
+    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+    const __m512 zero = _mm512_setzero_ps();
+    const __m512 poison = _mm512_fmadd_ps(a, zero, _mm512_mul_ps(b, zero));  // 0, or NaN
+    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    const bool bad = _mm512_cmp_ps_mask(poison, zero, _CMP_NEQ_UQ) != 0;
+    if (bad || largest < smallest_activation) {
+        block = {};
+        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
+        return;
+    }
+    const __m512 inverse = _mm512_set1_ps(127.0F / largest), steps = _mm512_set1_ps(rest_steps);
+    const __m512 scaled_a = _mm512_mul_ps(a, inverse), scaled_b = _mm512_mul_ps(b, inverse);
+    const __m512i code_a = _mm512_cvtps_epi32(scaled_a), code_b = _mm512_cvtps_epi32(scaled_b);
+    const __m512 rest_a = _mm512_mul_ps(_mm512_sub_ps(scaled_a, _mm512_cvtepi32_ps(code_a)), steps);
+    const __m512 rest_b = _mm512_mul_ps(_mm512_sub_ps(scaled_b, _mm512_cvtepi32_ps(code_b)), steps);
+    store_bytes(code_a, code_b, block.codes, block.sums);
+    store_bytes(_mm512_cvtps_epi32(rest_a), _mm512_cvtps_epi32(rest_b), block.rests, block.rest_sums);
+    block.scale = largest / 127.0F;
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
 
 // ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
 
@@ -2032,6 +2690,18 @@ struct AttentionArgs {
     MatrixView<float> out;        ///< [tokens, heads * head_dim]
 };
 
+/// K/V rows as a cache stores them, in place of AttentionArgs::k and v, which are null then.
+struct StoredKv {
+    KvType type = KvType::F32;
+    const std::byte* k = nullptr;  ///< [kv_heads, capacity, row_bytes(type, head_dim)]
+    const std::byte* v = nullptr;  ///< the same
+};
+
+/// `void attention(const AttentionArgs&, const StoredKv&) const`: the backend reads rows of every type itself. Optional: to one
+/// that does not, a model hands floats.
+template <class B>
+concept HasStoredAttention = requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
+
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
 
@@ -2058,7 +2728,7 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
             float* result = out.row(t).data();
             const std::size_t n = x.cols();
             const float scale = 1.0F / std::sqrt(dot(row, row, n) / static_cast<float>(n) + eps);
-            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] * scale * gain[i];
+            set_each(result, n, [=](std::size_t i) { return row[i] * scale * gain[i]; });
         }
     }
 }
@@ -2076,9 +2746,9 @@ void layer_norm(const B& backend, MatrixView<const float> x, std::span<const flo
             float* result = out.row(t).data();
             const std::size_t n = x.cols();
             const float mean = sum(row, n) / static_cast<float>(n);
-            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] - mean;
+            set_each(result, n, [=](std::size_t i) { return row[i] - mean; });
             const float scale = 1.0F / std::sqrt(dot(result, result, n) / static_cast<float>(n) + eps);
-            for (std::size_t i = 0; i < n; ++i) result[i] = result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]);
+            set_each(result, n, [=](std::size_t i) { return result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]); });
         }
     }
 }
@@ -2143,7 +2813,7 @@ template <class Map>
 void map_rows(MatrixView<float> x, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
-        for (std::size_t i = 0; i < x.cols(); ++i) row[i] = map(row[i]);
+        set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
     }
 }
 
@@ -2392,9 +3062,9 @@ class SimdBackend {
                 rows_times(weight, weight.rows, all, x.row(t), y.row(t).data());
             }
         } else if (rounds_activations(weight.dtype, x.rows())) {
-            int8_tiles(weight, x, y);
+            code_panels(weight, x, y);
         } else {
-            float_tiles(weight, x, y);
+            float_panels(weight, x, y);
         }
     }
 
@@ -2423,16 +3093,20 @@ class SimdBackend {
     }
 
     void attention(const AttentionArgs& args) const {
+        attention(args, {KvType::F32, reinterpret_cast<const std::byte*>(args.k), reinterpret_cast<const std::byte*>(args.v)});
+    }
+
+    /// The same over K/V rows of any type, which are read as they are stored.
+    void attention(const AttentionArgs& args, const StoredKv& kv) const {
 #if ADAINFER_X86
         // One token has few heads to put side by side.
-        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args);
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args, kv);
 #endif
-        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args); });
+        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args, kv); });
     }
 
   private:
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
-    static constexpr std::size_t block_rows = 24; // weight rows that are unpacked at once, a multiple of tile_rows
 
     struct Loops {};  // a backend without operations: the loops of ops.hpp
 
@@ -2443,6 +3117,15 @@ class SimdBackend {
         if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
 #endif
         f(detail::FloatTilePortable{});
+    }
+
+    template <class F>
+    void with_panel_tile(F&& f) const {
+#if ADAINFER_X86
+        if (level_ == CpuLevel::Avx512) return f(detail::PanelTileAvx512{});
+        if (level_ == CpuLevel::Avx2) return f(detail::PanelTileAvx2{});
+#endif
+        f(detail::PanelTilePortable{});
     }
 
     // ---- a row of activations --------------------------------------------------------------------------------------------
@@ -2498,81 +3181,69 @@ class SimdBackend {
 
     // ---- many rows of activations ----------------------------------------------------------------------------------------
 
-    void float_tiles(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        with_tile([&]<class Tile>(Tile) {
-            struct Packed;
-            constexpr std::size_t lanes = Tile::lanes;
-            const std::size_t panels = (x.rows() + lanes - 1) / lanes, cols = weight.cols;
-            float* const packed = thread_scratch<Packed>(panels * lanes * cols).data();
-            parallel_for(panels, 1, [&](std::size_t begin, std::size_t end) {
-                for (std::size_t p = begin; p < end; ++p) {
-                    const std::size_t count = (std::min)(lanes, x.rows() - p * lanes);
-                    at_level(level_, [&] { pack_lanes(x.rows(p * lanes, count), lanes, packed + p * lanes * cols); });
-                }
-            });
-            parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+    void float_panels(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        with_panel_tile([&]<class Tile>(Tile) {
+            for_panels<Tile::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
                 struct Rows;
-                float* const rows = thread_scratch<Rows>(block_rows * cols).data();
-                float out[block_rows * lanes];
-                for (std::size_t first = begin; first < end; first += block_rows) {
-                    const std::size_t count = (std::min)(block_rows, end - first);
-                    at_level(level_, [&] {
-                        for (std::size_t r = 0; r < count; ++r) {
-                            dequantize_row(weight.dtype, weight.row(first + r), cols, rows + r * cols);
-                        }
-                    });
-                    for (std::size_t p = 0; p < panels; ++p) {
-                        detail::float_tiles<Tile>({.a = rows, .row_stride = cols, .k_stride = 1, .k = cols,
-                                                   .b = packed + p * lanes * cols, .out = out}, count);
-                        unpack_lanes(out, lanes, count, y, p * lanes, first);
-                    }
-                }
+                struct Turned;
+                constexpr std::size_t size = detail::panel_depth * Tile::lanes;
+                float* const panel = thread_scratch<Turned>(size).data();
+                detail::pack_panel_for<Tile>(part, thread_scratch<Rows>(size).data(), panel);
+                detail::for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
+                    detail::run_tile<Tile>(count, detail::Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(),
+                                           out + first * stride, stride);
+                });
             });
         });
     }
 
-    void int8_tiles([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
-                    [[maybe_unused]] MatrixView<float> y) const {
+    void code_panels([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
+                     [[maybe_unused]] MatrixView<float> y) const {
 #if ADAINFER_X86
-        constexpr std::size_t lanes = 16;
-        thread_local ActivationCodes codes;
+        thread_local ActivationCodes own;
+        ActivationCodes& codes = own;  // of this thread, shared by all
         const CodeFormat format = code_format(weight.dtype);
-        codes.assign(x, lanes, format.group, format.bias, detail::avx512::quantize);
-        const ActivationCodes& shared = codes;
-        parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
-            struct Slot;
-            const std::size_t cols = weight.cols, groups = cols / format.group;
-            std::uint8_t* const rows = code_scratch(block_rows * cols);
-            float* const scales = thread_scratch<Slot>(2 * block_rows * groups).data();
-            float* const minima = scales + block_rows * groups;
-            float out[block_rows * 2 * lanes];
-            for (std::size_t first = begin; first < end; first += block_rows) {
-                const std::size_t count = (std::min)(block_rows, end - first);
-                at_level(CpuLevel::Avx512, [&] {
-                    for (std::size_t r = 0; r < count; ++r) {
-                        unpack_codes(weight.dtype, weight.row(first + r), cols, rows + r * cols, scales + r * groups, minima + r * groups);
-                    }
-                });
-                for (std::size_t p = 0; p < shared.panels(); p += 2) {
-                    const std::size_t panels = (std::min)(std::size_t{2}, shared.panels() - p);
-                    for (std::size_t r = 0; r < count; r += tile_rows) {
-                        detail::avx512::int8_tile(format, {rows + r * cols, scales + r * groups, minima + r * groups, cols}, shared, p,
-                                                  panels, out + r * panels * lanes);
-                    }
-                    unpack_lanes(out, panels * lanes, count, y, p * lanes, first);
-                }
-            }
+        codes.resize(x.rows(), x.cols(), format);
+        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), detail::avx512::quantize);
+        });
+        const auto pack = detail::avx512::pack_codes_of(weight.dtype);
+        for_panels<detail::avx512::CodePanel::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
+            detail::avx512::CodePanel panel;
+            pack(part, panel);
+            detail::avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
         });
 #endif
     }
 
-    /// y[token][first + r] = out[r][lane] for the lanes that are tokens.
-    static void unpack_lanes(const float* out, std::size_t lanes, std::size_t rows, MatrixView<float> y, std::size_t token,
-                             std::size_t first) noexcept {
-        for (std::size_t lane = 0; lane < lanes && token + lane < y.rows(); ++lane) {
-            float* const row = y.row(token + lane).data() + first;
-            for (std::size_t r = 0; r < rows; ++r) row[r] = out[r * lanes + lane];
-        }
+    /// Calls add(part, out, stride) for every panel of weight rows, part after part: it adds the part's product to
+    /// out [tokens][lanes], which is zero before the first one.
+    template <std::size_t lanes, class F>
+    void for_panels(const WeightView& weight, MatrixView<float> y, F&& add) const {
+        parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+                struct Slot;
+                const std::size_t count = (std::min)(lanes, weight.rows - first);
+                const bool whole = count == lanes;
+                touch(weight, first, count);
+                // The last rows may be fewer than a panel has.
+                float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
+                const std::size_t stride = whole ? y.stride() : lanes;
+                for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
+                for (std::size_t column = 0; column < weight.cols; column += detail::panel_depth) {
+                    add(detail::WeightPart{weight, first, count, column, (std::min)(detail::panel_depth, weight.cols - column)}, out, stride);
+                }
+                if (whole) continue;
+                for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+            }
+        });
+    }
+
+    /// Brings rows into the cache. Packing reads parts of rows one after the other, which the hardware does not foresee as it
+    /// foresees this.
+    static void touch(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
+        const std::byte* const from = weight.row(first);
+        for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
     }
 
     /// Bytes of the calling thread, until its next call.
@@ -2586,15 +3257,13 @@ class SimdBackend {
 
     /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
     template <class Tile>
-    void lanes_of_attention(const AttentionArgs& args) const {
+    void lanes_of_attention(const AttentionArgs& args, const StoredKv& kv) const {
         constexpr std::size_t lanes = Tile::lanes;
         const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
         const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
         parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
             struct Slot;
-            // A single token takes what the whole context will need: a decode that grows allocates once.
-            const std::size_t keys = args.q.rows() == 1 ? args.capacity : args.first + args.q.rows();
-            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, keys)).data();
+            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
             for (std::size_t item = begin; item < end; ++item) {
                 const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
                 QueryLanes<lanes> queries{};
@@ -2607,8 +3276,9 @@ class SimdBackend {
                     queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
                     queries.end[lane] = seen;
                 }
-                const std::size_t plane = kv_head * args.capacity * d;
-                at_level(level_, [&] { lane_attention<Tile>(queries, args.k + plane, args.v + plane, d, args.scale, scratch); });
+                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+                const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
+                at_level(level_, [&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
             }
         });
     }
@@ -2616,6 +3286,41 @@ class SimdBackend {
     std::shared_ptr<ThreadPool> pool_;
     CpuLevel level_;
     Activations activations_;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/model/buffer.hpp -------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
+class Buffer {
+  public:
+    MatrixView<float> resize(std::size_t rows, std::size_t cols) {
+        if (data_.size() < rows * cols) data_.resize(rows * cols);
+        first_ = 0;
+        rows_ = rows;
+        cols_ = cols;
+        return view();
+    }
+
+    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
+    void window(std::size_t first, std::size_t rows) noexcept {
+        first_ = first;
+        rows_ = rows;
+    }
+
+    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
+    [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
+
+  private:
+    std::vector<float> data_;
+    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
 };
 
 }  // namespace adainfer::inline v0
@@ -2870,6 +3575,7 @@ struct ModelCost {
 struct CostOptions {
     std::size_t tokens = 1;   ///< that a pass runs at once: weights are read once for all, logits computed for the last
     std::size_t context = 0;  ///< positions in the K/V cache before them
+    KvType kv = KvType::F32;  ///< of the cache
 };
 
 /// Counts what a pass reads and computes. A weight that the model does not have counts nothing.
@@ -2897,7 +3603,7 @@ struct CostOptions {
         std::uint64_t seen = 0;
         for (std::uint64_t t = 1; t <= tokens; ++t) seen += window == 0 ? context + t : (std::min)(window, context + t);
         const std::uint64_t cached = window == 0 ? context : (std::min)(window - 1, context);
-        all += {2 * cached * config.kv_size() * sizeof(float), 2 * seen * config.q_size()};
+        all += {2 * cached * row_bytes(options.kv, config.kv_size()), 2 * seen * config.q_size()};
         result.layers.push_back(all);
     }
 
@@ -2922,11 +3628,302 @@ struct CostOptions {
 
 // ---- adainfer/model/decoder_layer.hpp ------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
 #include <vector>
 
+
+// ---- adainfer/model/kv_attention.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+
+// ---- adainfer/model/kv_cache.hpp -----------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+
+// ---- adainfer/model/kv_store.hpp -----------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+namespace adainfer::inline v0 {
+
+/// Memory for the rows of some heads, laid out [heads][room()][stride bytes]: those of the positions from first() on, one after the
+/// other, so that a head's rows are one matrix.
+class KvStore {
+  public:
+    KvStore() = default;
+
+    /// Throws InvalidArgument where the memory is beyond any machine's.
+    KvStore(std::size_t heads, std::size_t stride, std::size_t room) : heads_(heads), stride_(stride), room_(room) {
+        const auto bytes = checked_mul(heads * stride, room);
+        if (!bytes || *bytes > (std::size_t{1} << 42U)) {
+            fail(ErrorCode::InvalidArgument, "a KV cache of ", room, " positions is too large");
+        }
+        data_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(*bytes));
+    }
+
+    [[nodiscard]] std::size_t first() const noexcept { return first_; }
+    [[nodiscard]] std::size_t room() const noexcept { return room_; }
+
+    /// Bytes of the rows from first() to `length`.
+    [[nodiscard]] std::size_t bytes(std::size_t length) const noexcept {
+        return length > first_ ? heads_ * stride_ * (length - first_) : 0;
+    }
+
+    /// Precondition: first() <= position <= first() + room().
+    [[nodiscard]] std::byte* row(std::size_t head, std::size_t position) const noexcept {
+        return data_.get() + (head * room_ + position - first_) * stride_;
+    }
+
+    /// Makes room for the positions before `end`. Those from `keep` to `length` stay, earlier ones may go. Where it throws
+    /// (bad_alloc), nothing has changed.
+    void make_room(std::size_t keep, std::size_t length, std::size_t end) {
+        if (length == 0) first_ = 0;
+        if (end - first_ <= room_) return;
+        keep = (std::max)((std::min)(keep, length), first_);
+        if (end - keep > room_) {
+            KvStore larger(heads_, stride_, (std::max)(end - keep, room_ + room_ / 2));
+            larger.first_ = keep;
+            larger.copy(*this, length);
+            *this = std::move(larger);
+            return;
+        }
+        for (std::size_t head = 0; head < heads_; ++head) {
+            std::memmove(data_.get() + head * room_ * stride_, row(head, keep), (length - keep) * stride_);
+        }
+        first_ = keep;
+    }
+
+    /// A store with as much room and the same rows before `length`.
+    [[nodiscard]] KvStore clone(std::size_t length) const {
+        if (!data_) return {};
+        KvStore result(heads_, stride_, room_);
+        result.first_ = first_;
+        result.copy(*this, length);
+        return result;
+    }
+
+  private:
+    /// Takes the rows from first() to `length`.
+    void copy(const KvStore& from, std::size_t length) noexcept {
+        if (length <= first_) return;
+        for (std::size_t head = 0; head < heads_; ++head) std::memcpy(row(head, first_), from.row(head, first_), (length - first_) * stride_);
+    }
+
+    std::size_t heads_ = 0, stride_ = 0, room_ = 0, first_ = 0;
+    std::unique_ptr<std::byte[]> data_;
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Rows of one layer as attention reads them.
+struct LayerKv {
+    StoredKv rows;
+    std::size_t first = 0;     ///< position of row 0
+    std::size_t capacity = 0;  ///< rows between two heads
+};
+
+/// Keys and values of the positions seen so far. Memory of whole capacity is reserved at once and touched only as far as it is used.
+///
+/// Rows at or past length() are scratch: a forward pass writes them first and moves the length when it is done, so a
+/// pass that is cancelled, or that only wanted a prediction, leaves nothing behind.
+///
+/// A windowed layer keeps what its window can still reach after a rewind of at most `rewindable` positions, or after the end of
+/// a transaction (see hold()); earlier rows go when their room is needed.
+class KvCache {
+  public:
+    enum class Part : std::size_t { Keys, Values };
+
+    static constexpr std::size_t every_position = (std::numeric_limits<std::size_t>::max)();
+
+    /// Throws InvalidArgument where the capacity is beyond any memory, and where the heads are no multiple of the type's blocks.
+    KvCache(const ModelConfig& config, std::size_t capacity, KvType type = KvType::F32, std::size_t rewindable = every_position)
+        : kv_heads_(config.kv_heads), head_dim_(config.head_dim), capacity_(capacity), type_(type) {
+        const std::size_t block = info(dtype_of(type)).block_size;
+        if (head_dim_ % block != 0) {
+            fail(ErrorCode::InvalidArgument, "a ", to_string(type), " KV cache needs heads of a multiple of ", block,
+                 " elements, this model's have ", head_dim_);
+        }
+        std::size_t room = capacity;
+        if (config.window != 0 && rewindable < capacity && config.window < capacity - rewindable) {
+            reach_ = config.window - 1;
+            rewindable_ = rewindable;
+            // Spare rows, so that kept ones move once in as many steps, not at every step.
+            room = (std::min)(capacity, config.window + rewindable + (std::max)(fewest_spare, (config.window + rewindable) / 2));
+        }
+        std::size_t counts[2] = {0, 0};
+        for (std::size_t layer = 0; layer < config.layers; ++layer) {
+            const bool slides = room < capacity && config.window_of(layer) != 0;
+            places_.push_back({slides, counts[slides]++});
+        }
+        whole_ = KvStore(counts[0] * 2 * kv_heads_, stride(), capacity);
+        sliding_ = KvStore(counts[1] * 2 * kv_heads_, stride(), counts[1] == 0 ? 0 : room);
+    }
+
+    [[nodiscard]] std::size_t length() const noexcept { return length_; }
+    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+    [[nodiscard]] std::size_t kv_heads() const noexcept { return kv_heads_; }
+    [[nodiscard]] std::size_t head_dim() const noexcept { return head_dim_; }
+    [[nodiscard]] KvType type() const noexcept { return type_; }
+
+    /// Bytes of the rows in use.
+    [[nodiscard]] std::size_t used_bytes() const noexcept { return whole_.bytes(length_) + sliding_.bytes(length_); }
+
+    /// Bytes reserved.
+    [[nodiscard]] std::size_t reserved_bytes() const noexcept {
+        return whole_.bytes(whole_.first() + whole_.room()) + sliding_.bytes(sliding_.first() + sliding_.room());
+    }
+
+    /// Forgets the positions from `length` on, or takes rows that a pass has written. Precondition: length <= capacity(), and
+    /// reaches(length).
+    void set_length(std::size_t length) noexcept { length_ = length; }
+
+    /// Whether the cache holds what the next token needs where `length` positions come before it.
+    [[nodiscard]] bool reaches(std::size_t length) const noexcept {
+        return length == 0 || sliding_.first() == 0 || length >= sliding_.first() + reach_;
+    }
+
+    /// Makes room for `tokens` positions after length(). Positions from `oldest` on may still run: the length, or before it the
+    /// first one that was deferred. Where it throws (bad_alloc), nothing has changed.
+    void make_room(std::size_t tokens, std::size_t oldest) {
+        if (slides()) sliding_.make_room((std::min)(held_, needed_from(oldest)), length_, length_ + tokens);
+    }
+
+    /// From now on rows are kept so that set_length(length()) takes back what is appended. Returns what to hand to release().
+    [[nodiscard]] std::size_t hold() noexcept {
+        return std::exchange(held_, length_ == 0 ? held_ : (std::min)(held_, needed_from(length_)));
+    }
+    void release(std::size_t held) noexcept { held_ = held; }
+
+    /// All rows of a layer.
+    [[nodiscard]] LayerKv rows(std::size_t layer) const noexcept {
+        const KvStore& store = store_of(layer);
+        return {{type_, row(layer, Part::Keys, 0, store.first()), row(layer, Part::Values, 0, store.first())}, store.first(), store.room()};
+    }
+
+    /// Stores a row [kv_heads * head_dim]. Precondition: no magnitude in it exceeds largest_value(type()).
+    void store(std::size_t layer, Part part, std::size_t position, std::span<const float> values) noexcept {
+        for (std::size_t head = 0; head < kv_heads_; ++head) {
+            pack_kv(type_, values.data() + head * head_dim_, head_dim_, row(layer, part, head, position));
+        }
+    }
+
+    /// values [kv_heads * head_dim] = what is stored. Precondition: the layer still has the position.
+    void load(std::size_t layer, Part part, std::size_t position, std::span<float> values) const noexcept {
+        for (std::size_t head = 0; head < kv_heads_; ++head) {
+            unpack_kv(type_, best_cpu_level(), row(layer, part, head, position), head_dim_, values.data() + head * head_dim_);
+        }
+    }
+
+    /// A cache of the same capacity that holds the same positions.
+    [[nodiscard]] KvCache clone() const { return KvCache(*this); }
+
+    KvCache(KvCache&&) noexcept = default;
+    KvCache& operator=(KvCache&&) noexcept = default;
+
+  private:
+    static constexpr std::size_t fewest_spare = 256;  // a chunk of a long prompt
+
+    struct Place {
+        bool slides;
+        std::size_t index;  // among the layers of its store
+    };
+
+    KvCache(const KvCache& other)
+        : kv_heads_(other.kv_heads_), head_dim_(other.head_dim_), capacity_(other.capacity_), length_(other.length_), reach_(other.reach_),
+          rewindable_(other.rewindable_), type_(other.type_), places_(other.places_), whole_(other.whole_.clone(length_)),
+          sliding_(other.sliding_.clone(length_)) {}
+
+    [[nodiscard]] bool slides() const noexcept { return sliding_.room() != 0; }
+
+    /// Bytes of a row of one head.
+    [[nodiscard]] std::size_t stride() const noexcept { return row_bytes(type_, head_dim_); }
+
+    [[nodiscard]] std::size_t needed_from(std::size_t position) const noexcept {
+        const std::size_t before = reach_ + rewindable_;
+        return position > before ? position - before : 0;
+    }
+
+    [[nodiscard]] const KvStore& store_of(std::size_t layer) const noexcept { return places_[layer].slides ? sliding_ : whole_; }
+    [[nodiscard]] std::byte* row(std::size_t layer, Part part, std::size_t head, std::size_t position) const noexcept {
+        return store_of(layer).row((2 * places_[layer].index + static_cast<std::size_t>(part)) * kv_heads_ + head, position);
+    }
+
+    std::size_t kv_heads_, head_dim_, capacity_, length_ = 0;
+    std::size_t reach_ = 0;              ///< positions before its own that a token of a windowed layer sees
+    std::size_t rewindable_ = 0;
+    std::size_t held_ = every_position;  ///< rows of windowed layers from here on are kept
+    KvType type_;
+    std::vector<Place> places_;          ///< [layers]
+    KvStore whole_, sliding_;            ///< of layers that keep every position, and of those that do not
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Points args at f32 copies, in `floats`, of the rows that its tokens see. Only distances between positions count in attention,
+/// so the copies begin at the first row that is seen.
+template <class Backend>
+void widen(const Backend& backend, AttentionArgs& args, const StoredKv& kv, Buffer& floats) {
+    const std::size_t seen = args.first + 1, hidden = args.window != 0 && seen > args.window ? seen - args.window : 0;
+    const std::size_t d = args.head_dim, stride = row_bytes(kv.type, d), rows = args.first + args.q.rows() - hidden;
+    float* const copies = floats.resize(2 * args.kv_heads * rows, d).data();
+    ops::parallel_for(backend, 2 * args.kv_heads, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::byte* const plane = i < args.kv_heads ? kv.k : kv.v;
+            const std::byte* const head = plane + (i % args.kv_heads * args.capacity + hidden) * stride;
+            unpack_kv(kv.type, best_cpu_level(), head, rows * d, copies + i * rows * d);
+        }
+    });
+    args.k = copies;
+    args.v = copies + args.kv_heads * rows * d;
+    args.capacity = rows;
+    args.first -= hidden;
+}
+
+}  // namespace detail
+
+/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they are
+/// stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here, args.first is a position of
+/// the session.
+template <class Backend>
+void attention_over(const Backend& backend, AttentionArgs args, const KvCache& cache, std::size_t layer, Buffer& floats) {
+    const auto [kv, first, capacity] = cache.rows(layer);
+    args.capacity = capacity;
+    args.first -= first;
+    if constexpr (HasStoredAttention<Backend>) {
+        backend.attention(args, kv);
+    } else {
+        if (kv.type == KvType::F32) {
+            args.k = reinterpret_cast<const float*>(kv.k);
+            args.v = reinterpret_cast<const float*>(kv.v);
+        } else {
+            detail::widen(backend, args, kv, floats);
+        }
+        ops::attention(backend, args);
+    }
+}
+
+}  // namespace adainfer::inline v0
 
 // ---- adainfer/model/norm.hpp ---------------------------------------------------------------------------------------------
 
@@ -2956,8 +3953,8 @@ void apply_norm(const Backend& backend, const ModelConfig& config, const NormWei
 
 // ---- adainfer/model/session.hpp ------------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -3030,78 +4027,6 @@ class DeferredRows {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/model/kv_cache.hpp -----------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <span>
-
-namespace adainfer::inline v0 {
-
-/// Keys and values of the positions seen so far, f32, laid out [layer][K or V][kv_head][capacity][head_dim], so that a
-/// head's keys are one matrix. Memory is reserved at once and touched only as far as it is used.
-///
-/// Rows at or past length() are scratch: a forward pass writes them first and moves the length when it is done, so a
-/// pass that is cancelled, or that only wanted a prediction, leaves nothing behind.
-class KvCache {
-  public:
-    KvCache(const ModelConfig& config, std::size_t capacity)
-        : layers_(config.layers), kv_heads_(config.kv_heads), head_dim_(config.head_dim), capacity_(capacity) {
-        const auto floats = checked_mul(layers_ * 2 * kv_heads_, head_dim_ * capacity_);
-        if (!floats || *floats > (std::size_t{1} << 40U)) {
-            fail(ErrorCode::InvalidArgument, "a KV cache of ", capacity, " positions is too large");
-        }
-        data_ = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(*floats));
-    }
-
-    [[nodiscard]] std::size_t length() const noexcept { return length_; }
-    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-    [[nodiscard]] std::size_t kv_heads() const noexcept { return kv_heads_; }
-    [[nodiscard]] std::size_t head_dim() const noexcept { return head_dim_; }
-
-    /// Bytes of the rows in use.
-    [[nodiscard]] std::size_t used_bytes() const noexcept {
-        return layers_ * 2 * kv_heads_ * head_dim_ * length_ * sizeof(float);
-    }
-
-    /// Forgets the positions from `length` on, or takes rows that a pass has written. Precondition: length <= capacity().
-    void set_length(std::size_t length) noexcept { length_ = length; }
-
-    [[nodiscard]] float* keys(std::size_t layer) noexcept { return data_.get() + 2 * layer * plane(); }
-    [[nodiscard]] float* values(std::size_t layer) noexcept { return data_.get() + (2 * layer + 1) * plane(); }
-
-    /// Copies `row` [kv_heads * head_dim] to the given position of keys(layer) or values(layer).
-    void store(float* keys_or_values, std::size_t position, std::span<const float> row) const noexcept {
-        for (std::size_t head = 0; head < kv_heads_; ++head) {
-            std::copy_n(row.data() + head * head_dim_, head_dim_, keys_or_values + (head * capacity_ + position) * head_dim_);
-        }
-    }
-
-    /// A cache of the same capacity that holds the same positions.
-    [[nodiscard]] KvCache clone() const {
-        KvCache copy(*this, capacity_);
-        for (std::size_t head = 0; head < layers_ * 2 * kv_heads_; ++head) {
-            const std::size_t offset = head * capacity_ * head_dim_;
-            std::copy_n(data_.get() + offset, length_ * head_dim_, copy.data_.get() + offset);
-        }
-        copy.length_ = length_;
-        return copy;
-    }
-
-  private:
-    KvCache(const KvCache& like, std::size_t capacity)
-        : layers_(like.layers_), kv_heads_(like.kv_heads_), head_dim_(like.head_dim_), capacity_(capacity),
-          data_(std::make_unique_for_overwrite<float[]>(like.layers_ * 2 * like.plane())) {}
-
-    [[nodiscard]] std::size_t plane() const noexcept { return kv_heads_ * capacity_ * head_dim_; }
-
-    std::size_t layers_, kv_heads_, head_dim_, capacity_, length_ = 0;
-    std::unique_ptr<float[]> data_;
-};
-
-}  // namespace adainfer::inline v0
-
 // ---- adainfer/model/skipped_layers.hpp -----------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -3159,31 +4084,6 @@ class SkippedLayers {
 
 namespace adainfer::inline v0 {
 
-/// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
-class Buffer {
-  public:
-    MatrixView<float> resize(std::size_t rows, std::size_t cols) {
-        if (data_.size() < rows * cols) data_.resize(rows * cols);
-        first_ = 0;
-        rows_ = rows;
-        cols_ = cols;
-        return view();
-    }
-
-    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
-    void window(std::size_t first, std::size_t rows) noexcept {
-        first_ = first;
-        rows_ = rows;
-    }
-
-    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
-    [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
-
-  private:
-    std::vector<float> data_;
-    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
-};
-
 /// Scratch of one forward pass over T new tokens.
 struct Workspace {
     Buffer hidden;      ///< [T, hidden]: the residual stream
@@ -3191,6 +4091,7 @@ struct Workspace {
     Buffer q;           ///< [T, heads * head_dim]
     Buffer k, v;        ///< [T, kv_heads * head_dim]
     Buffer attended;    ///< [T, heads * head_dim]
+    Buffer kv_floats;   ///< K/V rows of a layer for a backend that does not read them as they are stored
     Buffer projected;   ///< [T, hidden]: what a block adds to the residual stream
     Buffer gate, up;    ///< [T, feed_forward]
     Buffer cos, sin;    ///< [T, rope.dims / 2]
@@ -3200,6 +4101,15 @@ struct Workspace {
     Buffer previous_hidden; ///< [1, hidden]: last position before the layer just run
     Buffer logits;          ///< [1, vocabulary or candidates]
     std::vector<TokenId> shortlist;  ///< of one inference: the tokens a ShortlistHead looks at after its first check
+};
+
+/// What a session is made with.
+struct SessionOptions {
+    std::size_t capacity = 0;   ///< positions it can hold; 0: as many as the model was made for
+    KvType kv = KvType::F32;    ///< how it stores keys and values
+    /// Positions that Session::rewind() can take back at once; more only to the start. Where it is less than all, windowed layers
+    /// keep no more than their window needs, and half as much again to work with.
+    std::size_t rewindable = KvCache::every_position;
 };
 
 /// One sequence: its KV cache and the scratch of its forward passes. Made by Model::new_session, used by one thread at a
@@ -3224,14 +4134,22 @@ class Session {
     [[nodiscard]] std::size_t length() const noexcept { return cache.length(); }
     [[nodiscard]] std::size_t capacity() const noexcept { return cache.capacity(); }
 
-    /// Forgets every position from `length` on. Throws InvalidArgument where length exceeds the current one.
+    /// Forgets every position from `length` on. Throws InvalidArgument where length exceeds the current one, and where a windowed
+    /// layer has given up what it would need there (see SessionOptions::rewindable).
     void rewind(std::size_t length) {
         if (length > cache.length()) {
             fail(ErrorCode::InvalidArgument, "cannot rewind a session of ", cache.length(), " positions to ", length);
         }
+        if (!cache.reaches(length)) {
+            fail(ErrorCode::InvalidArgument, "cannot rewind a session of ", cache.length(), " positions to ", length,
+                 ": its windowed layers have given up the rows before; ask for a session with more rewindable positions");
+        }
         cache.set_length(length);
         deferred.truncate(length);
     }
+
+    /// Makes room for the K/V rows of `tokens` positions after length(). Throws std::bad_alloc; then nothing has changed.
+    void make_room(std::size_t tokens) { cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first())); }
 
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
@@ -3296,7 +4214,8 @@ class DecoderLayer {
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
     /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
-    /// would turn up at earlier positions, and in a session it would spoil every token to come.
+    /// would turn up at earlier positions, and in a session it would spoil every token to come. The same for values that would
+    /// become infinite in a cache of fewer bits.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         block_input(backend, config, weights_->attention_norm, work);
         const MatrixView<const float> input = work.normed.view();
@@ -3310,8 +4229,15 @@ class DecoderLayer {
                 fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
                      " hold NaN or infinity");
             }
-            cache.store(cache.keys(layer), cache.length() + t, k.row(t));
-            cache.store(cache.values(layer), cache.length() + t, v.row(t));
+            if (cache.type() != KvType::F32) {
+                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()), max_magnitude(v.row(t).data(), v.cols()));
+                if (largest > largest_value(cache.type())) {
+                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t, " reach ",
+                         largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
+                }
+            }
+            cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
+            cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
         }
     }
 
@@ -3323,11 +4249,10 @@ class DecoderLayer {
         q_.apply(backend, work.normed.view(), q);
         place(backend, config, layer, weights_->q_norm, q, work);
         const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
-        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
-                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
-                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
-                                              .scale = config.attention_scale, .window = config.window_of(layer),
-                                              .out = attended});
+        attention_over(backend, AttentionArgs{.q = q, .first = cache.length(), .heads = config.heads, .kv_heads = config.kv_heads,
+                                              .head_dim = config.head_dim, .scale = config.attention_scale,
+                                              .window = config.window_of(layer), .out = attended},
+                       cache, layer, work.kv_floats);
         output_.apply(backend, attended, work.projected.resize(tokens, config.hidden));
     }
 
@@ -3383,7 +4308,7 @@ class DecoderLayer {
         for (std::size_t t = 0; t < y.rows(); ++t) {
             const float* factors = x.row(t).data();
             float* row = y.row(t).data();
-            for (std::size_t i = 0; i < y.cols(); ++i) row[i] *= factors[i];
+            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
         }
     }
 
@@ -3464,6 +4389,7 @@ class Decoder {
     /// Starts a pass: the embeddings of the tokens as hidden state, the angles of their positions. Throws UnknownToken.
     void begin(Session& session, std::span<const TokenId> tokens) const {
         Workspace& work = session.work;
+        session.make_room(tokens.size());
         const MatrixView<float> hidden = work.hidden.resize(tokens.size(), config().hidden);
         const WeightView& embedding = weights_.token_embedding;
         const MatrixView<float> embedded = embedding_in_ ? work.projected.resize(tokens.size(), embedding.cols) : hidden;
@@ -3592,6 +4518,17 @@ concept LmHead = requires(const H& head, const Decoder& decoder, std::span<const
                           Workspace& work) {
     { head.run(decoder, state, candidates, work) } -> std::convertible_to<std::span<const TokenId>>;
 };
+
+/// True where the head looks at few tokens only to decide, and the answer to an open question is then to be read with the
+/// whole vocabulary: its OPTIONAL member `bool confirms() const`, default false.
+template <class H>
+[[nodiscard]] constexpr bool confirms_of(const H& head) noexcept {
+    if constexpr (requires { head.confirms(); }) {
+        return head.confirms();
+    } else {
+        return false;
+    }
+}
 
 /// The model's own final norm (AdaInfer, arXiv 2403.02181, section 3.1; nostalgebraist's logit lens).
 struct LogitLens {
@@ -3914,17 +4851,18 @@ namespace detail {
 /// Restores the session's length unless the work was committed.
 class Transaction {
   public:
-    explicit Transaction(Session& session) : session_(session), length_(session.length()) {}
+    explicit Transaction(Session& session) : session_(session), length_(session.length()), held_(session.cache.hold()) {}
     Transaction(const Transaction&) = delete;
     Transaction& operator=(const Transaction&) = delete;
     ~Transaction() {
         if (!committed_) session_.cache.set_length(length_);
+        session_.cache.release(held_);
     }
     void commit() noexcept { committed_ = true; }
 
   private:
     Session& session_;
-    std::size_t length_;
+    std::size_t length_, held_;
     bool committed_ = false;
 };
 }  // namespace detail
@@ -4124,7 +5062,8 @@ class Observer {
 
     /// The logits of the state after `layer` layers, as the policy reads it: those of the check that has just been made, or
     /// new ones. At full depth they come from the final norm, and only where an answer can be: the candidates, or the
-    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer.
+    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer. Where a head that
+    /// confirms has made the shortlist, they are of the whole vocabulary at either depth.
     template <class Policy>
     void answer(const Policy& policy, std::size_t layer) {
         if (layer == reading_.layers) {
@@ -4132,7 +5071,7 @@ class Observer {
             decoder_.final_norm(last_hidden(), work.lens.row(0));
             std::span<const TokenId> rows = candidates_;
             if constexpr (!requires { Policy::needs_dense_answer; }) {
-                if (rows.empty()) rows = work.shortlist;
+                if (rows.empty() && !confirms_) rows = work.shortlist;
             }
             columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), rows, work);
         } else if (!top_read_ || reading_.layer != layer) {
@@ -4141,6 +5080,8 @@ class Observer {
             read_lens(adainfer::lens_of(policy));
             run_head(adainfer::head_of(policy));
         }
+        const bool shortlisted = candidates_.empty() && !columns_.empty();
+        if (shortlisted && confirms_) columns_ = FullHead{}.run(decoder_, reading_.lens, candidates_, session_.work);
     }
 
     [[nodiscard]] std::size_t checks() const noexcept { return checks_; }
@@ -4193,6 +5134,7 @@ class Observer {
     void run_head(const Head& head) {
         if (top_read_) return;
         columns_ = head.run(decoder_, reading_.lens, candidates_, session_.work);
+        confirms_ = confirms_ || adainfer::confirms_of(head);
     }
 
     void read_top(bool with_entropy) {
@@ -4210,6 +5152,7 @@ class Observer {
     Reading reading_;
     std::size_t checks_ = 0;
     bool lens_read_ = false, lens_seen_ = false, top_read_ = false, entropy_read_ = false;
+    bool confirms_ = false;  // a head of this inference does
 };
 
 }  // namespace adainfer::inline v0
@@ -4289,11 +5232,17 @@ class Model {
     [[nodiscard]] const SkippedLayers& skipped() const noexcept { return skipped_; }
 
     /// An empty session for `capacity` positions; 0: as many as the model was made for. Throws ContextOverflow above that.
-    [[nodiscard]] Session new_session(std::size_t capacity = 0) const {
+    [[nodiscard]] Session new_session(std::size_t capacity = 0) const { return new_session(SessionOptions{.capacity = capacity}); }
+
+    /// The same with more to choose: new_session({.capacity = 4096, .kv = KvType::F16}). Throws InvalidArgument too, where the
+    /// model's heads do not fit the type (see KvCache).
+    [[nodiscard]] Session new_session(const SessionOptions& options) const {
+        const std::size_t capacity = options.capacity;
         if (capacity > config().context) {
             fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ", config().context);
         }
-        return Session(KvCache(config(), capacity == 0 ? config().context : capacity), decoder_->weights().identity);
+        return Session(KvCache(config(), capacity == 0 ? config().context : capacity, options.kv, options.rewindable),
+                       decoder_->weights().identity);
     }
 
     /// Appends the tokens to the session at full depth; no logits. Throws InvalidArgument (no tokens), ContextOverflow,
@@ -5513,6 +6462,7 @@ class AnyClassifier {
 #include <charconv>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
@@ -5654,17 +6604,26 @@ class LinearLens {
 
 namespace adainfer::inline v0 {
 
+/// Whether the answer, once the exit is decided or full depth reached, is chosen among the shortlist or by one more full head.
+enum class Confirm {
+    No,   ///< among the shortlist
+    Yes,  ///< from the logits of the whole vocabulary, of the layer that the answer is read at
+};
+
 /// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
 /// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
-/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
-/// candidates, where there are some, are the shortlist from the start.
+/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist, or confirm:
+/// then no answer is missed, and an inference that goes on after its first check costs a second full head. A call's candidates,
+/// where there are some, are the shortlist from the start, and nothing is confirmed.
 class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";
 
-    explicit ShortlistHead(std::size_t size = 256) : size_((std::max)(size, std::size_t{2})) {}
+    explicit ShortlistHead(std::size_t size = 256, Confirm confirm = Confirm::No)
+        : size_((std::max)(size, std::size_t{2})), confirm_(confirm) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool confirms() const noexcept { return confirm_ == Confirm::Yes; }
 
     /// Logits that a check computes, for the cost model.
     [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const noexcept {
@@ -5716,6 +6675,7 @@ class ShortlistHead {
     }
 
     std::size_t size_;
+    Confirm confirm_;
 };
 
 }  // namespace adainfer::inline v0
@@ -5764,22 +6724,40 @@ class AnyHead {
     explicit AnyHead(CandidateHead head) : head_(head) {}
     explicit AnyHead(ShortlistHead head) : head_(head) {}
 
-    /// By its name in policy files, or "shortlist:K" for a list of K tokens. Throws InvalidArgument, listing the names.
+    /// By its name in policy files and specs: "full", "candidates", "shortlist", "shortlist:K" for a list of K tokens, and either
+    /// of the last two with "+confirm" behind it (Confirm::Yes). Throws InvalidArgument, listing the names.
     static AnyHead named(std::string_view name) {
         if (name == FullHead::name) return AnyHead(FullHead{});
         if (name == CandidateHead::name) return AnyHead(CandidateHead{});
-        if (name == ShortlistHead::name) return AnyHead(ShortlistHead{});
-        if (name.starts_with("shortlist:")) {
-            const std::string_view digits = name.substr(std::string_view("shortlist:").size());
+        const Confirm confirm = name.ends_with(confirm_suffix) ? Confirm::Yes : Confirm::No;
+        const std::string_view list = confirm == Confirm::Yes ? name.substr(0, name.size() - confirm_suffix.size()) : name;
+        if (list == ShortlistHead::name) return AnyHead(ShortlistHead(ShortlistHead{}.size(), confirm));
+        if (list.starts_with("shortlist:")) {
+            const std::string_view digits = list.substr(std::string_view("shortlist:").size());
             std::size_t size = 0;
             const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
-            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size));
+            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size, confirm));
         }
-        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist, shortlist:K (2 or more)");
+        fail(ErrorCode::InvalidArgument, "unknown head '", name,
+             "'; known: full, candidates, shortlist, shortlist:K (2 or more), shortlist+confirm, shortlist:K+confirm");
     }
 
     [[nodiscard]] std::string_view kind() const {
         return std::visit([](const auto& head) { return std::remove_cvref_t<decltype(head)>::name; }, head_);
+    }
+
+    /// What named() makes the same head of.
+    [[nodiscard]] std::string name() const {
+        std::string text(kind());
+        if (const auto* list = std::get_if<ShortlistHead>(&head_)) {
+            if (list->size() != ShortlistHead{}.size()) text += ":" + std::to_string(list->size());
+            if (list->confirms()) text += confirm_suffix;
+        }
+        return text;
+    }
+
+    [[nodiscard]] bool confirms() const {
+        return std::visit([](const auto& head) { return adainfer::confirms_of(head); }, head_);
     }
 
     /// Logits that a check computes, for the cost model.
@@ -5794,6 +6772,8 @@ class AnyHead {
     }
 
   private:
+    static constexpr std::string_view confirm_suffix = "+confirm";
+
     std::variant<FullHead, CandidateHead, ShortlistHead> head_;
 };
 
@@ -6332,6 +7312,7 @@ using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<A
 //     std::size_t numbers(std::size_t hidden) const;    // floats that one apply() multiplies with; default none
 //     std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const;
 //                                                       // logits of one check, the first or a later one; default all
+//     bool confirms() const;                            // an answer after a later check costs a full head; default false
 
 namespace adainfer::inline v0 {
 
@@ -6433,6 +7414,7 @@ class Checks {
             ask(policy, layer, state, answer);
         }
         answered = reads_logits_;
+        confirmation_ = confirmation_of(rows_);
         shortlisted_ = shortlisted_ || reads_logits_;
         return reads_logits_ ? lens_ + model_.head_rows(rows_) : lens_;
     }
@@ -6441,14 +7423,18 @@ class Checks {
     template <class Policy>
     [[nodiscard]] Cost answer(const Policy& policy) const {
         const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_) : Cost{};  // else the check has read it
-        return lens + model_.head_rows(rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+        const std::uint64_t read = rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_);
+        return lens + model_.head_rows(read) + confirmation_of(read);
     }
 
-    /// The answer of a pass that ran every layer: where a shortlist stands, it is among its tokens.
+    /// The full head of an exit after the last check, where its logits are of a shortlist that is confirmed.
+    [[nodiscard]] Cost confirmation() const noexcept { return confirmation_; }
+
+    /// The answer of a pass that ran every layer: where a shortlist stands that nothing confirms, it is among its tokens.
     template <class Policy>
     [[nodiscard]] Cost last_answer(const Policy& policy) const {
         if (candidates_ > 0) return model_.head_rows(candidates_);
-        if (bound_ || !shortlisted_) return model_.head();
+        if (bound_ || confirms_ || !shortlisted_) return model_.head();
         return model_.head_rows(rows(adainfer::head_of(policy), model_, 0, false));
     }
 
@@ -6456,6 +7442,10 @@ class Checks {
     [[nodiscard]] bool bound() const noexcept { return bound_; }
 
   private:
+    [[nodiscard]] Cost confirmation_of(std::uint64_t read) const noexcept {
+        return confirms_ && candidates_ == 0 && read < model_.vocabulary ? model_.head() : Cost{};
+    }
+
     template <class Policy>
     void ask(const Policy& policy, std::size_t layer, typename Policy::State& state, ExitDecision answer) {
         if constexpr (HasConsult<Policy>) {
@@ -6471,6 +7461,7 @@ class Checks {
             if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_);
             if constexpr (Policy::Features::needs >= Needs::Logits) {
                 rows_ = (std::max)(rows_, rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+                confirms_ = confirms_ || adainfer::confirms_of(adainfer::head_of(policy));
                 reads_logits_ = true;
             }
         }
@@ -6478,9 +7469,9 @@ class Checks {
 
     const ModelCost& model_;
     std::size_t hidden_, candidates_;
-    Cost lens_;
+    Cost lens_, confirmation_;
     std::uint64_t rows_ = 0;
-    bool reads_logits_ = false, shortlisted_ = false, bound_ = false;
+    bool reads_logits_ = false, shortlisted_ = false, confirms_ = false, bound_ = false;
 };
 
 }  // namespace detail::policy_cost
@@ -6509,7 +7500,7 @@ template <class Policy>
         const Cost check = checks.after(policy, layer, answered);
         so_far += check;
         result.checks += check;
-        Cost total = answered ? so_far : so_far + checks.answer(policy);
+        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy));
         if (options.completes_kv) total += run.kv_after(layer);
         result.exits.push_back({layer, check, total});
     }
@@ -11998,14 +12989,17 @@ namespace detail {
 /// Puts a session back to the length it had.
 class RewindAtEnd {
   public:
-    explicit RewindAtEnd(Session& session) : session_(session), length_(session.length()) {}
+    explicit RewindAtEnd(Session& session) : session_(session), length_(session.length()), held_(session.cache.hold()) {}
     RewindAtEnd(const RewindAtEnd&) = delete;
     RewindAtEnd& operator=(const RewindAtEnd&) = delete;
-    ~RewindAtEnd() { session_.cache.set_length(length_); }
+    ~RewindAtEnd() {
+        session_.cache.set_length(length_);
+        session_.cache.release(held_);
+    }
 
   private:
     Session& session_;
-    std::size_t length_;
+    std::size_t length_, held_;
 };
 
 inline void require_tokens(std::span<const TokenId> tokens, std::size_t vocabulary) {
@@ -12524,8 +13518,12 @@ class Conversation {
     /// An empty `system` stands for no system message. `capacity` is the number of tokens that the session holds; 0: as many as
     /// the model was made for. Throws Unsupported (ChatTemplate) and ContextOverflow.
     Conversation(const Model& model, const Tokenizer& tokenizer, std::string system = {}, std::size_t capacity = 0)
+        : Conversation(model, tokenizer, std::move(system), SessionOptions{.capacity = capacity}) {}
+
+    /// The same with a session of one's choice. Throws what Model::new_session() does too.
+    Conversation(const Model& model, const Tokenizer& tokenizer, std::string system, const SessionOptions& session)
         : model_(&model), tokenizer_(&tokenizer), template_(tokenizer), is_end_(chat_end(tokenizer, template_)),
-          system_(std::move(system)), session_(model.new_session(capacity)) {
+          system_(std::move(system)), session_(model.new_session(session)) {
         reset();
     }
 
@@ -13207,8 +14205,8 @@ class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
 
 /// Runs the model to its full depth on the tokens that follow the session's positions, and records what a policy with these
 /// features, lens and head would have read after each layer of the schedule, together with the answers there and at the
-/// end. `candidates` as in Model::predict(); `gold`, where known, is the right answer. The session stays as it was.
-/// Throws as predict() does.
+/// end. The answers there are of the checks' own logits: a shortlist that confirms is not confirmed here. `candidates` as in
+/// Model::predict(); `gold`, where known, is the right answer. The session stays as it was. Throws as predict() does.
 template <class Features, class Lens, class Head, class Backend, class Policy, class Completion>
 [[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session, std::span<const TokenId> tokens,
                                   std::span<const TokenId> candidates, std::optional<TokenId> gold, const Schedule& schedule,
@@ -13220,7 +14218,8 @@ template <class Features, class Lens, class Head, class Backend, class Policy, c
     const auto recorder = model.with_policy(detail::Recorder<Features, Lens, Head>(schedule, lens, head, trace));
     trace.final_token = recorder.predict(session, tokens, candidates).token;
     const std::vector<TokenId>& shortlist = session.work.shortlist;
-    trace.final_reachable = shortlist.empty() || std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
+    trace.final_reachable = shortlist.empty() || adainfer::confirms_of(head) ||
+                            std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
     for (const TokenId token : trace.tokens) {
         trace.agrees.push_back(token == trace.final_token ? 1 : 0);
         if (gold) trace.matches_gold.push_back(token == *gold ? 1 : 0);
@@ -19942,7 +20941,7 @@ struct NamedPolicy {
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
     "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
-    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K] "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K][+confirm] "
     ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
     "file, with these options";
 
@@ -20423,23 +21422,26 @@ struct Evaluation {
     double seconds_per_prompt = 0;  ///< wall clock: what follows the shared prefix, the answer included
     double speedup_vs_dense = 0;    ///< dense seconds / these seconds; both measured in this run, prompt by prompt in turn
     double checks_per_prompt = 0;
+    double check_cost = 0;          ///< of the checks of a prompt that exits nowhere, as a share of the dense pass (cost_of_task)
+    std::size_t break_even_layer = 0;  ///< the deepest exit that costs less than the dense pass; 0: none does
     std::size_t prompts = 0;
 };
 
 struct EvaluateOptions {
     std::size_t limit = 0;  ///< test prompts at most; 0: all
     RunOptions run{};
+    KvType kv = KvType::F32;  ///< of the sessions
 };
 
 /// The smallest fixed depth that keeps `agreement` with the dense model on the task's train prompts (those that no lens was
 /// fitted on); the model's depth where none does. Throws as evaluate().
 template <class Backend>
 [[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, const AnyLens& lens,
-                                           double agreement, const RunOptions& run = {}) {
+                                           double agreement, const RunOptions& run = {}, KvType kv = KvType::F32) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
     const std::size_t layers = dense.config().layers;
     const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), examples);
-    Session session = dense.new_session(prompts.longest());
+    Session session = dense.new_session({.capacity = prompts.longest(), .kv = kv});
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
@@ -20453,6 +21455,21 @@ template <class Backend>
     return layers;
 }
 
+/// The first `limit` test prompts of a task, all where it is 0, behind the task's own shots. Throws as make_prompts().
+[[nodiscard]] inline TaskPrompts test_prompts(const Tokenizer& tokenizer, const Task& task, std::size_t limit) {
+    const std::size_t count = limit == 0 ? task.test.size() : (std::min)(limit, task.test.size());
+    return make_prompts(tokenizer, task, default_shots(task), std::span(task.test).first(count));
+}
+
+/// What a policy costs on such prompts: on one of their mean length, behind the prefix. Precondition: there is one.
+template <class Policy>
+[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts, KvType kv = KvType::F32) {
+    std::size_t tokens = 0;
+    for (const auto& prompt : prompts.prompts) tokens += prompt.size();
+    const CostOptions pass{.tokens = tokens / prompts.prompts.size(), .context = prompts.prefix.size(), .kv = kv};
+    return cost(weights, policy, {.pass = pass, .candidates = prompts.candidates.size(), .completes_kv = false});
+}
+
 /// Runs the dense model and each policy on every test prompt of a task, in turn so that whatever else the machine does falls
 /// on all alike. The few-shot prefix runs once, at full depth. Returns one row a policy. Throws ContextOverflow where a
 /// prompt does not fit, and as make_prompts() and Model::predict() do.
@@ -20460,15 +21477,15 @@ template <class Backend>
 [[nodiscard]] std::vector<Evaluation> evaluate(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
                                                std::span<const NamedPolicy> policies, const EvaluateOptions& options = {}) {
     using Clock = std::chrono::steady_clock;
-    const std::size_t count = options.limit == 0 ? task.test.size() : (std::min)(options.limit, task.test.size());
-    const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), std::span(task.test).first(count));
-    Session session = dense.new_session(prompts.longest());
+    const TaskPrompts prompts = test_prompts(tokenizer, task, options.limit);
+    const std::size_t count = prompts.prompts.size();
+    Session session = dense.new_session({.capacity = prompts.longest(), .kv = options.kv});
     dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
 
     std::vector<Model<Backend, Scheduled<AnyPolicy>>> models;
     for (const NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer) {
-            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run))));
+            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
         } else {
             models.push_back(dense.with_policy(policy.make(task.name)));
         }
@@ -20478,7 +21495,7 @@ template <class Backend>
     std::vector<std::optional<Session>> pruned(models.size());
     for (std::size_t i = 0; i < models.size(); ++i) {
         if (models[i].skipped() == dense.skipped()) continue;
-        pruned[i].emplace(models[i].new_session(prompts.longest()));
+        pruned[i].emplace(models[i].new_session({.capacity = prompts.longest(), .kv = options.kv}));
         models[i].prefill(*pruned[i], prompts.prefix, RunOptions{options.run.stop, {}});
     }
 
@@ -20512,10 +21529,13 @@ template <class Backend>
     for (std::size_t p = 0; p < policies.size(); ++p) {
         const Sums& s = sums[p];
         const double mean = s.layers / n;
+        const PolicyCost cost = cost_of_task(dense.decoder().weights(), models[p].policy(), prompts, options.kv);
+        const double check_cost = static_cast<double>(cost.deciding(cost.checks)) / static_cast<double>(cost.deciding(cost.dense));
         rows.push_back({.task = task.name, .policy = policies[p].name, .accuracy = s.right / n, .accuracy_dense = sums.back().right / n,
                         .agreement = s.agrees / n, .mean_layers = mean, .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
                         .layers = dense.config().layers, .pruning_ratio = 1 - mean / layers, .seconds_per_prompt = s.seconds / n,
-                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .prompts = count});
+                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .check_cost = check_cost,
+                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0, .prompts = count});
     }
     return rows;
 }
@@ -20684,7 +21704,7 @@ template <class Backend>
 
     file.features = options.features;
     file.lens = options.lens.kind();
-    file.head = options.head.kind();
+    file.head = options.head.name();
     file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";
     file.agreement = options.calibration.target;
     file.model_identity = dense.decoder().weights().identity;

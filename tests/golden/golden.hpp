@@ -67,10 +67,10 @@ inline double difference(std::span<const float> found, std::span<const float> ex
 /// Runs the tokens in chunks and returns the logits of every position after every layer, as Golden has them.
 template <class Backend>
 std::vector<float> run_in_chunks(const adainfer::Model<Backend>& model, std::span<const adainfer::TokenId> tokens,
-                                 const std::vector<std::size_t>& chunks) {
+                                 const std::vector<std::size_t>& chunks, adainfer::KvType kv = adainfer::KvType::F32) {
     const adainfer::Decoder<Backend>& decoder = model.decoder();
     const adainfer::ModelConfig& config = model.config();
-    adainfer::Session session = model.new_session(tokens.size());
+    adainfer::Session session = model.new_session({.capacity = tokens.size(), .kv = kv});
     std::vector<float> normed(config.hidden), result(config.layers * tokens.size() * config.vocabulary);
     std::size_t done = 0;
     for (const std::size_t chunk : chunks) {
@@ -101,10 +101,11 @@ inline double worst_of_layer(std::span<const float> found, const Golden& golden,
     return result;
 }
 
-/// Checks that the model gives the golden logits, to 1e-4 of the largest: of every position after every layer as one prompt,
+/// Checks that the model gives the golden logits, to `tolerance` of the largest: of every position after every layer as one prompt,
 /// token by token and in mixed chunks, and through the calls that programs use.
 template <class Backend>
-void check_golden(const adainfer::ModelWeights& weights, const Golden& golden, const Backend& backend) {
+void check_golden(const adainfer::ModelWeights& weights, const Golden& golden, const Backend& backend,
+                  adainfer::KvType kv = adainfer::KvType::F32, double tolerance = 1e-4) {
     using namespace adainfer;
     const Model<Backend> model(weights, NeverExit{}, backend);
     const std::size_t n = golden.tokens.size(), vocabulary = model.config().vocabulary, layers = model.config().layers;
@@ -114,27 +115,27 @@ void check_golden(const adainfer::ModelWeights& weights, const Golden& golden, c
     const std::vector<std::vector<std::size_t>> ways{{n}, std::vector<std::size_t>(n, 1), {7, 1, 15}};
     for (const std::vector<std::size_t>& chunks : ways) {
         CAPTURE(chunks.size());
-        const std::vector<float> found = run_in_chunks(model, std::span(golden.tokens), chunks);
+        const std::vector<float> found = run_in_chunks(model, std::span(golden.tokens), chunks, kv);
         for (std::size_t layer = 0; layer < layers; ++layer) {
             CAPTURE(layer);
-            CHECK(worst_of_layer(found, golden, layer, vocabulary) < 1e-4);
+            CHECK(worst_of_layer(found, golden, layer, vocabulary) < tolerance);
         }
     }
 
-    Session session = model.new_session(n);
+    Session session = model.new_session({.capacity = n, .kv = kv});
     double off = 0;
     model.for_each_logits(session, golden.tokens, [&](std::size_t t, std::span<const float> logits) {
         off = std::max(off, difference(logits, golden.row(layers - 1, t, vocabulary)));
     });
-    CHECK(off < 1e-4);
+    CHECK(off < tolerance);
     for (std::size_t layer = 1; layer <= layers; ++layer) {
         const auto fixed = model.with_policy(ExitAtLayer<>(layer));
-        CHECK(difference(fixed.predict(session, golden.tokens).logits, golden.row(layer - 1, n - 1, vocabulary)) < 1e-4);
+        CHECK(difference(fixed.predict(session, golden.tokens).logits, golden.row(layer - 1, n - 1, vocabulary)) < tolerance);
     }
     const Prediction after_nine = model.prefill_and_predict(session, std::span(golden.tokens).first(9));
     off = difference(after_nine.logits, golden.row(layers - 1, 8, vocabulary));
     for (std::size_t t = 9; t < n; ++t) {
         off = std::max(off, difference(model.decode(session, golden.tokens[t]).logits, golden.row(layers - 1, t, vocabulary)));
     }
-    CHECK(off < 1e-4);
+    CHECK(off < tolerance);
 }

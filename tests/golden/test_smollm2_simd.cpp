@@ -39,8 +39,8 @@ std::string some_text() {
 
 /// Mean negative log likelihood of the text, in chunks of 256 tokens.
 template <class Backend>
-double nats_per_token(const Model<Backend>& model, std::span<const TokenId> text) {
-    Session session = model.new_session(256);
+double nats_per_token(const Model<Backend>& model, std::span<const TokenId> text, KvType kv = KvType::F32) {
+    Session session = model.new_session({.capacity = 256, .kv = kv});
     double nats = 0;
     std::size_t tokens = 0;
     for (std::size_t at = 0; at + 1 < text.size(); at += 256) {
@@ -102,4 +102,19 @@ TEST_CASE("SmolLM2 on SimdBackend: perplexity within 0.5 %, the features of exit
         const std::vector<double> found = gaps(model, std::span(text).first(40));
         for (std::size_t layer = 0; layer < found.size(); ++layer) CHECK(std::abs(found[layer] - expected_gaps[layer]) < c.gap);
     }
+}
+
+TEST_CASE("SmolLM2 with a KV cache of f16 or q8_0: perplexity within 0.5 % of f32") {
+    const auto path = real_model("ADAINFER_SMOLLM2");
+    if (!path) return;
+    const ModelFile file = load_model(*path);
+    const std::vector<TokenId> text = file.tokenizer.encode(some_text());
+    const Model<SimdBackend> model(file.weights, NeverExit{}, SimdBackend(2));
+    const double expected = nats_per_token(model, text);
+    const double f16 = std::exp(nats_per_token(model, text, KvType::F16) - expected);
+    const double q8_0 = std::exp(nats_per_token(model, text, KvType::Q8_0) - expected);
+    MESSAGE("perplexity / that of f32: f16 " << f16 << ", q8_0 " << q8_0);
+    CHECK(f16 == doctest::Approx(1.0).epsilon(0.005));
+    CHECK(q8_0 == doctest::Approx(1.0).epsilon(0.005));
+    CHECK(f16 != 1.0);  // it was another cache
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "adainfer/backend/eigen.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/generate/classify.hpp"
@@ -113,9 +114,9 @@ ModelWeights long_weights() {
 }
 
 template <class Backend, class Policy>
-void check_decode(std::size_t threads, Policy policy) {
+void check_decode(std::size_t threads, Policy policy, KvType kv = KvType::F32) {
     const Model<Backend, Policy> model(long_weights(), std::move(policy), Backend(threads));
-    Session session = model.new_session();
+    Session session = model.new_session({.kv = kv});
     TokenId next = model.prefill_and_predict(session, tiny::tokens(20)).token;
     next = model.decode(session, next).token;
     const std::size_t found = allocations([&] {
@@ -141,6 +142,8 @@ TEST_CASE("decode allocates nothing, from the second token to the end of the con
         check_decode<EigenBackend>(threads, HiddenSaturation<>(0.9F));
     }
     check_decode<XtensorBackend>(1, GapThreshold<>(0.5F));
+    check_decode<SimdBackend>(1, GapThreshold<>(0.5F));
+    check_decode<SimdBackend>(2, NeverExit{}, KvType::F16);
 }
 
 TEST_CASE("generate allocates nothing between its second token and its last") {

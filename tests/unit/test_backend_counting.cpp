@@ -10,6 +10,8 @@
 #include "adainfer/early_exit/combinators.hpp"
 #include "adainfer/early_exit/features.hpp"
 #include "adainfer/early_exit/policies.hpp"
+#include "adainfer/early_exit/schedule.hpp"
+#include "adainfer/early_exit/shortlist_head.hpp"
 #include "adainfer/generate/classify.hpp"
 #include "adainfer/model/model.hpp"
 #include "tiny_model.hpp"
@@ -124,6 +126,35 @@ TEST_CASE("the head of the exit layer is the answer: it is not computed twice") 
     check(Gated(HiddenSaturation<>(-2.0F), GapThreshold<>(-1.0F)), 1, 1);
     check(Gated(HiddenSaturation<>(-2.0F), GapThreshold<>(2.0F)), layers, layers);
     check(Gated(Scheduled(Schedule::only({3}), HiddenSaturation<>(-2.0F)), GapThreshold<>(2.0F)), layers, 2);
+}
+
+TEST_CASE("a shortlist costs the whole head once, and once more where it is confirmed") {
+    const auto check = [](auto policy, std::size_t exit_layer, std::size_t heads, std::size_t rows) {
+        Counted early(std::move(policy));
+        CHECK(early.model.predict(early.session, tiny::tokens(3)).exit_layer == exit_layer);
+        CHECK(early.counts.heads == heads);
+        CHECK(early.counts.candidate_rows == rows);
+        early.counts = {};
+        static_cast<void>(early.model.decode(early.session, 3));
+        CHECK(early.counts.heads == heads);
+        CHECK(early.counts.candidate_rows == rows);
+    };
+    using Gap = GapThreshold<LogitLens, ShortlistHead>;
+    const ShortlistHead plain(5), confirmed(5, Confirm::Yes);
+    check(Gap(2.0F, {}, plain), layers, 1, 3 * 5);  // two more checks and the answer
+    check(Gap(2.0F, {}, confirmed), layers, 2, 2 * 5);
+    check(Gap(-1.0F, {}, confirmed), 1, 1, 0);  // the first check is of the whole vocabulary already
+    const auto third = [](const ShortlistHead& head) {
+        return AnyOf(Scheduled(Schedule::only({1, 2}), Gap(2.0F, {}, head)), Scheduled(Schedule::only({3}), Gap(-1.0F, {}, head)));
+    };
+    check(third(plain), 3, 1, 2 * 5);
+    check(third(confirmed), 3, 2, 2 * 5);
+
+    const std::vector<TokenId> candidates{1, 2, 3};
+    Counted named(Gap(2.0F, {}, confirmed));
+    static_cast<void>(named.model.predict(named.session, tiny::tokens(3), candidates));
+    CHECK(named.counts.heads == 0);
+    CHECK(named.counts.candidate_rows == layers * 3);
 }
 
 TEST_CASE("candidates: only their rows") {

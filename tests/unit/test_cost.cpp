@@ -146,6 +146,28 @@ TEST_CASE("a shortlist reads the head once") {
     CHECK_FALSE(c.loses());
 }
 
+TEST_CASE("a shortlist that confirms reads the head once more where it goes on after its first check") {
+    using Gap = GapThreshold<LogitLens, ShortlistHead>;
+    const Gap gap(0.5F, {}, ShortlistHead(10, Confirm::Yes));
+    const PolicyCost c = cost(model(), gap);
+    CHECK(c.exits[0].check.bytes == 4 * head);
+    CHECK(c.exits[1].check.bytes == 4 * 80);
+    CHECK(c.exits[0].total.bytes == 32 + 4 * layer + 4 * head + 3 * 4 * kv);
+    CHECK(c.exits[1].total.bytes == 32 + 8 * layer + 4 * (head + 80) + 4 * head + 2 * 4 * kv);
+    CHECK(c.full_depth.bytes == 32 + 16 * layer + 4 * (head + 2 * 80) + 4 * head);
+    CHECK(c.most_lost() == 4 * (head + 2 * 80));
+    // Numbers of an exit after layer 2: 8 + 1152 + 1680 + 128 = 2968, after 3: 8 + 1728 + 1760 + 64 = 3560; dense: 3112.
+    CHECK(c.deepest_paying() == 2);
+    const PolicyCostOptions labels{.pass = {}, .candidates = 4, .completes_kv = false};
+    CHECK(cost(model(), gap, labels).full_depth == cost(model(), Gap(0.5F, {}, ShortlistHead(10)), labels).full_depth);
+    CHECK(cost(model(), gap, labels).exits[1].total == cost(model(), Gap(0.5F, {}, ShortlistHead(10)), labels).exits[1].total);
+    // An exit without logits of its own, after a check that made the shortlist, reads the answer through the last part's head.
+    const auto composite = AnyOf(Scheduled(Schedule::only({1}), gap), Scheduled(Schedule::only({2}), HiddenSaturation<LogitLens, ShortlistHead>(0.9F, {}, ShortlistHead(10))));
+    CHECK(cost(model(), composite).exits[1].total.bytes == 32 + 8 * layer + 4 * head + 4 * 80 + 4 * head + 2 * 4 * kv);
+    const AnyPolicy any(GapThreshold<AnyLens, AnyHead>(0.5F, {}, AnyHead::named("shortlist:10+confirm")));
+    CHECK(cost(model(), any).full_depth == c.full_depth);
+}
+
 TEST_CASE("candidates cost a few rows, in the dense model as well") {
     const PolicyCostOptions labels{.pass = {}, .candidates = 4, .completes_kv = false};
     const PolicyCost c = cost(model(), GapThreshold<LogitLens, CandidateHead>(0.5F), labels);

@@ -96,10 +96,11 @@ std::vector<std::size_t> random_depths(std::size_t n, std::uint32_t seed) {
 std::vector<float> rows_of(Session& session, std::size_t layer) {
     const KvCache& cache = session.cache;
     std::vector<float> rows;
-    for (const float* plane : {session.cache.keys(layer), session.cache.values(layer)}) {
-        for (std::size_t head = 0; head < cache.kv_heads(); ++head) {
-            const float* first = plane + head * cache.capacity() * cache.head_dim();
-            rows.insert(rows.end(), first, first + cache.length() * cache.head_dim());
+    std::vector<float> row(cache.kv_heads() * cache.head_dim());
+    for (const KvCache::Part part : {KvCache::Part::Keys, KvCache::Part::Values}) {
+        for (std::size_t position = 0; position < cache.length(); ++position) {
+            cache.load(layer, part, position, row);
+            rows.insert(rows.end(), row.begin(), row.end());
         }
     }
     return rows;

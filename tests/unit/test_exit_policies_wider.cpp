@@ -181,7 +181,9 @@ TEST_CASE("policy specs: a shortlist of a size") {
     CHECK(three.exits[0].check.bytes == 40 * 17 * 4);
     CHECK(three.exits[1].check.bytes == 3 * 17 * 4);
     CHECK(cost(weights, parse_policy_spec("gap:0.5,head=shortlist", weights).make("")).exits[1].check.bytes == 40 * 17 * 4);
-    for (const std::string head : {"shortlist:1", "shortlist:", "shortlist:x", "shortlist:3x", "shortlist:-3", "short"}) {
+    const PolicyCost confirmed = cost(weights, parse_policy_spec("gap:0.5,head=shortlist:3+confirm", weights).make(""));
+    CHECK(confirmed.full_depth.bytes == three.full_depth.bytes + (40 - 3) * 17 * 4);  // the answer is of the whole vocabulary
+    for (const std::string head : {"shortlist:3+", "full+confirm", "shortlist:1", "shortlist:", "shortlist:x", "shortlist:3x", "shortlist:-3", "short"}) {
         const std::string message = tiny::message_of([&] { return parse_policy_spec("gap:0.5,head=" + head, weights); });
         CHECK(tiny::contains(message, "unknown head '" + head + "'; known: full, candidates, shortlist, shortlist:K"));
     }

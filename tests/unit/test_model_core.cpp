@@ -377,12 +377,13 @@ TEST_CASE("after an early exit the deeper layers hold the projections of the exi
                 b = a * std::sin(angle) + b * std::cos(angle);
                 a = rotated;
             }
-            const float* cached_k = session.cache.keys(layer) + (head * session.capacity() + position) * d;
-            const float* cached_v = session.cache.values(layer) + (head * session.capacity() + position) * d;
-            for (std::size_t i = 0; i < d; ++i) {
-                CHECK(static_cast<double>(cached_k[i]) == doctest::Approx(k[head * d + i]).epsilon(1e-5));
-                CHECK(static_cast<double>(cached_v[i]) == doctest::Approx(v[head * d + i]).epsilon(1e-5));
-            }
+        }
+        std::vector<float> cached_k(k.size()), cached_v(v.size());
+        session.cache.load(layer, KvCache::Part::Keys, position, cached_k);
+        session.cache.load(layer, KvCache::Part::Values, position, cached_v);
+        for (std::size_t i = 0; i < k.size(); ++i) {
+            CHECK(static_cast<double>(cached_k[i]) == doctest::Approx(k[i]).epsilon(1e-5));
+            CHECK(static_cast<double>(cached_v[i]) == doctest::Approx(v[i]).epsilon(1e-5));
         }
     }
 }

@@ -9,6 +9,7 @@
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -31,6 +32,18 @@ struct AttentionArgs {
     std::size_t window = 0;       ///< 0: none; else a token sees the last `window` rows only, its own included
     MatrixView<float> out;        ///< [tokens, heads * head_dim]
 };
+
+/// K/V rows as a cache stores them, in place of AttentionArgs::k and v, which are null then.
+struct StoredKv {
+    KvType type = KvType::F32;
+    const std::byte* k = nullptr;  ///< [kv_heads, capacity, row_bytes(type, head_dim)]
+    const std::byte* v = nullptr;  ///< the same
+};
+
+/// `void attention(const AttentionArgs&, const StoredKv&) const`: the backend reads rows of every type itself. Optional: to one
+/// that does not, a model hands floats.
+template <class B>
+concept HasStoredAttention = requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
 
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
@@ -58,7 +71,7 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
             float* result = out.row(t).data();
             const std::size_t n = x.cols();
             const float scale = 1.0F / std::sqrt(dot(row, row, n) / static_cast<float>(n) + eps);
-            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] * scale * gain[i];
+            set_each(result, n, [=](std::size_t i) { return row[i] * scale * gain[i]; });
         }
     }
 }
@@ -76,9 +89,9 @@ void layer_norm(const B& backend, MatrixView<const float> x, std::span<const flo
             float* result = out.row(t).data();
             const std::size_t n = x.cols();
             const float mean = sum(row, n) / static_cast<float>(n);
-            for (std::size_t i = 0; i < n; ++i) result[i] = row[i] - mean;
+            set_each(result, n, [=](std::size_t i) { return row[i] - mean; });
             const float scale = 1.0F / std::sqrt(dot(result, result, n) / static_cast<float>(n) + eps);
-            for (std::size_t i = 0; i < n; ++i) result[i] = result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]);
+            set_each(result, n, [=](std::size_t i) { return result[i] * scale * gain[i] + (bias.empty() ? 0.0F : bias[i]); });
         }
     }
 }
@@ -143,7 +156,7 @@ template <class Map>
 void map_rows(MatrixView<float> x, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
-        for (std::size_t i = 0; i < x.cols(); ++i) row[i] = map(row[i]);
+        set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
     }
 }
 

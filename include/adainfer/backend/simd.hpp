@@ -12,16 +12,20 @@
 #include "adainfer/core/types.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/code_panel.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/float_tile.hpp"
 #include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/kernels/int8_row_avx2.hpp"
-#include "adainfer/kernels/int8_tile.hpp"
 #include "adainfer/kernels/lane_attention.hpp"
+#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -68,9 +72,9 @@ class SimdBackend {
                 rows_times(weight, weight.rows, all, x.row(t), y.row(t).data());
             }
         } else if (rounds_activations(weight.dtype, x.rows())) {
-            int8_tiles(weight, x, y);
+            code_panels(weight, x, y);
         } else {
-            float_tiles(weight, x, y);
+            float_panels(weight, x, y);
         }
     }
 
@@ -99,16 +103,20 @@ class SimdBackend {
     }
 
     void attention(const AttentionArgs& args) const {
+        attention(args, {KvType::F32, reinterpret_cast<const std::byte*>(args.k), reinterpret_cast<const std::byte*>(args.v)});
+    }
+
+    /// The same over K/V rows of any type, which are read as they are stored.
+    void attention(const AttentionArgs& args, const StoredKv& kv) const {
 #if ADAINFER_X86
         // One token has few heads to put side by side.
-        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args);
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args, kv);
 #endif
-        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args); });
+        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args, kv); });
     }
 
   private:
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
-    static constexpr std::size_t block_rows = 24; // weight rows that are unpacked at once, a multiple of tile_rows
 
     struct Loops {};  // a backend without operations: the loops of ops.hpp
 
@@ -119,6 +127,15 @@ class SimdBackend {
         if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
 #endif
         f(detail::FloatTilePortable{});
+    }
+
+    template <class F>
+    void with_panel_tile(F&& f) const {
+#if ADAINFER_X86
+        if (level_ == CpuLevel::Avx512) return f(detail::PanelTileAvx512{});
+        if (level_ == CpuLevel::Avx2) return f(detail::PanelTileAvx2{});
+#endif
+        f(detail::PanelTilePortable{});
     }
 
     // ---- a row of activations --------------------------------------------------------------------------------------------
@@ -174,81 +191,69 @@ class SimdBackend {
 
     // ---- many rows of activations ----------------------------------------------------------------------------------------
 
-    void float_tiles(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        with_tile([&]<class Tile>(Tile) {
-            struct Packed;
-            constexpr std::size_t lanes = Tile::lanes;
-            const std::size_t panels = (x.rows() + lanes - 1) / lanes, cols = weight.cols;
-            float* const packed = thread_scratch<Packed>(panels * lanes * cols).data();
-            parallel_for(panels, 1, [&](std::size_t begin, std::size_t end) {
-                for (std::size_t p = begin; p < end; ++p) {
-                    const std::size_t count = (std::min)(lanes, x.rows() - p * lanes);
-                    at_level(level_, [&] { pack_lanes(x.rows(p * lanes, count), lanes, packed + p * lanes * cols); });
-                }
-            });
-            parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
+    void float_panels(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        with_panel_tile([&]<class Tile>(Tile) {
+            for_panels<Tile::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
                 struct Rows;
-                float* const rows = thread_scratch<Rows>(block_rows * cols).data();
-                float out[block_rows * lanes];
-                for (std::size_t first = begin; first < end; first += block_rows) {
-                    const std::size_t count = (std::min)(block_rows, end - first);
-                    at_level(level_, [&] {
-                        for (std::size_t r = 0; r < count; ++r) {
-                            dequantize_row(weight.dtype, weight.row(first + r), cols, rows + r * cols);
-                        }
-                    });
-                    for (std::size_t p = 0; p < panels; ++p) {
-                        detail::float_tiles<Tile>({.a = rows, .row_stride = cols, .k_stride = 1, .k = cols,
-                                                   .b = packed + p * lanes * cols, .out = out}, count);
-                        unpack_lanes(out, lanes, count, y, p * lanes, first);
-                    }
-                }
+                struct Turned;
+                constexpr std::size_t size = detail::panel_depth * Tile::lanes;
+                float* const panel = thread_scratch<Turned>(size).data();
+                detail::pack_panel_for<Tile>(part, thread_scratch<Rows>(size).data(), panel);
+                detail::for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
+                    detail::run_tile<Tile>(count, detail::Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(),
+                                           out + first * stride, stride);
+                });
             });
         });
     }
 
-    void int8_tiles([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
-                    [[maybe_unused]] MatrixView<float> y) const {
+    void code_panels([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
+                     [[maybe_unused]] MatrixView<float> y) const {
 #if ADAINFER_X86
-        constexpr std::size_t lanes = 16;
-        thread_local ActivationCodes codes;
+        thread_local ActivationCodes own;
+        ActivationCodes& codes = own;  // of this thread, shared by all
         const CodeFormat format = code_format(weight.dtype);
-        codes.assign(x, lanes, format.group, format.bias, detail::avx512::quantize);
-        const ActivationCodes& shared = codes;
-        parallel_for(weight.rows, block_rows, [&](std::size_t begin, std::size_t end) {
-            struct Slot;
-            const std::size_t cols = weight.cols, groups = cols / format.group;
-            std::uint8_t* const rows = code_scratch(block_rows * cols);
-            float* const scales = thread_scratch<Slot>(2 * block_rows * groups).data();
-            float* const minima = scales + block_rows * groups;
-            float out[block_rows * 2 * lanes];
-            for (std::size_t first = begin; first < end; first += block_rows) {
-                const std::size_t count = (std::min)(block_rows, end - first);
-                at_level(CpuLevel::Avx512, [&] {
-                    for (std::size_t r = 0; r < count; ++r) {
-                        unpack_codes(weight.dtype, weight.row(first + r), cols, rows + r * cols, scales + r * groups, minima + r * groups);
-                    }
-                });
-                for (std::size_t p = 0; p < shared.panels(); p += 2) {
-                    const std::size_t panels = (std::min)(std::size_t{2}, shared.panels() - p);
-                    for (std::size_t r = 0; r < count; r += tile_rows) {
-                        detail::avx512::int8_tile(format, {rows + r * cols, scales + r * groups, minima + r * groups, cols}, shared, p,
-                                                  panels, out + r * panels * lanes);
-                    }
-                    unpack_lanes(out, panels * lanes, count, y, p * lanes, first);
-                }
-            }
+        codes.resize(x.rows(), x.cols(), format);
+        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), detail::avx512::quantize);
+        });
+        const auto pack = detail::avx512::pack_codes_of(weight.dtype);
+        for_panels<detail::avx512::CodePanel::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
+            detail::avx512::CodePanel panel;
+            pack(part, panel);
+            detail::avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
         });
 #endif
     }
 
-    /// y[token][first + r] = out[r][lane] for the lanes that are tokens.
-    static void unpack_lanes(const float* out, std::size_t lanes, std::size_t rows, MatrixView<float> y, std::size_t token,
-                             std::size_t first) noexcept {
-        for (std::size_t lane = 0; lane < lanes && token + lane < y.rows(); ++lane) {
-            float* const row = y.row(token + lane).data() + first;
-            for (std::size_t r = 0; r < rows; ++r) row[r] = out[r * lanes + lane];
-        }
+    /// Calls add(part, out, stride) for every panel of weight rows, part after part: it adds the part's product to
+    /// out [tokens][lanes], which is zero before the first one.
+    template <std::size_t lanes, class F>
+    void for_panels(const WeightView& weight, MatrixView<float> y, F&& add) const {
+        parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+                struct Slot;
+                const std::size_t count = (std::min)(lanes, weight.rows - first);
+                const bool whole = count == lanes;
+                touch(weight, first, count);
+                // The last rows may be fewer than a panel has.
+                float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
+                const std::size_t stride = whole ? y.stride() : lanes;
+                for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
+                for (std::size_t column = 0; column < weight.cols; column += detail::panel_depth) {
+                    add(detail::WeightPart{weight, first, count, column, (std::min)(detail::panel_depth, weight.cols - column)}, out, stride);
+                }
+                if (whole) continue;
+                for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+            }
+        });
+    }
+
+    /// Brings rows into the cache. Packing reads parts of rows one after the other, which the hardware does not foresee as it
+    /// foresees this.
+    static void touch(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
+        const std::byte* const from = weight.row(first);
+        for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
     }
 
     /// Bytes of the calling thread, until its next call.
@@ -262,15 +267,13 @@ class SimdBackend {
 
     /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
     template <class Tile>
-    void lanes_of_attention(const AttentionArgs& args) const {
+    void lanes_of_attention(const AttentionArgs& args, const StoredKv& kv) const {
         constexpr std::size_t lanes = Tile::lanes;
         const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
         const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
         parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
             struct Slot;
-            // A single token takes what the whole context will need: a decode that grows allocates once.
-            const std::size_t keys = args.q.rows() == 1 ? args.capacity : args.first + args.q.rows();
-            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, d, keys)).data();
+            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
             for (std::size_t item = begin; item < end; ++item) {
                 const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
                 QueryLanes<lanes> queries{};
@@ -283,8 +286,9 @@ class SimdBackend {
                     queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
                     queries.end[lane] = seen;
                 }
-                const std::size_t plane = kv_head * args.capacity * d;
-                at_level(level_, [&] { lane_attention<Tile>(queries, args.k + plane, args.v + plane, d, args.scale, scratch); });
+                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+                const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
+                at_level(level_, [&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
             }
         });
     }

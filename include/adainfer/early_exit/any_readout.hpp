@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
@@ -59,22 +60,40 @@ class AnyHead {
     explicit AnyHead(CandidateHead head) : head_(head) {}
     explicit AnyHead(ShortlistHead head) : head_(head) {}
 
-    /// By its name in policy files, or "shortlist:K" for a list of K tokens. Throws InvalidArgument, listing the names.
+    /// By its name in policy files and specs: "full", "candidates", "shortlist", "shortlist:K" for a list of K tokens, and either
+    /// of the last two with "+confirm" behind it (Confirm::Yes). Throws InvalidArgument, listing the names.
     static AnyHead named(std::string_view name) {
         if (name == FullHead::name) return AnyHead(FullHead{});
         if (name == CandidateHead::name) return AnyHead(CandidateHead{});
-        if (name == ShortlistHead::name) return AnyHead(ShortlistHead{});
-        if (name.starts_with("shortlist:")) {
-            const std::string_view digits = name.substr(std::string_view("shortlist:").size());
+        const Confirm confirm = name.ends_with(confirm_suffix) ? Confirm::Yes : Confirm::No;
+        const std::string_view list = confirm == Confirm::Yes ? name.substr(0, name.size() - confirm_suffix.size()) : name;
+        if (list == ShortlistHead::name) return AnyHead(ShortlistHead(ShortlistHead{}.size(), confirm));
+        if (list.starts_with("shortlist:")) {
+            const std::string_view digits = list.substr(std::string_view("shortlist:").size());
             std::size_t size = 0;
             const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
-            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size));
+            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size, confirm));
         }
-        fail(ErrorCode::InvalidArgument, "unknown head '", name, "'; known: full, candidates, shortlist, shortlist:K (2 or more)");
+        fail(ErrorCode::InvalidArgument, "unknown head '", name,
+             "'; known: full, candidates, shortlist, shortlist:K (2 or more), shortlist+confirm, shortlist:K+confirm");
     }
 
     [[nodiscard]] std::string_view kind() const {
         return std::visit([](const auto& head) { return std::remove_cvref_t<decltype(head)>::name; }, head_);
+    }
+
+    /// What named() makes the same head of.
+    [[nodiscard]] std::string name() const {
+        std::string text(kind());
+        if (const auto* list = std::get_if<ShortlistHead>(&head_)) {
+            if (list->size() != ShortlistHead{}.size()) text += ":" + std::to_string(list->size());
+            if (list->confirms()) text += confirm_suffix;
+        }
+        return text;
+    }
+
+    [[nodiscard]] bool confirms() const {
+        return std::visit([](const auto& head) { return adainfer::confirms_of(head); }, head_);
     }
 
     /// Logits that a check computes, for the cost model.
@@ -89,6 +108,8 @@ class AnyHead {
     }
 
   private:
+    static constexpr std::string_view confirm_suffix = "+confirm";
+
     std::variant<FullHead, CandidateHead, ShortlistHead> head_;
 };
 

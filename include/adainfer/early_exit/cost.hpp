@@ -15,6 +15,7 @@
 //     std::size_t numbers(std::size_t hidden) const;    // floats that one apply() multiplies with; default none
 //     std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const;
 //                                                       // logits of one check, the first or a later one; default all
+//     bool confirms() const;                            // an answer after a later check costs a full head; default false
 
 namespace adainfer::inline v0 {
 
@@ -116,6 +117,7 @@ class Checks {
             ask(policy, layer, state, answer);
         }
         answered = reads_logits_;
+        confirmation_ = confirmation_of(rows_);
         shortlisted_ = shortlisted_ || reads_logits_;
         return reads_logits_ ? lens_ + model_.head_rows(rows_) : lens_;
     }
@@ -124,14 +126,18 @@ class Checks {
     template <class Policy>
     [[nodiscard]] Cost answer(const Policy& policy) const {
         const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_) : Cost{};  // else the check has read it
-        return lens + model_.head_rows(rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+        const std::uint64_t read = rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_);
+        return lens + model_.head_rows(read) + confirmation_of(read);
     }
 
-    /// The answer of a pass that ran every layer: where a shortlist stands, it is among its tokens.
+    /// The full head of an exit after the last check, where its logits are of a shortlist that is confirmed.
+    [[nodiscard]] Cost confirmation() const noexcept { return confirmation_; }
+
+    /// The answer of a pass that ran every layer: where a shortlist stands that nothing confirms, it is among its tokens.
     template <class Policy>
     [[nodiscard]] Cost last_answer(const Policy& policy) const {
         if (candidates_ > 0) return model_.head_rows(candidates_);
-        if (bound_ || !shortlisted_) return model_.head();
+        if (bound_ || confirms_ || !shortlisted_) return model_.head();
         return model_.head_rows(rows(adainfer::head_of(policy), model_, 0, false));
     }
 
@@ -139,6 +145,10 @@ class Checks {
     [[nodiscard]] bool bound() const noexcept { return bound_; }
 
   private:
+    [[nodiscard]] Cost confirmation_of(std::uint64_t read) const noexcept {
+        return confirms_ && candidates_ == 0 && read < model_.vocabulary ? model_.head() : Cost{};
+    }
+
     template <class Policy>
     void ask(const Policy& policy, std::size_t layer, typename Policy::State& state, ExitDecision answer) {
         if constexpr (HasConsult<Policy>) {
@@ -154,6 +164,7 @@ class Checks {
             if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_);
             if constexpr (Policy::Features::needs >= Needs::Logits) {
                 rows_ = (std::max)(rows_, rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
+                confirms_ = confirms_ || adainfer::confirms_of(adainfer::head_of(policy));
                 reads_logits_ = true;
             }
         }
@@ -161,9 +172,9 @@ class Checks {
 
     const ModelCost& model_;
     std::size_t hidden_, candidates_;
-    Cost lens_;
+    Cost lens_, confirmation_;
     std::uint64_t rows_ = 0;
-    bool reads_logits_ = false, shortlisted_ = false, bound_ = false;
+    bool reads_logits_ = false, shortlisted_ = false, confirms_ = false, bound_ = false;
 };
 
 }  // namespace detail::policy_cost
@@ -192,7 +203,7 @@ template <class Policy>
         const Cost check = checks.after(policy, layer, answered);
         so_far += check;
         result.checks += check;
-        Cost total = answered ? so_far : so_far + checks.answer(policy);
+        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy));
         if (options.completes_kv) total += run.kv_after(layer);
         result.exits.push_back({layer, check, total});
     }

@@ -16,17 +16,26 @@
 
 namespace adainfer::inline v0 {
 
+/// Whether the answer, once the exit is decided or full depth reached, is chosen among the shortlist or by one more full head.
+enum class Confirm {
+    No,   ///< among the shortlist
+    Yes,  ///< from the logits of the whole vocabulary, of the layer that the answer is read at
+};
+
 /// The whole vocabulary at the first check of an inference, then only the `size` tokens that were likeliest there: the later
 /// checks and the answer cost size/vocabulary of a head each. Probabilities are then relative to the shortlist. An answer that
-/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist. A call's
-/// candidates, where there are some, are the shortlist from the start.
+/// was not on the list is missed, also at full depth, so let the first check be where the answers begin to exist, or confirm:
+/// then no answer is missed, and an inference that goes on after its first check costs a second full head. A call's candidates,
+/// where there are some, are the shortlist from the start, and nothing is confirmed.
 class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";
 
-    explicit ShortlistHead(std::size_t size = 256) : size_((std::max)(size, std::size_t{2})) {}
+    explicit ShortlistHead(std::size_t size = 256, Confirm confirm = Confirm::No)
+        : size_((std::max)(size, std::size_t{2})), confirm_(confirm) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool confirms() const noexcept { return confirm_ == Confirm::Yes; }
 
     /// Logits that a check computes, for the cost model.
     [[nodiscard]] std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const noexcept {
@@ -78,6 +87,7 @@ class ShortlistHead {
     }
 
     std::size_t size_;
+    Confirm confirm_;
 };
 
 }  // namespace adainfer::inline v0

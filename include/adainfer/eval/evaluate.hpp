@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/cost.hpp"
 #include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
@@ -34,23 +35,26 @@ struct Evaluation {
     double seconds_per_prompt = 0;  ///< wall clock: what follows the shared prefix, the answer included
     double speedup_vs_dense = 0;    ///< dense seconds / these seconds; both measured in this run, prompt by prompt in turn
     double checks_per_prompt = 0;
+    double check_cost = 0;          ///< of the checks of a prompt that exits nowhere, as a share of the dense pass (cost_of_task)
+    std::size_t break_even_layer = 0;  ///< the deepest exit that costs less than the dense pass; 0: none does
     std::size_t prompts = 0;
 };
 
 struct EvaluateOptions {
     std::size_t limit = 0;  ///< test prompts at most; 0: all
     RunOptions run{};
+    KvType kv = KvType::F32;  ///< of the sessions
 };
 
 /// The smallest fixed depth that keeps `agreement` with the dense model on the task's train prompts (those that no lens was
 /// fitted on); the model's depth where none does. Throws as evaluate().
 template <class Backend>
 [[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, const AnyLens& lens,
-                                           double agreement, const RunOptions& run = {}) {
+                                           double agreement, const RunOptions& run = {}, KvType kv = KvType::F32) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
     const std::size_t layers = dense.config().layers;
     const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), examples);
-    Session session = dense.new_session(prompts.longest());
+    Session session = dense.new_session({.capacity = prompts.longest(), .kv = kv});
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
@@ -64,6 +68,21 @@ template <class Backend>
     return layers;
 }
 
+/// The first `limit` test prompts of a task, all where it is 0, behind the task's own shots. Throws as make_prompts().
+[[nodiscard]] inline TaskPrompts test_prompts(const Tokenizer& tokenizer, const Task& task, std::size_t limit) {
+    const std::size_t count = limit == 0 ? task.test.size() : (std::min)(limit, task.test.size());
+    return make_prompts(tokenizer, task, default_shots(task), std::span(task.test).first(count));
+}
+
+/// What a policy costs on such prompts: on one of their mean length, behind the prefix. Precondition: there is one.
+template <class Policy>
+[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts, KvType kv = KvType::F32) {
+    std::size_t tokens = 0;
+    for (const auto& prompt : prompts.prompts) tokens += prompt.size();
+    const CostOptions pass{.tokens = tokens / prompts.prompts.size(), .context = prompts.prefix.size(), .kv = kv};
+    return cost(weights, policy, {.pass = pass, .candidates = prompts.candidates.size(), .completes_kv = false});
+}
+
 /// Runs the dense model and each policy on every test prompt of a task, in turn so that whatever else the machine does falls
 /// on all alike. The few-shot prefix runs once, at full depth. Returns one row a policy. Throws ContextOverflow where a
 /// prompt does not fit, and as make_prompts() and Model::predict() do.
@@ -71,15 +90,15 @@ template <class Backend>
 [[nodiscard]] std::vector<Evaluation> evaluate(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
                                                std::span<const NamedPolicy> policies, const EvaluateOptions& options = {}) {
     using Clock = std::chrono::steady_clock;
-    const std::size_t count = options.limit == 0 ? task.test.size() : (std::min)(options.limit, task.test.size());
-    const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), std::span(task.test).first(count));
-    Session session = dense.new_session(prompts.longest());
+    const TaskPrompts prompts = test_prompts(tokenizer, task, options.limit);
+    const std::size_t count = prompts.prompts.size();
+    Session session = dense.new_session({.capacity = prompts.longest(), .kv = options.kv});
     dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
 
     std::vector<Model<Backend, Scheduled<AnyPolicy>>> models;
     for (const NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer) {
-            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run))));
+            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
         } else {
             models.push_back(dense.with_policy(policy.make(task.name)));
         }
@@ -89,7 +108,7 @@ template <class Backend>
     std::vector<std::optional<Session>> pruned(models.size());
     for (std::size_t i = 0; i < models.size(); ++i) {
         if (models[i].skipped() == dense.skipped()) continue;
-        pruned[i].emplace(models[i].new_session(prompts.longest()));
+        pruned[i].emplace(models[i].new_session({.capacity = prompts.longest(), .kv = options.kv}));
         models[i].prefill(*pruned[i], prompts.prefix, RunOptions{options.run.stop, {}});
     }
 
@@ -123,10 +142,13 @@ template <class Backend>
     for (std::size_t p = 0; p < policies.size(); ++p) {
         const Sums& s = sums[p];
         const double mean = s.layers / n;
+        const PolicyCost cost = cost_of_task(dense.decoder().weights(), models[p].policy(), prompts, options.kv);
+        const double check_cost = static_cast<double>(cost.deciding(cost.checks)) / static_cast<double>(cost.deciding(cost.dense));
         rows.push_back({.task = task.name, .policy = policies[p].name, .accuracy = s.right / n, .accuracy_dense = sums.back().right / n,
                         .agreement = s.agrees / n, .mean_layers = mean, .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
                         .layers = dense.config().layers, .pruning_ratio = 1 - mean / layers, .seconds_per_prompt = s.seconds / n,
-                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .prompts = count});
+                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .check_cost = check_cost,
+                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0, .prompts = count});
     }
     return rows;
 }

@@ -39,7 +39,7 @@ struct NamedPolicy {
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
     "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
-    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K] "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K][+confirm] "
     ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
     "file, with these options";
 

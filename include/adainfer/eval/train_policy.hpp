@@ -177,7 +177,7 @@ template <class Backend>
 
     file.features = options.features;
     file.lens = options.lens.kind();
-    file.head = options.head.kind();
+    file.head = options.head.name();
     file.label_rule = options.label == Label::AgreesWithFinal ? "agrees" : "gold";
     file.agreement = options.calibration.target;
     file.model_identity = dense.decoder().weights().identity;

@@ -43,8 +43,12 @@ class Conversation {
     /// An empty `system` stands for no system message. `capacity` is the number of tokens that the session holds; 0: as many as
     /// the model was made for. Throws Unsupported (ChatTemplate) and ContextOverflow.
     Conversation(const Model& model, const Tokenizer& tokenizer, std::string system = {}, std::size_t capacity = 0)
+        : Conversation(model, tokenizer, std::move(system), SessionOptions{.capacity = capacity}) {}
+
+    /// The same with a session of one's choice. Throws what Model::new_session() does too.
+    Conversation(const Model& model, const Tokenizer& tokenizer, std::string system, const SessionOptions& session)
         : model_(&model), tokenizer_(&tokenizer), template_(tokenizer), is_end_(chat_end(tokenizer, template_)),
-          system_(std::move(system)), session_(model.new_session(capacity)) {
+          system_(std::move(system)), session_(model.new_session(session)) {
         reset();
     }
 

@@ -29,14 +29,17 @@ namespace detail {
 /// Puts a session back to the length it had.
 class RewindAtEnd {
   public:
-    explicit RewindAtEnd(Session& session) : session_(session), length_(session.length()) {}
+    explicit RewindAtEnd(Session& session) : session_(session), length_(session.length()), held_(session.cache.hold()) {}
     RewindAtEnd(const RewindAtEnd&) = delete;
     RewindAtEnd& operator=(const RewindAtEnd&) = delete;
-    ~RewindAtEnd() { session_.cache.set_length(length_); }
+    ~RewindAtEnd() {
+        session_.cache.set_length(length_);
+        session_.cache.release(held_);
+    }
 
   private:
     Session& session_;
-    std::size_t length_;
+    std::size_t length_, held_;
 };
 
 inline void require_tokens(std::span<const TokenId> tokens, std::size_t vocabulary) {

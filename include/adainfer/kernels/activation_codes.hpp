@@ -9,8 +9,6 @@
 #include <span>
 #include <vector>
 
-#include "adainfer/tensor/matrix_view.hpp"
-
 // Activations as 8-bit codes, for products with weights that are integers themselves:
 //
 //     x[i] = scale[i / 32] * (code[i] + rest[i] / rest_steps)
@@ -105,78 +103,6 @@ class ActivationRow {
     std::vector<std::int8_t> codes_, rests_;
     std::vector<std::int32_t> offsets_, rest_offsets_;
     std::vector<float> scales_, sums_;
-};
-
-/// Many rows of activations to 8 bits, `lanes` tokens side by side, so that a vector holds one block position of all of them.
-/// Rows past the last are zero.
-class ActivationCodes {
-  public:
-    /// x [tokens, cols], cols a multiple of 32. `group` and `bias` are those of the weight's CodeFormat, `quantize` is
-    /// quantize_block() or does the same.
-    void assign(MatrixView<const float> x, std::size_t lanes, std::size_t group, int bias, QuantizeBlock quantize) {
-        lanes_ = lanes;
-        cols_ = x.cols();
-        panels_ = (x.rows() + lanes - 1) / lanes;
-        const std::size_t padded = panels_ * lanes;
-        resize(codes_, padded * cols_ + slack);
-        resize(scales_, padded * blocks() + slack);
-        resize(sums_, padded * blocks() + slack);
-        resize(offsets_, padded * (cols_ / group) + slack);
-        for (std::size_t t = 0; t < padded; ++t) {
-            for (std::size_t b = 0; b < blocks(); ++b) {
-                ActivationBlock block{};
-                if (t < x.rows()) quantize(x.row(t).data() + b * activation_block, block);
-                place(block, t / lanes, t % lanes, b, group, bias);
-            }
-        }
-    }
-
-    [[nodiscard]] std::size_t panels() const noexcept { return panels_; }
-    [[nodiscard]] std::size_t lanes() const noexcept { return lanes_; }
-
-    /// Codes [cols / 4][lanes][4] of a panel.
-    [[nodiscard]] const std::int8_t* codes(std::size_t panel) const noexcept { return codes_.data() + panel * cols_ * lanes_; }
-    /// Scales [cols / 32][lanes].
-    [[nodiscard]] const float* scales(std::size_t panel) const noexcept { return scales_.data() + panel * blocks() * lanes_; }
-    /// Sums of the values [cols / 32][lanes]: what a weight's minimum is multiplied by.
-    [[nodiscard]] const float* sums(std::size_t panel) const noexcept { return sums_.data() + panel * blocks() * lanes_; }
-    /// -bias times the sum of the codes [cols / group][lanes].
-    [[nodiscard]] const std::int32_t* offsets(std::size_t panel, std::size_t group) const noexcept {
-        return offsets_.data() + panel * (cols_ / group) * lanes_;
-    }
-
-  private:
-    static constexpr std::size_t slack = 64;  // whole vectors may be read past the end
-
-    [[nodiscard]] std::size_t blocks() const noexcept { return cols_ / activation_block; }
-
-    /// Puts a block of one token where a product of `lanes` tokens reads it.
-    void place(const ActivationBlock& block, std::size_t panel, std::size_t lane, std::size_t b, std::size_t group, int bias) noexcept {
-        std::int8_t* const codes = codes_.data() + ((panel * blocks() + b) * (activation_block / 4) * lanes_ + lane) * 4;
-        std::int32_t total = 0;
-        for (std::size_t i = 0; i < activation_block / 4; ++i) {
-            std::memcpy(codes + i * lanes_ * 4, block.codes + 4 * i, 4);
-            total += block.sums[i];
-        }
-        std::int32_t* const offsets = offsets_.data() + (panel * blocks() + b) * (activation_block / group) * lanes_ + lane;
-        for (std::size_t i = 0; i < activation_block / group; ++i) {
-            std::int32_t sum = 0;
-            for (std::size_t j = 0; j < group / 4; ++j) sum += block.sums[i * group / 4 + j];
-            offsets[i * lanes_] = -bias * sum;
-        }
-        scales_[(panel * blocks() + b) * lanes_ + lane] = block.scale;
-        sums_[(panel * blocks() + b) * lanes_ + lane] = block.scale * static_cast<float>(total);
-    }
-
-    template <class T>
-    static void resize(std::vector<T>& values, std::size_t size) {
-        if (values.size() < size) values.resize(size);
-    }
-
-    std::vector<std::int8_t> codes_;
-    std::vector<float> scales_, sums_;
-    std::vector<std::int32_t> offsets_;
-    std::size_t lanes_ = 1, cols_ = 0, panels_ = 0;
 };
 
 }  // namespace adainfer::inline v0

@@ -4,13 +4,12 @@
 #include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/tensor/matrix_view.hpp"
 
-// The float product that everything but the quantised weights goes through:
+// The float product of attention:
 //
 //     out[r][lane] = sum over k of a[r * row_stride + k * k_stride] * b[k][lane]
 //
-// `a` is a few weight rows, keys or (with the strides swapped) values; `b` holds `lanes` tokens side by side.
+// `a` is a few keys or (with the strides swapped) values; `b` holds `lanes` queries side by side.
 
 namespace adainfer::inline v0 {
 
@@ -23,18 +22,6 @@ struct FloatTile {
 };
 
 inline constexpr std::size_t tile_rows = 6;
-
-/// Copies the rows of x [tokens, cols], tokens <= lanes, to b [cols][lanes]; lanes without a token are zero.
-inline void pack_lanes(MatrixView<const float> x, std::size_t lanes, float* b) noexcept {
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (lane >= x.rows()) {
-            for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = 0.0F;
-            continue;
-        }
-        const float* const row = x.row(lane).data();
-        for (std::size_t k = 0; k < x.cols(); ++k) b[k * lanes + lane] = row[k];
-    }
-}
 
 #if ADAINFER_X86
 

@@ -92,48 +92,67 @@ template <DType dtype>
     minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
 }
 
+/// 32 bits each from the first eight blocks of a row, or from `blocks` where there are fewer. A gather would take longer.
+[[ADAINFER_INLINE512]] inline __m256i eight_words(const std::byte* row, std::size_t stride, std::size_t blocks) noexcept {
+    const auto word = [&](std::size_t i) { return static_cast<int>(bits32(row + i * stride)); };
+    if (blocks >= 8) return _mm256_set_epi32(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0));
+    const auto some = [&](std::size_t i) { return i < blocks ? word(i) : 0; };
+    return _mm256_set_epi32(0, some(6), some(5), some(4), some(3), some(2), some(1), some(0));
+}
+
+/// Groups that group_scales() reads at once.
+template <DType dtype>
+inline constexpr std::size_t groups_at_once = code_format(dtype).group == 16 ? 16 : 8;
+
+/// Scales of the first `groups` groups of a row (groups_at_once at most), and what is added to code * scale: the minima of
+/// formats that have them.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline void group_scales(const std::byte* row, std::size_t groups, __m512& scales, __m512& minima) noexcept {
+    minima = _mm512_setzero_ps();
+    if constexpr (info(dtype).block_size == 32) {
+        const __m256i words = eight_words(row, info(dtype).block_bytes, groups);
+        scales = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(words)));
+        if constexpr (code_format(dtype).has_minimum) {
+            minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
+        }
+    } else if constexpr (dtype == DType::Q6_K) {
+        std::uint16_t d;
+        std::memcpy(&d, row + 208, sizeof d);
+        const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
+        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d))));
+    } else {
+        __m256 eight, less;
+        k_scales(row, eight, less);
+        scales = _mm512_zextps256_ps512(eight);
+        minima = _mm512_zextps256_ps512(_mm256_sub_ps(_mm256_setzero_ps(), less));
+    }
+}
+
 /// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
 /// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
 template <DType dtype>
 [[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
                                                  float* factors) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
+    constexpr std::size_t group = code_format(dtype).group, at_once = groups_at_once<dtype>;
+    constexpr std::size_t step_bytes = at_once * group / info(dtype).block_size * info(dtype).block_bytes;
     __m512 extra = _mm512_setzero_ps();
-    if constexpr (info(dtype).block_size == 32) {
-        const __m512i index = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                                 _mm512_set1_epi32(bytes));
-        for (std::size_t b = 0; b < cols / 32; b += 16) {
-            const std::size_t left = cols / 32 - b;
-            const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
-            const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, index, row + b * bytes, 1);
-            const __m512 scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
-            _mm512_storeu_ps(factors + b, _mm512_mul_ps(scale, _mm512_maskz_loadu_ps(mask, x_scales + b)));
+    for (std::size_t g = 0; g < cols / group; g += at_once, row += step_bytes) {
+        __m512 scales, minima;
+        const std::size_t left = cols / group - g;
+        group_scales<dtype>(row, left, scales, minima);
+        const auto mask = static_cast<__mmask16>(left >= at_once ? (1U << at_once) - 1U : (1U << left) - 1U);
+        if constexpr (group == 16) {
+            const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + g / 2)));
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, x));
+        } else {
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(mask, x_scales + g)));
             if constexpr (code_format(dtype).has_minimum) {
-                const __m512 minimum = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
-                extra = _mm512_fmadd_ps(minimum, _mm512_maskz_loadu_ps(mask, x_sums + b), extra);
+                extra = _mm512_fmadd_ps(minima, _mm512_maskz_loadu_ps(mask, x_sums + g), extra);
             }
         }
-    } else if constexpr (dtype == DType::Q6_K) {
-        const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
-        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
-            const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
-            std::uint16_t d;
-            std::memcpy(&d, row + 208, sizeof d);
-            const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d)));
-            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + 8 * b)));
-            _mm512_storeu_ps(factors + 16 * b, _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(scale), factor), x));
-        }
-        _mm512_storeu_ps(factors + cols / 16, _mm512_setzero_ps());
-    } else {
-        __m256 less = _mm256_setzero_ps();
-        for (std::size_t b = 0; b < cols / 256; ++b, row += bytes) {
-            __m256 scales, minima;
-            k_scales(row, scales, minima);
-            _mm256_storeu_ps(factors + 8 * b, _mm256_mul_ps(scales, _mm256_loadu_ps(x_scales + 8 * b)));
-            less = _mm256_fmadd_ps(minima, _mm256_loadu_ps(x_sums + 8 * b), less);
-        }
-        extra = _mm512_sub_ps(extra, _mm512_zextps256_ps512(less));
     }
+    _mm512_storeu_ps(factors + cols / group, _mm512_setzero_ps());
     return extra;
 }
 
@@ -155,7 +174,9 @@ template <DType dtype>
         const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
                                                  _mm512_loadu_si512(x.rests() + 64 * step));
         const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
-        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_loadu_ps(factors + 64 / group * step));
+        // No more than what one store of row_factors() wrote: a wider load would have to wait for it.
+        const __m128 few = group == 32 ? _mm_castsi128_ps(_mm_loadu_si64(factors + 2 * step)) : _mm_loadu_ps(factors + 4 * step);
+        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(few));
         even = _mm512_fmadd_ps(sum, factor, even);
         const __m512 swap = even;
         even = odd;

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstddef>
 
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_tile.hpp"
+#include "adainfer/kernels/kv_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 
 namespace adainfer::inline v0 {
@@ -18,63 +20,119 @@ struct QueryLanes {
     std::size_t end[lanes];
 };
 
-/// Floats of scratch that lane_attention() needs where queries see positions in a range of `keys`.
-[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, std::size_t head_dim, std::size_t keys) noexcept {
-    return lanes * (2 * head_dim + keys);
+/// The rows of one K/V head as a cache stores them.
+struct KvHead {
+    KvType type = KvType::F32;
+    const std::byte* k = nullptr;  ///< [positions, row_bytes(type, head_dim)]
+    const std::byte* v = nullptr;
+    std::size_t head_dim = 0;
+};
+
+/// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
+inline constexpr std::size_t attention_block = 512;
+
+/// Floats of scratch that lane_attention() needs, whatever the number of positions.
+[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, KvType type, std::size_t head_dim) noexcept {
+    return lanes * (3 * head_dim + attention_block) + (type == KvType::F32 ? 0 : attention_block * head_dim);
 }
 
-/// out = softmax(scale q k^T) v of every lane. k and v [positions, head_dim]. Each row of K and V is read once for all lanes.
+namespace detail {
+
+/// The softmax of each lane while blocks of scores pass by (Milakov and Gimelshein, arXiv 1805.02867, section 3).
+template <std::size_t lanes>
+struct RunningSoftmax {
+    float largest[lanes], sum[lanes];
+
+    RunningSoftmax() noexcept {
+        std::fill_n(largest, lanes, -HUGE_VALF);
+        std::fill_n(sum, lanes, 0.0F);
+    }
+
+    /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
+    void weigh(float* scores, std::size_t count, float* shrink) noexcept {
+        float top[lanes], total[lanes];  // local, so that they stay in registers
+        for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float score = scores[i * lanes + lane];
+                top[lane] = score > top[lane] ? score : top[lane];
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const float before = largest[lane];
+            largest[lane] = top[lane];
+            top[lane] = top[lane] == -HUGE_VALF ? 0.0F : top[lane];  // nothing seen yet: weights of zero, not NaN
+            shrink[lane] = exp_approx(before - top[lane]);
+            total[lane] = sum[lane] * shrink[lane];
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float weight = exp_approx(scores[i * lanes + lane] - top[lane]);
+                scores[i * lanes + lane] = weight;
+                total[lane] += weight;
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) sum[lane] = total[lane];
+    }
+};
+
+}  // namespace detail
+
+/// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const float* k, const float* v, std::size_t head_dim, float scale,
-                    float* scratch) noexcept {
+void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         if (queries.q[lane] == nullptr) continue;
         first = (std::min)(first, queries.begin[lane]);
         last = (std::max)(last, queries.end[lane]);
     }
-    const std::size_t keys = last - first;
-    float* const packed = scratch;                       // [head_dim][lanes]
-    float* const result = packed + head_dim * lanes;     // [head_dim][lanes]
-    float* const scores = result + head_dim * lanes;     // [keys][lanes]
+    float* const packed = scratch;               // [head_dim][lanes]
+    float* const result = packed + d * lanes;    // [head_dim][lanes]
+    float* const partial = result + d * lanes;   // [head_dim][lanes]
+    float* const scores = partial + d * lanes;   // [attention_block][lanes]
+    float* const floats = scores + attention_block * lanes;  // [attention_block, head_dim]
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         const float* const q = queries.q[lane];
-        for (std::size_t d = 0; d < head_dim; ++d) packed[d * lanes + lane] = q == nullptr ? 0.0F : q[d] * scale;
+        for (std::size_t i = 0; i < d; ++i) packed[i * lanes + lane] = q == nullptr ? 0.0F : q[i] * scale;
     }
-    detail::float_tiles<Tile>({.a = k + first * head_dim, .row_stride = head_dim, .k_stride = 1, .k = head_dim, .b = packed, .out = scores},
-                              keys);
+    const auto rows = [&](const std::byte* plane, std::size_t position, std::size_t count) {
+        const std::byte* const stored = plane + position * stride;
+        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(stored);
+        unpack_kv(kv.type, level, stored, count * d, floats);
+        return static_cast<const float*>(floats);
+    };
 
-    // What a lane does not see is minus infinity, before the softmax of every lane at once.
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        for (std::size_t i = first; i < queries.begin[lane]; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
-        for (std::size_t i = queries.end[lane]; i < last; ++i) scores[(i - first) * lanes + lane] = -HUGE_VALF;
-    }
-    float largest[lanes], sum[lanes];
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        largest[lane] = -HUGE_VALF;
-        sum[lane] = 0.0F;
-    }
-    for (std::size_t i = 0; i < keys; ++i) {
+    detail::RunningSoftmax<lanes> softmax;
+    for (std::size_t position = first; position < last; position += attention_block) {
+        const std::size_t count = (std::min)(attention_block, last - position);
+        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed, .out = scores},
+                                  count);
+        // What a lane does not see is minus infinity, before the softmax of every lane at once.
         for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const float score = scores[i * lanes + lane];
-            largest[lane] = score > largest[lane] ? score : largest[lane];
+            if (queries.q[lane] == nullptr) continue;
+            const std::size_t begin = (std::max)(queries.begin[lane], position), end = (std::min)(queries.end[lane], position + count);
+            for (std::size_t i = position; i < (std::min)(begin, position + count); ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = (std::max)(end, position); i < position + count; ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+        }
+        float shrink[lanes];
+        softmax.weigh(scores, count, shrink);
+        float* const product = position == first ? result : partial;
+        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores, .out = product},
+                                  d);
+        if (position == first) continue;
+        for (std::size_t i = 0; i < d; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
+            }
         }
     }
-    for (std::size_t i = 0; i < keys; ++i) {
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const float weight = exp_approx(scores[i * lanes + lane] - largest[lane]);
-            scores[i * lanes + lane] = weight;
-            sum[lane] += weight;
-        }
-    }
-    detail::float_tiles<Tile>({.a = v + first * head_dim, .row_stride = 1, .k_stride = head_dim, .k = keys, .b = scores, .out = result},
-                              head_dim);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         if (queries.q[lane] == nullptr) continue;
-        const float inverse = 1.0F / sum[lane];
-        for (std::size_t d = 0; d < head_dim; ++d) queries.out[lane][d] = result[d * lanes + lane] * inverse;
+        const float inverse = 1.0F / softmax.sum[lane];
+        for (std::size_t i = 0; i < d; ++i) queries.out[lane][i] = result[i * lanes + lane] * inverse;
     }
 }
 

@@ -40,9 +40,23 @@ namespace adainfer::inline v0 {
     return tail;
 }
 
+/// y[i] = f(i). What f reads may be y[i] itself, and no other element of y: values are computed some at a time before they are
+/// stored, which a compiler then vectorises without having to know what else y may overlap.
+template <class F>
+void set_each(float* y, std::size_t n, const F& f) noexcept {
+    constexpr std::size_t lanes = 32;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        float value[lanes];
+        for (std::size_t j = 0; j < lanes; ++j) value[j] = f(i + j);
+        for (std::size_t j = 0; j < lanes; ++j) y[i + j] = value[j];
+    }
+    for (; i < n; ++i) y[i] = f(i);
+}
+
 /// y[i] += scale * x[i].
 inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
-    for (std::size_t i = 0; i < n; ++i) y[i] += scale * x[i];
+    set_each(y, n, [=](std::size_t i) { return y[i] + scale * x[i]; });
 }
 
 /// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
@@ -89,6 +103,20 @@ inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept 
     return result;
 }
 
+/// Largest magnitude of n values. NaN passes by unseen.
+[[nodiscard]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float best[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) best[j] = std::fabs(x[i + j]) > best[j] ? std::fabs(x[i + j]) : best[j];
+    }
+    float result = 0.0F;
+    for (; i < n; ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
+    for (const float value : best) result = value > result ? value : result;
+    return result;
+}
+
 /// Replaces x by softmax(x); returns the largest input. n > 0.
 inline float softmax(float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
@@ -108,7 +136,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
     }
     for (const float value : partial) sum += value;
     const float inverse = 1.0F / sum;
-    for (i = 0; i < n; ++i) x[i] *= inverse;
+    set_each(x, n, [=](std::size_t k) { return x[k] * inverse; });
     return largest;
 }
 

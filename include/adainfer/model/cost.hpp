@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "adainfer/model/weights.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 // What a forward pass reads and computes, counted from the shapes of the weights: matrices and their biases, and attention
 // over the K/V cache. Norms, rotations, activations and softmax are left out: they are below a hundredth of a layer.
@@ -74,6 +75,7 @@ struct ModelCost {
 struct CostOptions {
     std::size_t tokens = 1;   ///< that a pass runs at once: weights are read once for all, logits computed for the last
     std::size_t context = 0;  ///< positions in the K/V cache before them
+    KvType kv = KvType::F32;  ///< of the cache
 };
 
 /// Counts what a pass reads and computes. A weight that the model does not have counts nothing.
@@ -101,7 +103,7 @@ struct CostOptions {
         std::uint64_t seen = 0;
         for (std::uint64_t t = 1; t <= tokens; ++t) seen += window == 0 ? context + t : (std::min)(window, context + t);
         const std::uint64_t cached = window == 0 ? context : (std::min)(window - 1, context);
-        all += {2 * cached * config.kv_size() * sizeof(float), 2 * seen * config.q_size()};
+        all += {2 * cached * row_bytes(options.kv, config.kv_size()), 2 * seen * config.q_size()};
         result.layers.push_back(all);
     }
 

@@ -58,6 +58,7 @@ class Decoder {
     /// Starts a pass: the embeddings of the tokens as hidden state, the angles of their positions. Throws UnknownToken.
     void begin(Session& session, std::span<const TokenId> tokens) const {
         Workspace& work = session.work;
+        session.make_room(tokens.size());
         const MatrixView<float> hidden = work.hidden.resize(tokens.size(), config().hidden);
         const WeightView& embedding = weights_.token_embedding;
         const MatrixView<float> embedded = embedding_in_ ? work.projected.resize(tokens.size(), embedding.cols) : hidden;

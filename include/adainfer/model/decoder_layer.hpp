@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -10,9 +11,11 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/model/config.hpp"
+#include "adainfer/model/kv_attention.hpp"
 #include "adainfer/model/norm.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -63,7 +66,8 @@ class DecoderLayer {
 
     /// Only the K/V rows that the layer would see for the current hidden state: what an early exit leaves to later tokens.
     /// Throws NotFinite, naming layer and position: a backend may multiply the V rows of later positions by zero, so NaN there
-    /// would turn up at earlier positions, and in a session it would spoil every token to come.
+    /// would turn up at earlier positions, and in a session it would spoil every token to come. The same for values that would
+    /// become infinite in a cache of fewer bits.
     void write_kv(const Backend& backend, const ModelConfig& config, std::size_t layer, Workspace& work, KvCache& cache) const {
         block_input(backend, config, weights_->attention_norm, work);
         const MatrixView<const float> input = work.normed.view();
@@ -77,8 +81,15 @@ class DecoderLayer {
                 fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
                      " hold NaN or infinity");
             }
-            cache.store(cache.keys(layer), cache.length() + t, k.row(t));
-            cache.store(cache.values(layer), cache.length() + t, v.row(t));
+            if (cache.type() != KvType::F32) {
+                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()), max_magnitude(v.row(t).data(), v.cols()));
+                if (largest > largest_value(cache.type())) {
+                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t, " reach ",
+                         largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
+                }
+            }
+            cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
+            cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
         }
     }
 
@@ -90,11 +101,10 @@ class DecoderLayer {
         q_.apply(backend, work.normed.view(), q);
         place(backend, config, layer, weights_->q_norm, q, work);
         const MatrixView<float> attended = work.attended.resize(tokens, config.q_size());
-        ops::attention(backend, AttentionArgs{.q = q, .k = cache.keys(layer), .v = cache.values(layer),
-                                              .capacity = cache.capacity(), .first = cache.length(), .heads = config.heads,
-                                              .kv_heads = config.kv_heads, .head_dim = config.head_dim,
-                                              .scale = config.attention_scale, .window = config.window_of(layer),
-                                              .out = attended});
+        attention_over(backend, AttentionArgs{.q = q, .first = cache.length(), .heads = config.heads, .kv_heads = config.kv_heads,
+                                              .head_dim = config.head_dim, .scale = config.attention_scale,
+                                              .window = config.window_of(layer), .out = attended},
+                       cache, layer, work.kv_floats);
         output_.apply(backend, attended, work.projected.resize(tokens, config.hidden));
     }
 
@@ -150,7 +160,7 @@ class DecoderLayer {
         for (std::size_t t = 0; t < y.rows(); ++t) {
             const float* factors = x.row(t).data();
             float* row = y.row(t).data();
-            for (std::size_t i = 0; i < y.cols(); ++i) row[i] *= factors[i];
+            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
         }
     }
 

@@ -18,17 +18,18 @@ namespace detail {
 /// Restores the session's length unless the work was committed.
 class Transaction {
   public:
-    explicit Transaction(Session& session) : session_(session), length_(session.length()) {}
+    explicit Transaction(Session& session) : session_(session), length_(session.length()), held_(session.cache.hold()) {}
     Transaction(const Transaction&) = delete;
     Transaction& operator=(const Transaction&) = delete;
     ~Transaction() {
         if (!committed_) session_.cache.set_length(length_);
+        session_.cache.release(held_);
     }
     void commit() noexcept { committed_ = true; }
 
   private:
     Session& session_;
-    std::size_t length_;
+    std::size_t length_, held_;
     bool committed_ = false;
 };
 }  // namespace detail

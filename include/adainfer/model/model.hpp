@@ -67,11 +67,17 @@ class Model {
     [[nodiscard]] const SkippedLayers& skipped() const noexcept { return skipped_; }
 
     /// An empty session for `capacity` positions; 0: as many as the model was made for. Throws ContextOverflow above that.
-    [[nodiscard]] Session new_session(std::size_t capacity = 0) const {
+    [[nodiscard]] Session new_session(std::size_t capacity = 0) const { return new_session(SessionOptions{.capacity = capacity}); }
+
+    /// The same with more to choose: new_session({.capacity = 4096, .kv = KvType::F16}). Throws InvalidArgument too, where the
+    /// model's heads do not fit the type (see KvCache).
+    [[nodiscard]] Session new_session(const SessionOptions& options) const {
+        const std::size_t capacity = options.capacity;
         if (capacity > config().context) {
             fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ", config().context);
         }
-        return Session(KvCache(config(), capacity == 0 ? config().context : capacity), decoder_->weights().identity);
+        return Session(KvCache(config(), capacity == 0 ? config().context : capacity, options.kv, options.rewindable),
+                       decoder_->weights().identity);
     }
 
     /// Appends the tokens to the session at full depth; no logits. Throws InvalidArgument (no tokens), ContextOverflow,

@@ -62,7 +62,8 @@ class Observer {
 
     /// The logits of the state after `layer` layers, as the policy reads it: those of the check that has just been made, or
     /// new ones. At full depth they come from the final norm, and only where an answer can be: the candidates, or the
-    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer.
+    /// shortlist of this inference, unless the policy says that it needs the dense model's own answer. Where a head that
+    /// confirms has made the shortlist, they are of the whole vocabulary at either depth.
     template <class Policy>
     void answer(const Policy& policy, std::size_t layer) {
         if (layer == reading_.layers) {
@@ -70,7 +71,7 @@ class Observer {
             decoder_.final_norm(last_hidden(), work.lens.row(0));
             std::span<const TokenId> rows = candidates_;
             if constexpr (!requires { Policy::needs_dense_answer; }) {
-                if (rows.empty()) rows = work.shortlist;
+                if (rows.empty() && !confirms_) rows = work.shortlist;
             }
             columns_ = CandidateHead{}.run(decoder_, work.lens.row(0), rows, work);
         } else if (!top_read_ || reading_.layer != layer) {
@@ -79,6 +80,8 @@ class Observer {
             read_lens(adainfer::lens_of(policy));
             run_head(adainfer::head_of(policy));
         }
+        const bool shortlisted = candidates_.empty() && !columns_.empty();
+        if (shortlisted && confirms_) columns_ = FullHead{}.run(decoder_, reading_.lens, candidates_, session_.work);
     }
 
     [[nodiscard]] std::size_t checks() const noexcept { return checks_; }
@@ -131,6 +134,7 @@ class Observer {
     void run_head(const Head& head) {
         if (top_read_) return;
         columns_ = head.run(decoder_, reading_.lens, candidates_, session_.work);
+        confirms_ = confirms_ || adainfer::confirms_of(head);
     }
 
     void read_top(bool with_entropy) {
@@ -148,6 +152,7 @@ class Observer {
     Reading reading_;
     std::size_t checks_ = 0;
     bool lens_read_ = false, lens_seen_ = false, top_read_ = false, entropy_read_ = false;
+    bool confirms_ = false;  // a head of this inference does
 };
 
 }  // namespace adainfer::inline v0

@@ -26,6 +26,17 @@ concept LmHead = requires(const H& head, const Decoder& decoder, std::span<const
     { head.run(decoder, state, candidates, work) } -> std::convertible_to<std::span<const TokenId>>;
 };
 
+/// True where the head looks at few tokens only to decide, and the answer to an open question is then to be read with the
+/// whole vocabulary: its OPTIONAL member `bool confirms() const`, default false.
+template <class H>
+[[nodiscard]] constexpr bool confirms_of(const H& head) noexcept {
+    if constexpr (requires { head.confirms(); }) {
+        return head.confirms();
+    } else {
+        return false;
+    }
+}
+
 /// The model's own final norm (AdaInfer, arXiv 2403.02181, section 3.1; nostalgebraist's logit lens).
 struct LogitLens {
     static constexpr std::string_view name = "logit";

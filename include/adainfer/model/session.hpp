@@ -1,44 +1,20 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
+#include "adainfer/model/buffer.hpp"
 #include "adainfer/model/deferred_rows.hpp"
 #include "adainfer/model/kv_cache.hpp"
 #include "adainfer/model/skipped_layers.hpp"
-#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 namespace adainfer::inline v0 {
-
-/// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
-class Buffer {
-  public:
-    MatrixView<float> resize(std::size_t rows, std::size_t cols) {
-        if (data_.size() < rows * cols) data_.resize(rows * cols);
-        first_ = 0;
-        rows_ = rows;
-        cols_ = cols;
-        return view();
-    }
-
-    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
-    void window(std::size_t first, std::size_t rows) noexcept {
-        first_ = first;
-        rows_ = rows;
-    }
-
-    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
-    [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
-
-  private:
-    std::vector<float> data_;
-    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
-};
 
 /// Scratch of one forward pass over T new tokens.
 struct Workspace {
@@ -47,6 +23,7 @@ struct Workspace {
     Buffer q;           ///< [T, heads * head_dim]
     Buffer k, v;        ///< [T, kv_heads * head_dim]
     Buffer attended;    ///< [T, heads * head_dim]
+    Buffer kv_floats;   ///< K/V rows of a layer for a backend that does not read them as they are stored
     Buffer projected;   ///< [T, hidden]: what a block adds to the residual stream
     Buffer gate, up;    ///< [T, feed_forward]
     Buffer cos, sin;    ///< [T, rope.dims / 2]
@@ -56,6 +33,15 @@ struct Workspace {
     Buffer previous_hidden; ///< [1, hidden]: last position before the layer just run
     Buffer logits;          ///< [1, vocabulary or candidates]
     std::vector<TokenId> shortlist;  ///< of one inference: the tokens a ShortlistHead looks at after its first check
+};
+
+/// What a session is made with.
+struct SessionOptions {
+    std::size_t capacity = 0;   ///< positions it can hold; 0: as many as the model was made for
+    KvType kv = KvType::F32;    ///< how it stores keys and values
+    /// Positions that Session::rewind() can take back at once; more only to the start. Where it is less than all, windowed layers
+    /// keep no more than their window needs, and half as much again to work with.
+    std::size_t rewindable = KvCache::every_position;
 };
 
 /// One sequence: its KV cache and the scratch of its forward passes. Made by Model::new_session, used by one thread at a
@@ -80,14 +66,22 @@ class Session {
     [[nodiscard]] std::size_t length() const noexcept { return cache.length(); }
     [[nodiscard]] std::size_t capacity() const noexcept { return cache.capacity(); }
 
-    /// Forgets every position from `length` on. Throws InvalidArgument where length exceeds the current one.
+    /// Forgets every position from `length` on. Throws InvalidArgument where length exceeds the current one, and where a windowed
+    /// layer has given up what it would need there (see SessionOptions::rewindable).
     void rewind(std::size_t length) {
         if (length > cache.length()) {
             fail(ErrorCode::InvalidArgument, "cannot rewind a session of ", cache.length(), " positions to ", length);
         }
+        if (!cache.reaches(length)) {
+            fail(ErrorCode::InvalidArgument, "cannot rewind a session of ", cache.length(), " positions to ", length,
+                 ": its windowed layers have given up the rows before; ask for a session with more rewindable positions");
+        }
         cache.set_length(length);
         deferred.truncate(length);
     }
+
+    /// Makes room for the K/V rows of `tokens` positions after length(). Throws std::bad_alloc; then nothing has changed.
+    void make_room(std::size_t tokens) { cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first())); }
 
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }

@@ -13,6 +13,7 @@
 #include "adainfer/early_exit/schedule.hpp"
 #include "adainfer/model/exit_policy.hpp"
 #include "adainfer/model/model.hpp"
+#include "adainfer/model/readout.hpp"
 #include "adainfer/train/dataset.hpp"
 
 namespace adainfer::inline v0 {
@@ -51,8 +52,8 @@ class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
 
 /// Runs the model to its full depth on the tokens that follow the session's positions, and records what a policy with these
 /// features, lens and head would have read after each layer of the schedule, together with the answers there and at the
-/// end. `candidates` as in Model::predict(); `gold`, where known, is the right answer. The session stays as it was.
-/// Throws as predict() does.
+/// end. The answers there are of the checks' own logits: a shortlist that confirms is not confirmed here. `candidates` as in
+/// Model::predict(); `gold`, where known, is the right answer. The session stays as it was. Throws as predict() does.
 template <class Features, class Lens, class Head, class Backend, class Policy, class Completion>
 [[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session, std::span<const TokenId> tokens,
                                   std::span<const TokenId> candidates, std::optional<TokenId> gold, const Schedule& schedule,
@@ -64,7 +65,8 @@ template <class Features, class Lens, class Head, class Backend, class Policy, c
     const auto recorder = model.with_policy(detail::Recorder<Features, Lens, Head>(schedule, lens, head, trace));
     trace.final_token = recorder.predict(session, tokens, candidates).token;
     const std::vector<TokenId>& shortlist = session.work.shortlist;
-    trace.final_reachable = shortlist.empty() || std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
+    trace.final_reachable = shortlist.empty() || adainfer::confirms_of(head) ||
+                            std::binary_search(shortlist.begin(), shortlist.end(), trace.final_token);
     for (const TokenId token : trace.tokens) {
         trace.agrees.push_back(token == trace.final_token ? 1 : 0);
         if (gold) trace.matches_gold.push_back(token == *gold ? 1 : 0);

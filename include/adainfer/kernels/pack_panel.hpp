@@ -1,0 +1,242 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/int8_row.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
+
+namespace adainfer::inline v0::detail {
+
+/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block.
+struct WeightPart {
+    const WeightView& weight;
+    std::size_t first, count, begin, depth;
+
+    /// Where those columns of row `i` begin; rows past the last repeat it.
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
+        const auto block = info(weight.dtype);
+        return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
+    }
+};
+
+/// panel [depth][lanes] = rows [lanes][depth].
+inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
+    for (std::size_t k = 0; k < depth; ++k) {
+        for (std::size_t r = 0; r < lanes; ++r) panel[k * lanes + r] = rows[r * depth + k];
+    }
+}
+
+#if ADAINFER_X86
+
+namespace avx2 {
+
+/// The same of 16 lanes, squares of 8 by 8 at once.
+[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
+    constexpr std::size_t lanes = 16;
+    const std::size_t whole = depth / 8 * 8;
+    for (std::size_t first = 0; first < lanes; first += 8) {
+        const float* const from = rows + first * depth;
+        for (std::size_t k = 0; k < whole; k += 8) {
+            __m256 v[8], t[8];
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 8; i += 2) {
+                t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+                t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+            }
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 8; i += 4) {
+                v[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+                v[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+                v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+                v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+            }
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
+                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+            }
+        }
+        for (std::size_t k = whole; k < depth; ++k) {
+            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
+        }
+    }
+}
+
+}  // namespace avx2
+
+namespace avx512 {
+
+/// Turns a square of 16 rows of 16 dwords.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each quarter of a vector.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the quarters themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
+        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+/// 16 elements of a float row as floats; past `left` they are zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+/// panel [depth][32] of float rows. Bound: four shuffles and a store for 16 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        for (std::size_t k = 0; k < part.depth; k += 16) {
+            const std::size_t left = part.depth - k;
+            __m512i v[16];
+#pragma GCC unroll 16
+            for (std::size_t r = 0; r < 16; ++r) v[r] = _mm512_castps_si512(floats16<dtype>(rows[r], k, left));
+            transpose(v);
+            float* const out = panel + k * 32 + 16 * half;
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) {
+                if (i < left) _mm512_storeu_ps(out + i * 32, _mm512_castsi512_ps(v[i]));
+            }
+        }
+    }
+}
+
+/// Scales and minima of 16 rows, [depth / group][16] each.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
+                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
+#pragma GCC unroll 1
+    for (std::size_t r = 0; r < 16; ++r) {
+        __m512 scale, minimum;
+        group_scales<dtype>(rows[r], groups, scale, minimum);
+        scales[r] = _mm512_castps_si512(scale);
+        minima[r] = _mm512_castps_si512(minimum);
+    }
+    transpose(scales);
+    if constexpr (code_format(dtype).has_minimum) transpose(minima);
+}
+
+/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step, bool whole,
+                                                                        __m512i (&v)[16]) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
+    transpose(v);
+}
+
+/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        __m512i scales[16], minima[16];
+        turned_scales<dtype>(rows, part.depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
+            const bool whole = 64 * step + 64 <= part.depth;
+            __m512i v[16];
+            turned_codes<dtype>(rows, step, whole, v);
+            float* out = panel + 64 * step * 32 + 16 * half;
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
+                const std::size_t g = (64 * step + 4 * j) / format.group;
+                const __m512 scale = _mm512_castsi512_ps(scales[g]);
+                const __m512 shift = format.has_minimum ? _mm512_castsi512_ps(minima[g])
+                                                        : _mm512_mul_ps(scale, _mm512_set1_ps(static_cast<float>(-format.bias)));
+                const __m512i low = _mm512_set1_epi32(255), codes = v[j];
+                const __m512i four[] = {_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi32(codes, 8), low),
+                                        _mm512_and_si512(_mm512_srli_epi32(codes, 16), low), _mm512_srli_epi32(codes, 24)};
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) {
+                    _mm512_storeu_ps(out + i * 32, _mm512_fmadd_ps(_mm512_cvtepi32_ps(four[i]), scale, shift));
+                }
+            }
+        }
+    }
+}
+
+/// panel [depth][32] = the part.
+inline void pack_panel(const WeightPart& part, float* panel) noexcept {
+    switch (part.weight.dtype) {
+        case DType::F32: return pack_floats<DType::F32>(part, panel);
+        case DType::F16: return pack_floats<DType::F16>(part, panel);
+        case DType::BF16: return pack_floats<DType::BF16>(part, panel);
+        case DType::Q8_0: return pack_codes_as_floats<DType::Q8_0>(part, panel);
+        case DType::Q4_0: return pack_codes_as_floats<DType::Q4_0>(part, panel);
+        case DType::Q4_1: return pack_codes_as_floats<DType::Q4_1>(part, panel);
+        case DType::Q5_0: return pack_codes_as_floats<DType::Q5_0>(part, panel);
+        case DType::Q5_1: return pack_codes_as_floats<DType::Q5_1>(part, panel);
+        case DType::Q4_K: return pack_codes_as_floats<DType::Q4_K>(part, panel);
+        case DType::Q5_K: return pack_codes_as_floats<DType::Q5_K>(part, panel);
+        case DType::Q6_K: return pack_codes_as_floats<DType::Q6_K>(part, panel);
+    }
+}
+
+}  // namespace avx512
+
+#endif
+
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for. `rows`: scratch for as much.
+template <class Tile>
+void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
+#if ADAINFER_X86
+    if constexpr (std::is_same_v<Tile, PanelTileAvx512>) {
+        avx512::pack_panel(part, panel);
+        return;
+    }
+#endif
+    const auto dequantize = [&] {
+        for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+    };
+#if ADAINFER_X86
+    if constexpr (std::is_same_v<Tile, PanelTileAvx2>) {
+        at_level(CpuLevel::Avx2, dequantize);
+        avx2::turn(rows, part.depth, panel);
+        return;
+    }
+#endif
+    dequantize();
+    turn(rows, part.depth, Tile::lanes, panel);
+}
+
+}  // namespace adainfer::inline v0::detail
