@@ -14,6 +14,7 @@ the same.
     --model NAME      smollm2 or gemma3, any number of times; default: smollm2, and gemma3 where models/ holds it
     --limit N         test prompts a task (100)
     --train-rows N    train rows of a public task, its shots included (130)
+    --threads N       of the evaluations (1): what is timed on one core can be trusted while the others work
     --program FILE    the command line (build/examples/adainfer; examples/quickstart.sh builds it)
     --work FOLDER     what is kept between runs (build/table)
 
@@ -202,7 +203,8 @@ class Subject:
             minutes = (time.monotonic() - started) / max(measured, 1) * (len(self.tasks) - number + 1) / 60
             left = f", about {minutes:.0f} min left" if measured else ""
             found = self.once(f"{kind} {number}/{len(self.tasks)} {task}{left}", "evaluate", "--task", path, "--limit",
-                              self.run.options.limit, *words, "--json", output=output, name="stdout")
+                              self.run.options.limit, "--threads", self.run.options.threads, *words, "--json",
+                              output=output, name="stdout")
             rows += json.loads(found.read_text(encoding="utf-8"))
             measured += 1 if fresh else 0
         return rows
@@ -238,7 +240,7 @@ def machine():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         cpu = names[0] if names else cpu
-    return {"cpu": cpu, "threads": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
             "compiler": first(["g++", "--version"])}
 
 
@@ -249,6 +251,7 @@ def main():
     parser.add_argument("--model", action="append", choices=sorted(MODELS))
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--train-rows", type=int, default=130)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--program", default=ROOT / "build/examples/adainfer")
     parser.add_argument("--work", default=ROOT / "build/table")
     parser.add_argument("--write", action="store_true")
@@ -263,7 +266,8 @@ def main():
     subjects = [Subject(run, key, tasks) for key in keys]
     for subject in subjects:
         subject.train_all()
-    result = {"created": datetime.date.today().isoformat(), "commit": commit(), "machine": machine(), "limit": options.limit,
+    result = {"created": datetime.date.today().isoformat(), "commit": commit(), "machine": machine(),
+              "threads": options.threads, "limit": options.limit,
               "tasks": list(tasks), "models": []}
     for subject in subjects:
         result["models"].append({

@@ -72,7 +72,7 @@ def markdown(result):
     machine, models = result["machine"], result["models"]
     lines = [
         f"{len(result['tasks'])} tasks, {result['limit']} test prompts each at most, mean over the tasks; {machine['cpu']}, "
-        f"{machine['threads']} threads; commit {result['commit'][:10]}; `python3 examples/table.py`. Times are of a prompt "
+        f"{result['threads']} thread{'' if result['threads'] == 1 else 's'}; commit {result['commit'][:10]}; `python3 examples/table.py`. Times are of a prompt "
         "behind its cached few-shot prefix; dense and all policies take turns prompt by prompt.", "",
         "![Accuracy of the exit policies against layers run; gap and top probability over depth](examples/measured/table.svg)",
         ""]
