@@ -39,7 +39,8 @@ for task in "$demo"/*.json; do tasks+=(--task "$task"); done
     --policy "$demo/smollm2/svm_lens.json" --name "SVM, linear lens" \
     --policy "$demo/smollm2/crf_lens.json" --name "CRF, linear lens" \
     --policy "oracle,lens=$lens" --name "oracle, linear lens"
-echo "accuracy, dense, agreement: per cent; saved: layers not run; ms: a prompt after the cached few-shot prefix; speed-up: wall clock"
+echo "accuracy, dense, agreement: per cent; saved: layers not run; ms: a prompt after the cached few-shot prefix; speed-up: wall clock;
+cost: of all checks, per cent of the dense pass; pays: the deepest exit that costs less than the dense pass"
 
 say "Three prompts layer by layer (adainfer trace): top token and gap through the linear lens, decision of GapThreshold 0.9"
 for prompt in "Q: kettle, river, honest

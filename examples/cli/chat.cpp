@@ -142,7 +142,8 @@ void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
                          std::to_string(model.config().context) + " tokens");
     }
     const std::size_t capacity = options.context != 0 ? options.context : (std::min)(model.config().context, usual_context);
-    adainfer::Conversation<Model> conversation(model, tokenizer, options.system, {.capacity = capacity, .kv = options.model.kv_type()});
+    const adainfer::SessionOptions session{.capacity = capacity, .kv = options.model.kv_type()};
+    adainfer::Conversation<Model> conversation(model, tokenizer, options.system, session);
     if (!options.system.empty()) check_system(conversation.chat_template(), options.system);
 
     const bool terminal = stdin_is_terminal();

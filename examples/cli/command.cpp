@@ -34,7 +34,7 @@ void ModelOptions::add_to(CLI::App& command) {
 }
 
 void ModelOptions::add_kv_to(CLI::App& command) {
-    command.add_option("--kv", kv, "how the session keeps keys and values: f32, f16 (half the memory) or q8_0 (a quarter, rounded)")
+    command.add_option("--kv", kv, "how a session keeps keys and values: f32, f16 (half the memory) or q8_0 (a quarter)")
         ->check(CLI::IsMember({"f32", "f16", "q8_0"}))
         ->type_name("TYPE")
         ->capture_default_str();

@@ -50,9 +50,10 @@ Json to_json(const adainfer::Evaluation& row) {
 class Table {
   public:
     Table(const std::vector<std::string>& tasks, const std::vector<adainfer::NamedPolicy>& policies) {
-        for (const std::string& task : tasks) task_ = (std::max)(task_, task.size() + 2);
-        for (const adainfer::NamedPolicy& policy : policies) policy_ = (std::max)(policy_, policy.name.size() + 1);
-        line("task", "policy", {"accuracy", "dense", "agreement", "layers (sd)", "saved", "ms", "speed-up", "checks", "cost", "pays"});
+        for (const std::string& task : tasks) task_ = (std::max)(task_, static_cast<int>(task.size()) + 2);
+        for (const adainfer::NamedPolicy& p : policies) policy_ = (std::max)(policy_, static_cast<int>(p.name.size()) + 1);
+        line("task", "policy",
+             {"accuracy", "dense", "agreement", "layers (sd)", "saved", "ms", "speed-up", "checks", "cost", "pays"});
     }
 
     void row(const adainfer::Evaluation& r) const {
@@ -66,12 +67,12 @@ class Table {
   private:
     void line(const std::string& task, const std::string& policy, const std::array<std::string, 10>& cells) const {
         constexpr std::array widths{9, 7, 10, 13, 8, 8, 9, 7, 8, 5};
-        std::cout << std::left << std::setw(static_cast<int>(task_)) << task << std::setw(static_cast<int>(policy_)) << policy << std::right;
+        std::cout << std::left << std::setw(task_) << task << std::setw(policy_) << policy << std::right;
         for (std::size_t i = 0; i < cells.size(); ++i) std::cout << std::setw(widths[i]) << cells[i];
         std::cout << std::endl;
     }
 
-    std::size_t task_ = 12, policy_ = 12;
+    int task_ = 12, policy_ = 12;
 };
 
 /// The plain mean over tasks, a row a policy; the speed-up is that of the summed seconds, the break-even layer that of the task
@@ -162,8 +163,10 @@ void evaluate(const Options& options, const Context& context) {
 
 void add_evaluate(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("evaluate", "Accuracy, depth and wall clock of exit policies on task files, beside the dense model");
-    command->footer("dense: the dense model's accuracy; ms: a prompt after the cached few-shot prefix; checks: a prompt; cost: of the checks of a prompt that\n"
-                    "exits nowhere, in per cent of the dense pass, by the cost model; pays: the deepest exit that costs less than the dense pass");
+    command->footer(
+        "dense: the dense model's accuracy; ms: of a prompt after the cached few-shot prefix; checks: of a prompt; cost: what the\n"
+        "checks of a prompt that exits nowhere cost, in per cent of the dense pass, by the cost model; pays: the deepest exit that\n"
+        "costs less than the dense pass; the last two are per task, in a mean row their mean and the least.");
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);

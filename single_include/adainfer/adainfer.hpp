@@ -2411,7 +2411,8 @@ struct RunningSoftmax {
 
 /// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale, float* scratch) noexcept {
+void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale,
+                    float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;
@@ -2439,19 +2440,21 @@ void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, Cp
     detail::RunningSoftmax<lanes> softmax;
     for (std::size_t position = first; position < last; position += attention_block) {
         const std::size_t count = (std::min)(attention_block, last - position);
-        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed, .out = scores},
+        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
+                                   .out = scores},
                                   count);
         // What a lane does not see is minus infinity, before the softmax of every lane at once.
         for (std::size_t lane = 0; lane < lanes; ++lane) {
             if (queries.q[lane] == nullptr) continue;
-            const std::size_t begin = (std::max)(queries.begin[lane], position), end = (std::min)(queries.end[lane], position + count);
-            for (std::size_t i = position; i < (std::min)(begin, position + count); ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = (std::max)(end, position); i < position + count; ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
+            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
         }
         float shrink[lanes];
         softmax.weigh(scores, count, shrink);
         float* const product = position == first ? result : partial;
-        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores, .out = product},
+        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
+                                   .out = product},
                                   d);
         if (position == first) continue;
         for (std::size_t i = 0; i < d; ++i) {
@@ -2700,7 +2703,8 @@ struct StoredKv {
 /// `void attention(const AttentionArgs&, const StoredKv&) const`: the backend reads rows of every type itself. Optional: to one
 /// that does not, a model hands floats.
 template <class B>
-concept HasStoredAttention = requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
+concept HasStoredAttention =
+    requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
 
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
@@ -3661,8 +3665,8 @@ struct CostOptions {
 
 namespace adainfer::inline v0 {
 
-/// Memory for the rows of some heads, laid out [heads][room()][stride bytes]: those of the positions from first() on, one after the
-/// other, so that a head's rows are one matrix.
+/// Memory for the rows of some heads, laid out [heads][room()][stride bytes]: those of the positions from first() on, one after
+/// the other, so that a head's rows are one matrix.
 class KvStore {
   public:
     KvStore() = default;
@@ -3721,7 +3725,8 @@ class KvStore {
     /// Takes the rows from first() to `length`.
     void copy(const KvStore& from, std::size_t length) noexcept {
         if (length <= first_) return;
-        for (std::size_t head = 0; head < heads_; ++head) std::memcpy(row(head, first_), from.row(head, first_), (length - first_) * stride_);
+        const std::size_t bytes = (length - first_) * stride_;
+        for (std::size_t head = 0; head < heads_; ++head) std::memcpy(row(head, first_), from.row(head, first_), bytes);
     }
 
     std::size_t heads_ = 0, stride_ = 0, room_ = 0, first_ = 0;
@@ -3739,7 +3744,7 @@ struct LayerKv {
     std::size_t capacity = 0;  ///< rows between two heads
 };
 
-/// Keys and values of the positions seen so far. Memory of whole capacity is reserved at once and touched only as far as it is used.
+/// Keys and values of the positions seen so far. Memory is reserved at once and touched only as far as it is used.
 ///
 /// Rows at or past length() are scratch: a forward pass writes them first and moves the length when it is done, so a
 /// pass that is cancelled, or that only wanted a prediction, leaves nothing behind.
@@ -3753,7 +3758,8 @@ class KvCache {
     static constexpr std::size_t every_position = (std::numeric_limits<std::size_t>::max)();
 
     /// Throws InvalidArgument where the capacity is beyond any memory, and where the heads are no multiple of the type's blocks.
-    KvCache(const ModelConfig& config, std::size_t capacity, KvType type = KvType::F32, std::size_t rewindable = every_position)
+    KvCache(const ModelConfig& config, std::size_t capacity, KvType type = KvType::F32,
+            std::size_t rewindable = every_position)
         : kv_heads_(config.kv_heads), head_dim_(config.head_dim), capacity_(capacity), type_(type) {
         const std::size_t block = info(dtype_of(type)).block_size;
         if (head_dim_ % block != 0) {
@@ -3814,7 +3820,8 @@ class KvCache {
     /// All rows of a layer.
     [[nodiscard]] LayerKv rows(std::size_t layer) const noexcept {
         const KvStore& store = store_of(layer);
-        return {{type_, row(layer, Part::Keys, 0, store.first()), row(layer, Part::Values, 0, store.first())}, store.first(), store.room()};
+        const std::size_t first = store.first();
+        return {{type_, row(layer, Part::Keys, 0, first), row(layer, Part::Values, 0, first)}, first, store.room()};
     }
 
     /// Stores a row [kv_heads * head_dim]. Precondition: no magnitude in it exceeds largest_value(type()).
@@ -3846,9 +3853,9 @@ class KvCache {
     };
 
     KvCache(const KvCache& other)
-        : kv_heads_(other.kv_heads_), head_dim_(other.head_dim_), capacity_(other.capacity_), length_(other.length_), reach_(other.reach_),
-          rewindable_(other.rewindable_), type_(other.type_), places_(other.places_), whole_(other.whole_.clone(length_)),
-          sliding_(other.sliding_.clone(length_)) {}
+        : kv_heads_(other.kv_heads_), head_dim_(other.head_dim_), capacity_(other.capacity_), length_(other.length_),
+          reach_(other.reach_), rewindable_(other.rewindable_), type_(other.type_), places_(other.places_),
+          whole_(other.whole_.clone(length_)), sliding_(other.sliding_.clone(length_)) {}
 
     [[nodiscard]] bool slides() const noexcept { return sliding_.room() != 0; }
 
@@ -3902,9 +3909,9 @@ void widen(const Backend& backend, AttentionArgs& args, const StoredKv& kv, Buff
 
 }  // namespace detail
 
-/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they are
-/// stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here, args.first is a position of
-/// the session.
+/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they
+/// are stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here; args.first is a
+/// position of the session.
 template <class Backend>
 void attention_over(const Backend& backend, AttentionArgs args, const KvCache& cache, std::size_t layer, Buffer& floats) {
     const auto [kv, first, capacity] = cache.rows(layer);
@@ -4149,7 +4156,9 @@ class Session {
     }
 
     /// Makes room for the K/V rows of `tokens` positions after length(). Throws std::bad_alloc; then nothing has changed.
-    void make_room(std::size_t tokens) { cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first())); }
+    void make_room(std::size_t tokens) {
+        cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first()));
+    }
 
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
@@ -4230,10 +4239,11 @@ class DecoderLayer {
                      " hold NaN or infinity");
             }
             if (cache.type() != KvType::F32) {
-                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()), max_magnitude(v.row(t).data(), v.cols()));
+                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()),
+                                                 max_magnitude(v.row(t).data(), v.cols()));
                 if (largest > largest_value(cache.type())) {
-                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t, " reach ",
-                         largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
+                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
+                         " reach ", largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
                 }
             }
             cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
@@ -12213,8 +12223,10 @@ using TokenSpan = std::span<const Token>;
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12254,14 +12266,15 @@ class Facts {
     /// Number of names in use.
     [[nodiscard]] std::size_t size() const noexcept { return names_.size(); }
 
-    /// The expression with constants in place of their names.
-    [[nodiscard]] Tokens substituted(TokenSpan tokens) const {
+    /// The expression with constants in place of their names, as long as the template's constants fill no more than `most_text`.
+    [[nodiscard]] Tokens substituted(TokenSpan tokens) {
         Tokens result;
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             const bool is_field = i > 0 && tokens[i - 1].is(".");
             const bool is_argument = i + 1 < tokens.size() && tokens[i + 1].is("=");
             const auto found = tokens[i].is_word() && !is_field && !is_argument ? names_.find(tokens[i].text) : names_.end();
-            if (found != names_.end() && found->second.kind == Kind::String) {
+            if (found != names_.end() && found->second.kind == Kind::String && found->second.text.size() <= text_left_) {
+                text_left_ -= found->second.text.size();
                 result.push_back({Token::Kind::String, found->second.text});
             } else if (found != names_.end() && found->second.kind == Kind::Alias) {
                 result.push_back({Token::Kind::Word, found->second.text});
@@ -12272,8 +12285,10 @@ class Facts {
         return tidied(result);
     }
 
+    using Texts = std::set<std::string, std::less<>>;
+
     /// What is left of a condition where the expressions `known_false` do not hold.
-    [[nodiscard]] Condition simplified(TokenSpan tokens, const std::vector<std::string>& known_false = {}) const {
+    [[nodiscard]] Condition simplified(TokenSpan tokens, const Texts& known_false = {}) {
         if (std::any_of(tokens.begin(), tokens.end(), [](const Token& token) { return token.is("if"); })) {
             return {std::nullopt, Tokens(tokens.begin(), tokens.end()), {}, false};
         }
@@ -12281,7 +12296,7 @@ class Facts {
     }
 
   private:
-    static constexpr std::size_t deepest = 32;
+    static constexpr std::size_t deepest = 32, most_text = std::size_t{1} << 20U;
 
     [[nodiscard]] std::optional<Kind> kind_of(std::string_view name) const {
         const auto found = names_.find(name);
@@ -12301,8 +12316,7 @@ class Facts {
     }
 
     /// a or b or ..., each of them c and d and ...
-    [[nodiscard]] Condition join(TokenSpan tokens, std::string_view word, const std::vector<std::string>& known_false,
-                                 std::size_t depth) const {
+    [[nodiscard]] Condition join(TokenSpan tokens, std::string_view word, const Texts& known_false, std::size_t depth) {
         const bool is_or = word == "or";
         Condition result;
         std::size_t parts = 0;
@@ -12329,7 +12343,7 @@ class Facts {
         return result;
     }
 
-    [[nodiscard]] Condition single(TokenSpan tokens, const std::vector<std::string>& known_false, std::size_t depth) const {
+    [[nodiscard]] Condition single(TokenSpan tokens, const Texts& known_false, std::size_t depth) {
         bool negated = false;
         std::size_t nots = 0;
         for (; nots < tokens.size() && tokens[nots].is("not"); ++nots) negated = !negated;
@@ -12349,8 +12363,7 @@ class Facts {
             return join(tokens.subspan(1, tokens.size() - 2), "or", known_false, depth + 1);
         }
         Tokens left = substituted(tokens);
-        const std::string text = written(left);
-        if (std::find(known_false.begin(), known_false.end(), text) != known_false.end()) return constant(false);
+        if (known_false.contains(written(left))) return constant(false);
         if (const std::optional<bool> value = told(tokens)) return constant(*value);
         return {std::nullopt, std::move(left), {}, false};
     }
@@ -12429,6 +12442,7 @@ class Facts {
         {"dict", {Kind::Given, {}}},      {"tools", {Kind::None, {}}},
         {"documents", {Kind::None, {}}},
     };
+    std::size_t text_left_ = most_text;
 };
 
 }  // namespace detail::chat
@@ -12599,7 +12613,7 @@ class Outline {
 
     void choose(const Node& node, bool certain, std::vector<Node>& out) {
         Node kept{node.kind, {}, {}};
-        std::vector<std::string> known_false;
+        Facts::Texts known_false;
         for (const Node::Branch& branch : node.branches) {
             Condition condition{true, {}, {}, false};
             if (!branch.condition.empty()) condition = facts_.simplified(branch.condition, known_false);
@@ -12608,7 +12622,7 @@ class Outline {
             kept.branches.push_back({std::move(condition.tokens), {}});
             simplify(branch.body, false, kept.branches.back().body);
             if (condition.value) break;
-            known_false.insert(known_false.end(), condition.alternatives.begin(), condition.alternatives.end());
+            known_false.insert(condition.alternatives.begin(), condition.alternatives.end());
         }
         if (!kept.branches.empty()) out.push_back(std::move(kept));
     }
@@ -12863,6 +12877,16 @@ inline constexpr std::array families{
     return std::nullopt;
 }
 
+/// The first characters of a template as a message may show them: a model's file may hold anything.
+[[nodiscard]] inline std::string beginning(std::string_view source) {
+    std::string shown(source.substr(0, 60));
+    for (char& c : shown) {
+        if (is_blank(c)) c = ' ';
+        else if (c < ' ' || c > '~') c = '?';
+    }
+    return shown;
+}
+
 }  // namespace detail::chat
 
 /// True where ChatTemplate knows the template.
@@ -12916,7 +12940,7 @@ class ChatTemplate {
         std::string names;
         for (const auto& family : detail::chat::families) names.append(names.empty() ? "" : ", ").append(family.name);
         fail(ErrorCode::Unsupported, "the model's chat template is of no known family (known: ", names, "); it begins \"",
-             source.substr(0, 60), "\"");
+             detail::chat::beginning(source), "\"");
     }
 
     detail::chat::Known known_;
@@ -15629,6 +15653,22 @@ class GgufValue {
         return numbers;
     }
 
+    /// Booleans, or integers that are 0 or 1: llama.cpp writes either.
+    [[nodiscard]] std::optional<std::vector<bool>> as_bool_array() const {
+        std::vector<bool> flags;
+        if (is_array() && element_type_ == GgufValueType::Bool) {
+            for (std::uint64_t i = 0; i < count_; ++i) flags.push_back(data_[i] != std::byte{0});
+            return flags;
+        }
+        const auto numbers = as_int_array();
+        if (!numbers) return std::nullopt;
+        for (const std::int64_t number : *numbers) {
+            if (number != 0 && number != 1) return std::nullopt;
+            flags.push_back(number == 1);
+        }
+        return flags;
+    }
+
     /// float64 elements are rounded to float, those beyond its range to infinity.
     [[nodiscard]] std::optional<std::vector<float>> as_float_array() const {
         if (!is_array()) return std::nullopt;
@@ -15929,6 +15969,10 @@ class GgufFile {
     [[nodiscard]] std::optional<std::vector<std::int64_t>> find_int_array(std::string_view key) const {
         return convert(key, "an array of integers", &GgufValue::as_int_array);
     }
+    /// Elements booleans, or integers that are 0 or 1.
+    [[nodiscard]] std::optional<std::vector<bool>> find_bool_array(std::string_view key) const {
+        return convert(key, "an array of booleans", &GgufValue::as_bool_array);
+    }
     /// Elements float32 or float64; the latter are rounded.
     [[nodiscard]] std::optional<std::vector<float>> find_float_array(std::string_view key) const {
         return convert(key, "an array of floating-point numbers", &GgufValue::as_float_array);
@@ -16221,9 +16265,11 @@ class GgufFile {
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace adainfer::inline v0::detail {
 
@@ -16257,6 +16303,12 @@ class GgufKeys {
     }
     [[nodiscard]] std::string text_or(std::string_view name, std::string otherwise) const {
         return file_.find_string(full(name)).value_or(std::move(otherwise));
+    }
+    /// Nothing where the key is absent or no array.
+    [[nodiscard]] std::optional<std::vector<bool>> flags(std::string_view name) const {
+        const GgufValue* const value = file_.find(full(name));
+        if (value == nullptr || !value->is_array()) return std::nullopt;
+        return file_.find_bool_array(full(name));
     }
     /// Throws, naming the file and the key.
     template <class... Parts>
@@ -16310,16 +16362,30 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     }
 }
 
+/// Which layers are windowed: a flag for each, or all but each n-th.
+[[nodiscard]] inline std::vector<bool> read_window_pattern(const GgufKeys& keys, std::size_t layers) {
+    constexpr std::string_view key = "attention.sliding_window_pattern";
+    if (auto flags = keys.flags(key)) {
+        if (flags->size() != layers) {
+            keys.wrong(ErrorCode::CorruptFile, key, "has ", flags->size(), " flags, the model has ", layers, " layers");
+        }
+        return *std::move(flags);
+    }
+    const std::size_t pattern = keys.number_or(key, 6);
+    if (pattern == 0) keys.wrong(ErrorCode::CorruptFile, key, "is 0");
+    std::vector<bool> windowed;
+    for (std::size_t layer = 0; layer < (std::min)(layers, std::size_t{10'000}); ++layer) {
+        windowed.push_back((layer + 1) % pattern != 0);
+    }
+    return windowed;
+}
+
 /// Sliding windows: of every layer, or, in Gemma 3, of all but each sixth, whose rotary positions have a base of their own
 /// (Gemma 3 technical report, arXiv 2503.19786, section 2).
 inline void read_windows(const GgufKeys& keys, ModelConfig& config) {
     config.window = keys.number_or("attention.sliding_window", 0);
     if (config.architecture != "gemma3" || config.window == 0) return;
-    const std::size_t pattern = keys.number_or("attention.sliding_window_pattern", 6);
-    if (pattern == 0) keys.wrong(ErrorCode::CorruptFile, "attention.sliding_window_pattern", "is 0");
-    for (std::size_t layer = 0; layer < (std::min)(config.layers, std::size_t{10'000}); ++layer) {
-        config.windowed.push_back((layer + 1) % pattern != 0);
-    }
+    config.windowed = read_window_pattern(keys, config.layers);
     config.window_rope = config.rope;
     config.window_rope.base = keys.real_or("rope.freq_base_swa", 10000.0);
     config.window_rope.linear_factor = 1;
@@ -16451,10 +16517,10 @@ namespace adainfer::inline v0::detail {
 ///     std::vector<float> vector(const std::string& name, std::size_t size);               // throws likewise, and NotFinite
 ///     WeightView projection(const std::string& name, std::size_t out, std::size_t in);    // a matrix of a layer
 ///     std::vector<float> gain(const std::string& name, std::size_t size);                 // of a norm
-///     LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in);        // rows of q, then k, then v
+///     LinearWeights qkv(LinearWeights stored);                                            // rows of q, then k, then v
 ///     std::string describe();                                                             // the file, for messages
 ///
-/// where the last four undo what a format stores in its own way.
+/// where projection, gain and qkv undo what a format stores in its own way.
 template <class Source>
 class WeightReader {
   public:
@@ -16492,7 +16558,7 @@ class WeightReader {
         result.attention_norm = norm(names_.attention_norm, config.hidden);
         if (family_.fused_qkv) {
             const std::size_t rows = config.q_size() + 2 * config.kv_size();
-            const LinearWeights fused = source_.qkv(name(names_.qkv), rows, config.hidden);
+            const LinearWeights fused = source_.qkv(linear(names_.qkv, rows, config.hidden));
             result.q = slice(fused, 0, config.q_size());
             result.k = slice(fused, config.q_size(), config.kv_size());
             result.v = slice(fused, config.q_size() + config.kv_size(), config.kv_size());
@@ -16606,11 +16672,7 @@ class TensorReader {
 
     [[nodiscard]] WeightView projection(const std::string& name, std::size_t out, std::size_t in) { return matrix(name, out, in); }
     [[nodiscard]] std::vector<float> gain(const std::string& name, std::size_t size) { return vector(name, size); }
-    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
-        LinearWeights result{matrix(name + ".weight", out, in), {}};
-        if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
-        return result;
-    }
+    [[nodiscard]] static LinearWeights qkv(LinearWeights stored) { return stored; }
     [[nodiscard]] std::string describe() const { return "'" + file_.name() + "'"; }
 
     /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.
@@ -16838,13 +16900,9 @@ enum class ModelFormat {
          "' is neither a GGUF file (its first four bytes are not \"GGUF\") nor a Hugging Face folder");
 }
 
-/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
-/// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
-[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    if (model_format(path) == ModelFormat::HuggingFaceFolder) {
-        fail(ErrorCode::Unsupported, "'", path.string(),
-             "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
-    }
+namespace detail {
+/// load_model() of what is known to be a GGUF file.
+[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const BuildOptions& options) {
     const GgufFile file = GgufFile::open(path);
     ModelFile result{load_weights(file, options), load_tokenizer(file)};
     if (result.tokenizer.vocab_size() != result.weights.config.vocabulary) {
@@ -16852,6 +16910,17 @@ enum class ModelFormat {
              " tokens, the embedding ", result.weights.config.vocabulary);
     }
     return result;
+}
+}  // namespace detail
+
+/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
+/// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
+[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+    if (model_format(path) == ModelFormat::HuggingFaceFolder) {
+        fail(ErrorCode::Unsupported, "'", path.string(),
+             "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
+    }
+    return detail::load_gguf_model(path, options);
 }
 
 }  // namespace adainfer::inline v0
@@ -18873,21 +18942,20 @@ class HfTensors {
     }
 
     /// Rows of q, then k, then v. GPT-NeoX has those three for one head after the other: a reordered copy.
-    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
-        LinearWeights result{projection(name + ".weight", out, in), {}};
-        if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
-        if (!config_.family->storage.heads_interleaved) return result;
-        const std::size_t heads = config_.model.heads, width = config_.model.head_dim, bytes = result.weight.row_bytes();
-        std::byte* const copy = new_copy(result.weight.bytes());
-        std::vector<float> bias(result.bias.size());
+    [[nodiscard]] LinearWeights qkv(LinearWeights stored) {
+        if (!config_.family->storage.heads_interleaved) return stored;
+        const WeightView& weight = stored.weight;
+        const std::size_t heads = config_.model.heads, width = config_.model.head_dim, bytes = weight.row_bytes();
+        std::byte* const copy = new_copy(weight.bytes());
+        std::vector<float> bias(stored.bias.size());
         for (std::size_t head = 0; head < heads; ++head) {
             for (std::size_t part = 0; part < 3; ++part) {
                 const std::size_t from = (head * 3 + part) * width, to = (part * heads + head) * width;
-                std::memcpy(copy + to * bytes, result.weight.row(from), width * bytes);
-                if (!bias.empty()) std::memcpy(&bias[to], &result.bias[from], width * sizeof(float));
+                std::memcpy(copy + to * bytes, weight.row(from), width * bytes);
+                if (!bias.empty()) std::memcpy(&bias[to], &stored.bias[from], width * sizeof(float));
             }
         }
-        return {{result.weight.dtype, out, in, copy}, std::move(bias)};
+        return {{weight.dtype, weight.rows, weight.cols, copy}, std::move(bias)};
     }
 
     /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.
@@ -19948,7 +20016,7 @@ namespace adainfer::inline v0 {
 /// load_hf_tokenizer(), and CorruptFile where the tokenizer has more tokens than the embedding has rows: more rows are
 /// padding, which folders may have.
 [[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    if (model_format(path) == ModelFormat::Gguf) return load_model(path, options);
+    if (model_format(path) == ModelFormat::Gguf) return detail::load_gguf_model(path, options);
     ModelFile result{load_hf_weights(path, options), load_hf_tokenizer(path)};
     const std::size_t tokens = result.tokenizer.vocab_size(), rows = result.weights.config.vocabulary;
     if (tokens > rows) {
@@ -21463,7 +21531,8 @@ template <class Backend>
 
 /// What a policy costs on such prompts: on one of their mean length, behind the prefix. Precondition: there is one.
 template <class Policy>
-[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts, KvType kv = KvType::F32) {
+[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts,
+                                      KvType kv = KvType::F32) {
     std::size_t tokens = 0;
     for (const auto& prompt : prompts.prompts) tokens += prompt.size();
     const CostOptions pass{.tokens = tokens / prompts.prompts.size(), .context = prompts.prefix.size(), .kv = kv};
@@ -21531,11 +21600,21 @@ template <class Backend>
         const double mean = s.layers / n;
         const PolicyCost cost = cost_of_task(dense.decoder().weights(), models[p].policy(), prompts, options.kv);
         const double check_cost = static_cast<double>(cost.deciding(cost.checks)) / static_cast<double>(cost.deciding(cost.dense));
-        rows.push_back({.task = task.name, .policy = policies[p].name, .accuracy = s.right / n, .accuracy_dense = sums.back().right / n,
-                        .agreement = s.agrees / n, .mean_layers = mean, .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
-                        .layers = dense.config().layers, .pruning_ratio = 1 - mean / layers, .seconds_per_prompt = s.seconds / n,
-                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .check_cost = check_cost,
-                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0, .prompts = count});
+        rows.push_back({.task = task.name,
+                        .policy = policies[p].name,
+                        .accuracy = s.right / n,
+                        .accuracy_dense = sums.back().right / n,
+                        .agreement = s.agrees / n,
+                        .mean_layers = mean,
+                        .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
+                        .layers = dense.config().layers,
+                        .pruning_ratio = 1 - mean / layers,
+                        .seconds_per_prompt = s.seconds / n,
+                        .speedup_vs_dense = sums.back().seconds / s.seconds,
+                        .checks_per_prompt = s.checks / n,
+                        .check_cost = check_cost,
+                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0,
+                        .prompts = count});
     }
     return rows;
 }

@@ -22,7 +22,7 @@ PROGRAM = FIXTURES = MODEL = None
 
 POLICY_FORMS = ["dense", "fixed:N", "gap:T", "top:T", "entropy:T", "patience:K", "saturation:T", "oracle"]
 EVALUATION_FIELDS = ["task", "policy", "accuracy", "accuracy_dense", "agreement", "mean_layers", "sd_layers", "layers",
-                     "pruning_ratio", "seconds_per_prompt", "speedup_vs_dense", "checks_per_prompt"]
+                     "pruning_ratio", "seconds_per_prompt", "speedup_vs_dense", "checks_per_prompt", "check_cost", "break_even_layer"]
 
 
 class Result:
@@ -112,6 +112,7 @@ class Usage(CliTest):
     def test_values_that_are_wrong(self):
         prompt = ["run", FIXTURES / "llama_gqa.gguf", "--prompt", "x"]
         for option, value in [("-n", "0"), ("-n", "-3"), ("-n", "many"), ("--threads", "0"), ("--threads", "-1"), ("--backend", "cuda"),
+                              ("--kv", "f8"),
                               ("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "0"), ("--top-p", "1.5"), ("--min-p", "2"),
                               ("--top-k", "-1"), ("--seed", "x")]:
             with self.subTest(option=option, value=value):
@@ -169,7 +170,12 @@ class Usage(CliTest):
                 self.assertEqual(sum(kind["count"] for kind in facts["tensors"]["by_type"].values()), facts["tensors"]["count"])
                 self.assertEqual(sum(kind["bytes"] for kind in facts["tensors"]["by_type"].values()), facts["tensors"]["bytes"])
                 self.assertEqual(facts["memory"]["file_bytes"], path.stat().st_size)
-                self.assertEqual(facts["memory"]["kv_bytes_per_token"], 8 * facts["layers"] * facts["kv_heads"] * facts["head_dim"])
+                elements = 2 * facts["layers"] * facts["kv_heads"] * facts["head_dim"]
+                self.assertEqual(facts["memory"]["kv_bytes_per_token"], 4 * elements)
+                of_type = {"f32": 4 * elements, "f16": 2 * elements}
+                if facts["head_dim"] % 32 == 0:
+                    of_type["q8_0"] = elements // 32 * 34
+                self.assertEqual(facts["memory"]["kv_bytes_per_token_of"], of_type)
                 embedding = next(tensor for tensor in tensors if tensor["name"] == "token_embd.weight")
                 self.assertEqual(embedding["shape"], [facts["vocabulary"], facts["hidden"]])
                 ratio, layers = facts["head_layer_ratio"], facts["layers"]
@@ -399,6 +405,19 @@ class Model(CliTest):
             with self.subTest(more=more):
                 self.assertEqual(self.succeed_json(*arguments, *more)["ids"], expected)
 
+    def test_kv_cache_types(self):
+        arguments = ["run", MODEL, "--prompt", "The capital of France is", "-n", "4"]
+        expected = self.succeed_json(*arguments)["ids"]
+        for kv in ["f16", "q8_0"]:
+            for backend in ["simd", "eigen"]:
+                with self.subTest(kv=kv, backend=backend):
+                    self.assertEqual(self.succeed_json(*arguments, "--kv", kv, "--backend", backend)["ids"], expected)
+        text = self.write("text", (ROOT / "LICENSE").read_bytes()[:1200])
+        nats = {kv: self.succeed_json("perplexity", MODEL, "--file", text, "--kv", kv)["nats_per_token"] for kv in ["f32", "f16", "q8_0"]}
+        self.assertAlmostEqual(nats["f16"], nats["f32"], delta=0.002)
+        self.assertAlmostEqual(nats["q8_0"], nats["f32"], delta=0.02)
+        self.assertEqual(len(set(nats.values())), 3)
+
     def test_prompts_that_are_wrong(self):
         self.refuse(2, "run", MODEL, "--prompt", "", says="prompt is empty")
         self.refuse(2, "trace", MODEL, "--prompt", "", says="prompt is empty")
@@ -519,8 +538,30 @@ class Model(CliTest):
             self.assertAlmostEqual(row["pruning_ratio"], 1 - row["mean_layers"] / 30, places=6)
             self.assertEqual(row["accuracy_dense"], rows[0]["accuracy"])
         self.assertEqual((rows[0]["agreement"], rows[0]["mean_layers"], rows[1]["mean_layers"], rows[2]["agreement"]), (1, 30, 20, 1))
+        self.assertEqual([(row["check_cost"] > 0, row["break_even_layer"]) for row in rows], [(False, 0), (False, 20), (True, 0)])
         out = self.succeed("evaluate", MODEL, "--task", self.task(), "--policy", "fixed:20", "--limit", "2").out
-        self.assertIn("capitalize", out)
+        header, row = out.splitlines()
+        self.assertEqual(header.split()[-4:], ["speed-up", "checks", "cost", "pays"])
+        self.assertTrue(row.startswith("capitalize  fixed:20 "), row)
+        self.assertEqual(row.split()[-4:], ["1.0", "0.0", "%", "20"])
+
+    def test_evaluate_costs(self):
+        specs = ["gap:0.9", "gap:0.9,layers=1-10", "gap:0.9,head=shortlist:64", "gap:0.9,head=shortlist:64+confirm"]
+        policies = [part for spec in specs for part in ("--policy", spec)]
+        whole, ten, shortlist, confirmed = self.succeed_json("evaluate", MODEL, "--task", self.task(), "--limit", "3", *policies)
+        # A head after each of 29 layers, and after 10 of them.
+        self.assertAlmostEqual(whole["check_cost"], 2.9 * ten["check_cost"], places=9)
+        # By hand: a head is of one position, a layer of all of the 2 to 12 of a prompt, whatever the attention.
+        cost = self.succeed_json("inspect", MODEL)["token_cost"]
+        heads, layers = 29 * cost["head"]["multiply_adds"], cost["layers"]["multiply_adds"]
+        self.assertLess(whole["check_cost"], heads / (2 * layers + heads / 29))
+        self.assertGreater(whole["check_cost"], heads / (12 * layers + heads / 29))
+        # One head and 28 times 64 rows of its 49,152.
+        self.assertAlmostEqual(shortlist["check_cost"], whole["check_cost"] * (1 + 28 * 64 / 49152) / 29, places=9)
+        self.assertEqual(confirmed["check_cost"], shortlist["check_cost"])
+        self.assertLess(confirmed["break_even_layer"], shortlist["break_even_layer"])
+
+    def test_evaluate_refuses(self):
         self.refuse(1, "evaluate", MODEL, "--task", self.write("broken.json", "{"), says="broken.json")
         self.refuse(2, "evaluate", MODEL, "--task", self.task(), "--policy", "nonsense", says=POLICY_FORMS)
 

@@ -105,7 +105,8 @@ struct Filled {
 };
 
 /// Attention by its definition. rows [positions][kv_heads * d].
-std::vector<double> by_hand(const AttentionArgs& a, const std::vector<std::vector<float>>& k, const std::vector<std::vector<float>>& v) {
+std::vector<double> by_hand(const AttentionArgs& a, const std::vector<std::vector<float>>& k,
+                            const std::vector<std::vector<float>>& v) {
     std::vector<double> out;
     for (std::size_t t = 0; t < a.q.rows(); ++t) {
         for (std::size_t h = 0; h < a.heads; ++h) {
@@ -209,7 +210,7 @@ TEST_CASE("storing: the largest values that a type holds, and zeros") {
     }
 }
 
-TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, positions before, more than one block", Backend, BACKENDS) {
+TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, several blocks", Backend, BACKENDS) {
     Random random(2);
     const Backend backend = make<Backend>(2);
     for (const KvType type : types) {

@@ -55,8 +55,8 @@ TEST_CASE("Eigen, one thread and two") {
     }
 }
 
-// These models hang on every digit of their keys. An f16 element is off by 2e-4 of a typical one, a q8_0 element, whose scale is a
-// 127th of the largest of 32, by 5e-3 (root mean squares, normally distributed).
+// These models hang on every digit of their keys. An f16 element is off by 2e-4 of a typical one, a q8_0 element, whose scale is
+// a 127th of the largest of 32, by 5e-3 (root mean squares, normally distributed).
 TEST_CASE("KV caches of fewer bits") {
     for (const std::string& variant : variants) {
         check_variant(variant, ReferenceBackend{}, KvType::F16, 4e-3);

@@ -106,6 +106,8 @@ TEST_CASE("what is not known is refused") {
 
     CHECK(knows_chat_template(smollm2));
     CHECK_FALSE(knows_chat_template("{{ messages }}"));
+    const std::string unknown = error_of(ErrorCode::Unsupported, [] { ChatTemplate(" {{\n'\x1b[2J\x80\x7f' }}"); });
+    CHECK(contains(unknown, "it begins \" {{ '?[2J?" "?' }}\""));  // nothing that a terminal would obey
 }
 
 TEST_CASE("what changes nothing for plain text does not matter") {
@@ -228,4 +230,17 @@ TEST_CASE("SmolLM2's file holds the template above") {
         return;
     }
     CHECK(data->chat_template == smollm2);
+}
+
+TEST_CASE("a template whose constants grow without end is refused, not unfolded") {
+    std::string doubled = "{% set x = '" + std::string(1000, 'a') + "' %}";
+    for (int i = 0; i < 60; ++i) doubled += "{% set x = x + x %}";
+    CHECK_FALSE(knows_chat_template(doubled + "{{ x }}" + plain));
+
+    std::string repeated = "{% set x = '" + std::string(120'000, 'a') + "' %}";
+    while (repeated.size() < 260'000) repeated += "{{x}}";  // 28,000 times
+    CHECK_FALSE(knows_chat_template(repeated + plain));
+
+    std::string few = "{% set x = '<|im_end|>' %}" + plain;  // what real templates do
+    CHECK(knows_chat_template(replaced(few, "'<|im_end|>' + ", "x + ")));
 }

@@ -78,6 +78,7 @@ TEST_CASE("gguf: values of every type come back, through every getter that may r
     CHECK(file.get_float_array("doubles") == std::vector<float>{0.5F, infinity, -infinity});
     CHECK(file.find("flags")->type_name() == "array of bool");
     CHECK(file.find("flags")->size() == 2);
+    CHECK(file.find_bool_array("flags") == std::vector<bool>{true, false});
 
     CHECK_FALSE(file.find_uint("absent"));
     CHECK_FALSE(file.find_int("absent"));
@@ -87,6 +88,7 @@ TEST_CASE("gguf: values of every type come back, through every getter that may r
     CHECK_FALSE(file.find_string_array("absent"));
     CHECK_FALSE(file.find_int_array("absent"));
     CHECK_FALSE(file.find_float_array("absent"));
+    CHECK_FALSE(file.find_bool_array("absent"));
 }
 
 TEST_CASE("gguf: a missing key or one of another type is an error that names file, key, expected and found type") {

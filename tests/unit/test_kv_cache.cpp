@@ -61,7 +61,8 @@ TEST_CASE("a session has the type that it was asked for; f32 unless asked") {
 TEST_CASE("bytes in use: f16 half of f32, q8_0 34 of 128") {
     const Model<ReferenceBackend> model(wide_weights());
     const std::size_t floats = 4 * 2 * 2 * 32 * 10;  // layers, K and V, heads, head_dim, positions
-    for (const auto& [type, bytes] : {std::pair{KvType::F32, 4 * floats}, {KvType::F16, 2 * floats}, {KvType::Q8_0, floats / 32 * 34}}) {
+    for (const auto& [type, bytes] :
+         {std::pair{KvType::F32, 4 * floats}, {KvType::F16, 2 * floats}, {KvType::Q8_0, floats / 32 * 34}}) {
         Session session = model.new_session({.kv = type});
         CHECK(session.cache.used_bytes() == 0);
         model.prefill(session, tiny::tokens(10));
@@ -129,7 +130,8 @@ TEST_CASE("K/V of layers not run: left out and caught up, or propagated, in each
     for (const KvType type : types) {
         CAPTURE(to_string(type));
         const SessionOptions options{.kv = type};
-        Session expected = dense.new_session(options), deferred = dense.new_session(options), propagated = dense.new_session(options);
+        Session expected = dense.new_session(options), deferred = dense.new_session(options);
+        Session propagated = dense.new_session(options);
         const auto early = dense.with_policy(ExitAtLayer<>(2));
         const auto deferring = early.with_completion<DeferredExact>();
         for (Session* session : {&expected, &deferred, &propagated}) dense.prefill(*session, tiny::tokens(5));

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -23,11 +24,13 @@ namespace {
 
 constexpr std::size_t context = 3000, window = 6, layers = 4;
 
+using Sizes = std::initializer_list<std::size_t>;
+
 enum class Windows { Alternate, Everywhere };
 
 ModelWeights windowed_weights(Windows windows) {
-    ModelWeights weights = make_random_model({.layers = layers, .hidden = 16, .heads = 4, .kv_heads = 2, .head_dim = 4, .feed_forward = 24,
-                                              .vocabulary = 40, .context = context, .seed = 5});
+    ModelWeights weights = make_random_model({.layers = layers, .hidden = 16, .heads = 4, .kv_heads = 2, .head_dim = 4,
+                                              .feed_forward = 24, .vocabulary = 40, .context = context, .seed = 5});
     weights.config.window = window;
     if (windows == Windows::Alternate) weights.config.windowed = {true, false, true, true};
     return weights;
@@ -72,7 +75,7 @@ TEST_CASE("prompts and steps, longer than the room of windowed layers many times
     for (const Windows windows : {Windows::Alternate, Windows::Everywhere}) {
         for (const std::size_t rewindable : {std::size_t{0}, std::size_t{50}}) {
             Pair pair(rewindable, windows);
-            for (const std::size_t n : {1, 5, 300, 2, 700, 1, 256, 255}) {
+            for (const std::size_t n : Sizes{1, 5, 300, 2, 700, 1, 256, 255}) {
                 pair.prefill(n);
                 pair.check();
             }
@@ -113,7 +116,7 @@ TEST_CASE("a session too small to save anything, and models without windows, kee
 TEST_CASE("predict on a cached prefix leaves the session as it was, however long what follows") {
     Pair pair(0);
     pair.prefill(500);
-    for (const std::size_t n : {3, 700, 10, 1500, 1}) pair.check(n);
+    for (const std::size_t n : Sizes{3, 700, 10, 1500, 1}) pair.check(n);
     pair.decode(20);
     pair.check(600);
 }
@@ -155,7 +158,11 @@ TEST_CASE("a prompt that is cancelled leaves the session as it was") {
             if (event.done >= 1024) stop.request_stop();
         };
         const auto tokens = tiny::tokens(2000);
-        CHECK(tiny::code_of([&] { pair.model.prefill(pair.sliding, tokens, {stop.get_token(), progress}); return 0; }) == ErrorCode::Cancelled);
+        const auto prefill = [&] {
+            pair.model.prefill(pair.sliding, tokens, {stop.get_token(), progress});
+            return 0;
+        };
+        CHECK(tiny::code_of(prefill) == ErrorCode::Cancelled);
         CHECK(stop.stop_requested());
         pair.check();
         pair.decode(10);
@@ -171,7 +178,8 @@ TEST_CASE("score and log_likelihood rewind behind more than the window") {
     const double expected = score(pair.model, pair.whole, prompt, text).log_probability;
     CHECK(score(pair.model, pair.sliding, prompt, text).log_probability == expected);
     pair.check();
-    CHECK(log_likelihood(pair.model, pair.sliding, text).log_probability == log_likelihood(pair.model, pair.whole, text).log_probability);
+    const double alone = log_likelihood(pair.model, pair.whole, text).log_probability;
+    CHECK(log_likelihood(pair.model, pair.sliding, text).log_probability == alone);
     pair.check();
     pair.decode(10);
 }

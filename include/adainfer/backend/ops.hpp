@@ -43,7 +43,8 @@ struct StoredKv {
 /// `void attention(const AttentionArgs&, const StoredKv&) const`: the backend reads rows of every type itself. Optional: to one
 /// that does not, a model hands floats.
 template <class B>
-concept HasStoredAttention = requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
+concept HasStoredAttention =
+    requires(const B& backend, const AttentionArgs& args, const StoredKv& kv) { backend.attention(args, kv); };
 
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };

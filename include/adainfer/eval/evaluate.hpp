@@ -76,7 +76,8 @@ template <class Backend>
 
 /// What a policy costs on such prompts: on one of their mean length, behind the prefix. Precondition: there is one.
 template <class Policy>
-[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts, KvType kv = KvType::F32) {
+[[nodiscard]] PolicyCost cost_of_task(const ModelWeights& weights, const Policy& policy, const TaskPrompts& prompts,
+                                      KvType kv = KvType::F32) {
     std::size_t tokens = 0;
     for (const auto& prompt : prompts.prompts) tokens += prompt.size();
     const CostOptions pass{.tokens = tokens / prompts.prompts.size(), .context = prompts.prefix.size(), .kv = kv};
@@ -144,11 +145,21 @@ template <class Backend>
         const double mean = s.layers / n;
         const PolicyCost cost = cost_of_task(dense.decoder().weights(), models[p].policy(), prompts, options.kv);
         const double check_cost = static_cast<double>(cost.deciding(cost.checks)) / static_cast<double>(cost.deciding(cost.dense));
-        rows.push_back({.task = task.name, .policy = policies[p].name, .accuracy = s.right / n, .accuracy_dense = sums.back().right / n,
-                        .agreement = s.agrees / n, .mean_layers = mean, .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
-                        .layers = dense.config().layers, .pruning_ratio = 1 - mean / layers, .seconds_per_prompt = s.seconds / n,
-                        .speedup_vs_dense = sums.back().seconds / s.seconds, .checks_per_prompt = s.checks / n, .check_cost = check_cost,
-                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0, .prompts = count});
+        rows.push_back({.task = task.name,
+                        .policy = policies[p].name,
+                        .accuracy = s.right / n,
+                        .accuracy_dense = sums.back().right / n,
+                        .agreement = s.agrees / n,
+                        .mean_layers = mean,
+                        .sd_layers = std::sqrt((std::max)(0.0, s.squares / n - mean * mean)),
+                        .layers = dense.config().layers,
+                        .pruning_ratio = 1 - mean / layers,
+                        .seconds_per_prompt = s.seconds / n,
+                        .speedup_vs_dense = sums.back().seconds / s.seconds,
+                        .checks_per_prompt = s.checks / n,
+                        .check_cost = check_cost,
+                        .break_even_layer = cost.exits_for_real ? cost.deepest_paying() : 0,
+                        .prompts = count});
     }
     return rows;
 }

@@ -45,6 +45,16 @@ inline constexpr std::array families{
     return std::nullopt;
 }
 
+/// The first characters of a template as a message may show them: a model's file may hold anything.
+[[nodiscard]] inline std::string beginning(std::string_view source) {
+    std::string shown(source.substr(0, 60));
+    for (char& c : shown) {
+        if (is_blank(c)) c = ' ';
+        else if (c < ' ' || c > '~') c = '?';
+    }
+    return shown;
+}
+
 }  // namespace detail::chat
 
 /// True where ChatTemplate knows the template.
@@ -98,7 +108,7 @@ class ChatTemplate {
         std::string names;
         for (const auto& family : detail::chat::families) names.append(names.empty() ? "" : ", ").append(family.name);
         fail(ErrorCode::Unsupported, "the model's chat template is of no known family (known: ", names, "); it begins \"",
-             source.substr(0, 60), "\"");
+             detail::chat::beginning(source), "\"");
     }
 
     detail::chat::Known known_;

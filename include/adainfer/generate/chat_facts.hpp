@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -46,14 +48,15 @@ class Facts {
     /// Number of names in use.
     [[nodiscard]] std::size_t size() const noexcept { return names_.size(); }
 
-    /// The expression with constants in place of their names.
-    [[nodiscard]] Tokens substituted(TokenSpan tokens) const {
+    /// The expression with constants in place of their names, as long as the template's constants fill no more than `most_text`.
+    [[nodiscard]] Tokens substituted(TokenSpan tokens) {
         Tokens result;
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             const bool is_field = i > 0 && tokens[i - 1].is(".");
             const bool is_argument = i + 1 < tokens.size() && tokens[i + 1].is("=");
             const auto found = tokens[i].is_word() && !is_field && !is_argument ? names_.find(tokens[i].text) : names_.end();
-            if (found != names_.end() && found->second.kind == Kind::String) {
+            if (found != names_.end() && found->second.kind == Kind::String && found->second.text.size() <= text_left_) {
+                text_left_ -= found->second.text.size();
                 result.push_back({Token::Kind::String, found->second.text});
             } else if (found != names_.end() && found->second.kind == Kind::Alias) {
                 result.push_back({Token::Kind::Word, found->second.text});
@@ -64,8 +67,10 @@ class Facts {
         return tidied(result);
     }
 
+    using Texts = std::set<std::string, std::less<>>;
+
     /// What is left of a condition where the expressions `known_false` do not hold.
-    [[nodiscard]] Condition simplified(TokenSpan tokens, const std::vector<std::string>& known_false = {}) const {
+    [[nodiscard]] Condition simplified(TokenSpan tokens, const Texts& known_false = {}) {
         if (std::any_of(tokens.begin(), tokens.end(), [](const Token& token) { return token.is("if"); })) {
             return {std::nullopt, Tokens(tokens.begin(), tokens.end()), {}, false};
         }
@@ -73,7 +78,7 @@ class Facts {
     }
 
   private:
-    static constexpr std::size_t deepest = 32;
+    static constexpr std::size_t deepest = 32, most_text = std::size_t{1} << 20U;
 
     [[nodiscard]] std::optional<Kind> kind_of(std::string_view name) const {
         const auto found = names_.find(name);
@@ -93,8 +98,7 @@ class Facts {
     }
 
     /// a or b or ..., each of them c and d and ...
-    [[nodiscard]] Condition join(TokenSpan tokens, std::string_view word, const std::vector<std::string>& known_false,
-                                 std::size_t depth) const {
+    [[nodiscard]] Condition join(TokenSpan tokens, std::string_view word, const Texts& known_false, std::size_t depth) {
         const bool is_or = word == "or";
         Condition result;
         std::size_t parts = 0;
@@ -121,7 +125,7 @@ class Facts {
         return result;
     }
 
-    [[nodiscard]] Condition single(TokenSpan tokens, const std::vector<std::string>& known_false, std::size_t depth) const {
+    [[nodiscard]] Condition single(TokenSpan tokens, const Texts& known_false, std::size_t depth) {
         bool negated = false;
         std::size_t nots = 0;
         for (; nots < tokens.size() && tokens[nots].is("not"); ++nots) negated = !negated;
@@ -141,8 +145,7 @@ class Facts {
             return join(tokens.subspan(1, tokens.size() - 2), "or", known_false, depth + 1);
         }
         Tokens left = substituted(tokens);
-        const std::string text = written(left);
-        if (std::find(known_false.begin(), known_false.end(), text) != known_false.end()) return constant(false);
+        if (known_false.contains(written(left))) return constant(false);
         if (const std::optional<bool> value = told(tokens)) return constant(*value);
         return {std::nullopt, std::move(left), {}, false};
     }
@@ -221,6 +224,7 @@ class Facts {
         {"dict", {Kind::Given, {}}},      {"tools", {Kind::None, {}}},
         {"documents", {Kind::None, {}}},
     };
+    std::size_t text_left_ = most_text;
 };
 
 }  // namespace detail::chat

@@ -77,7 +77,7 @@ class Outline {
 
     void choose(const Node& node, bool certain, std::vector<Node>& out) {
         Node kept{node.kind, {}, {}};
-        std::vector<std::string> known_false;
+        Facts::Texts known_false;
         for (const Node::Branch& branch : node.branches) {
             Condition condition{true, {}, {}, false};
             if (!branch.condition.empty()) condition = facts_.simplified(branch.condition, known_false);
@@ -86,7 +86,7 @@ class Outline {
             kept.branches.push_back({std::move(condition.tokens), {}});
             simplify(branch.body, false, kept.branches.back().body);
             if (condition.value) break;
-            known_false.insert(known_false.end(), condition.alternatives.begin(), condition.alternatives.end());
+            known_false.insert(condition.alternatives.begin(), condition.alternatives.end());
         }
         if (!kept.branches.empty()) out.push_back(std::move(kept));
     }

@@ -30,7 +30,7 @@ namespace adainfer::inline v0 {
 /// load_hf_tokenizer(), and CorruptFile where the tokenizer has more tokens than the embedding has rows: more rows are
 /// padding, which folders may have.
 [[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    if (model_format(path) == ModelFormat::Gguf) return load_model(path, options);
+    if (model_format(path) == ModelFormat::Gguf) return detail::load_gguf_model(path, options);
     ModelFile result{load_hf_weights(path, options), load_hf_tokenizer(path)};
     const std::size_t tokens = result.tokenizer.vocab_size(), rows = result.weights.config.vocabulary;
     if (tokens > rows) {

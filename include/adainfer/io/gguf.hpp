@@ -124,6 +124,10 @@ class GgufFile {
     [[nodiscard]] std::optional<std::vector<std::int64_t>> find_int_array(std::string_view key) const {
         return convert(key, "an array of integers", &GgufValue::as_int_array);
     }
+    /// Elements booleans, or integers that are 0 or 1.
+    [[nodiscard]] std::optional<std::vector<bool>> find_bool_array(std::string_view key) const {
+        return convert(key, "an array of booleans", &GgufValue::as_bool_array);
+    }
     /// Elements float32 or float64; the latter are rounded.
     [[nodiscard]] std::optional<std::vector<float>> find_float_array(std::string_view key) const {
         return convert(key, "an array of floating-point numbers", &GgufValue::as_float_array);

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/family.hpp"
@@ -44,6 +46,12 @@ class GgufKeys {
     }
     [[nodiscard]] std::string text_or(std::string_view name, std::string otherwise) const {
         return file_.find_string(full(name)).value_or(std::move(otherwise));
+    }
+    /// Nothing where the key is absent or no array.
+    [[nodiscard]] std::optional<std::vector<bool>> flags(std::string_view name) const {
+        const GgufValue* const value = file_.find(full(name));
+        if (value == nullptr || !value->is_array()) return std::nullopt;
+        return file_.find_bool_array(full(name));
     }
     /// Throws, naming the file and the key.
     template <class... Parts>
@@ -97,16 +105,30 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     }
 }
 
+/// Which layers are windowed: a flag for each, or all but each n-th.
+[[nodiscard]] inline std::vector<bool> read_window_pattern(const GgufKeys& keys, std::size_t layers) {
+    constexpr std::string_view key = "attention.sliding_window_pattern";
+    if (auto flags = keys.flags(key)) {
+        if (flags->size() != layers) {
+            keys.wrong(ErrorCode::CorruptFile, key, "has ", flags->size(), " flags, the model has ", layers, " layers");
+        }
+        return *std::move(flags);
+    }
+    const std::size_t pattern = keys.number_or(key, 6);
+    if (pattern == 0) keys.wrong(ErrorCode::CorruptFile, key, "is 0");
+    std::vector<bool> windowed;
+    for (std::size_t layer = 0; layer < (std::min)(layers, std::size_t{10'000}); ++layer) {
+        windowed.push_back((layer + 1) % pattern != 0);
+    }
+    return windowed;
+}
+
 /// Sliding windows: of every layer, or, in Gemma 3, of all but each sixth, whose rotary positions have a base of their own
 /// (Gemma 3 technical report, arXiv 2503.19786, section 2).
 inline void read_windows(const GgufKeys& keys, ModelConfig& config) {
     config.window = keys.number_or("attention.sliding_window", 0);
     if (config.architecture != "gemma3" || config.window == 0) return;
-    const std::size_t pattern = keys.number_or("attention.sliding_window_pattern", 6);
-    if (pattern == 0) keys.wrong(ErrorCode::CorruptFile, "attention.sliding_window_pattern", "is 0");
-    for (std::size_t layer = 0; layer < (std::min)(config.layers, std::size_t{10'000}); ++layer) {
-        config.windowed.push_back((layer + 1) % pattern != 0);
-    }
+    config.windowed = read_window_pattern(keys, config.layers);
     config.window_rope = config.rope;
     config.window_rope.base = keys.real_or("rope.freq_base_swa", 10000.0);
     config.window_rope.linear_factor = 1;

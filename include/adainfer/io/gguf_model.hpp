@@ -57,11 +57,7 @@ class TensorReader {
 
     [[nodiscard]] WeightView projection(const std::string& name, std::size_t out, std::size_t in) { return matrix(name, out, in); }
     [[nodiscard]] std::vector<float> gain(const std::string& name, std::size_t size) { return vector(name, size); }
-    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
-        LinearWeights result{matrix(name + ".weight", out, in), {}};
-        if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
-        return result;
-    }
+    [[nodiscard]] static LinearWeights qkv(LinearWeights stored) { return stored; }
     [[nodiscard]] std::string describe() const { return "'" + file_.name() + "'"; }
 
     /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.

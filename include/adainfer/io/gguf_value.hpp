@@ -104,6 +104,22 @@ class GgufValue {
         return numbers;
     }
 
+    /// Booleans, or integers that are 0 or 1: llama.cpp writes either.
+    [[nodiscard]] std::optional<std::vector<bool>> as_bool_array() const {
+        std::vector<bool> flags;
+        if (is_array() && element_type_ == GgufValueType::Bool) {
+            for (std::uint64_t i = 0; i < count_; ++i) flags.push_back(data_[i] != std::byte{0});
+            return flags;
+        }
+        const auto numbers = as_int_array();
+        if (!numbers) return std::nullopt;
+        for (const std::int64_t number : *numbers) {
+            if (number != 0 && number != 1) return std::nullopt;
+            flags.push_back(number == 1);
+        }
+        return flags;
+    }
+
     /// float64 elements are rounded to float, those beyond its range to infinity.
     [[nodiscard]] std::optional<std::vector<float>> as_float_array() const {
         if (!is_array()) return std::nullopt;

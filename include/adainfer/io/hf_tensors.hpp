@@ -98,21 +98,20 @@ class HfTensors {
     }
 
     /// Rows of q, then k, then v. GPT-NeoX has those three for one head after the other: a reordered copy.
-    [[nodiscard]] LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in) {
-        LinearWeights result{projection(name + ".weight", out, in), {}};
-        if (has(name + ".bias")) result.bias = vector(name + ".bias", out);
-        if (!config_.family->storage.heads_interleaved) return result;
-        const std::size_t heads = config_.model.heads, width = config_.model.head_dim, bytes = result.weight.row_bytes();
-        std::byte* const copy = new_copy(result.weight.bytes());
-        std::vector<float> bias(result.bias.size());
+    [[nodiscard]] LinearWeights qkv(LinearWeights stored) {
+        if (!config_.family->storage.heads_interleaved) return stored;
+        const WeightView& weight = stored.weight;
+        const std::size_t heads = config_.model.heads, width = config_.model.head_dim, bytes = weight.row_bytes();
+        std::byte* const copy = new_copy(weight.bytes());
+        std::vector<float> bias(stored.bias.size());
         for (std::size_t head = 0; head < heads; ++head) {
             for (std::size_t part = 0; part < 3; ++part) {
                 const std::size_t from = (head * 3 + part) * width, to = (part * heads + head) * width;
-                std::memcpy(copy + to * bytes, result.weight.row(from), width * bytes);
-                if (!bias.empty()) std::memcpy(&bias[to], &result.bias[from], width * sizeof(float));
+                std::memcpy(copy + to * bytes, weight.row(from), width * bytes);
+                if (!bias.empty()) std::memcpy(&bias[to], &stored.bias[from], width * sizeof(float));
             }
         }
-        return {{result.weight.dtype, out, in, copy}, std::move(bias)};
+        return {{weight.dtype, weight.rows, weight.cols, copy}, std::move(bias)};
     }
 
     /// Throws Unsupported for the first tensor that nobody read: a model that needs it would be silently wrong.

@@ -57,13 +57,9 @@ enum class ModelFormat {
          "' is neither a GGUF file (its first four bytes are not \"GGUF\") nor a Hugging Face folder");
 }
 
-/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
-/// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
-[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    if (model_format(path) == ModelFormat::HuggingFaceFolder) {
-        fail(ErrorCode::Unsupported, "'", path.string(),
-             "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
-    }
+namespace detail {
+/// load_model() of what is known to be a GGUF file.
+[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const BuildOptions& options) {
     const GgufFile file = GgufFile::open(path);
     ModelFile result{load_weights(file, options), load_tokenizer(file)};
     if (result.tokenizer.vocab_size() != result.weights.config.vocabulary) {
@@ -71,6 +67,17 @@ enum class ModelFormat {
              " tokens, the embedding ", result.weights.config.vocabulary);
     }
     return result;
+}
+}  // namespace detail
+
+/// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
+/// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
+[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+    if (model_format(path) == ModelFormat::HuggingFaceFolder) {
+        fail(ErrorCode::Unsupported, "'", path.string(),
+             "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
+    }
+    return detail::load_gguf_model(path, options);
 }
 
 }  // namespace adainfer::inline v0

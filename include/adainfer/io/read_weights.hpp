@@ -20,10 +20,10 @@ namespace adainfer::inline v0::detail {
 ///     std::vector<float> vector(const std::string& name, std::size_t size);               // throws likewise, and NotFinite
 ///     WeightView projection(const std::string& name, std::size_t out, std::size_t in);    // a matrix of a layer
 ///     std::vector<float> gain(const std::string& name, std::size_t size);                 // of a norm
-///     LinearWeights qkv(const std::string& name, std::size_t out, std::size_t in);        // rows of q, then k, then v
+///     LinearWeights qkv(LinearWeights stored);                                            // rows of q, then k, then v
 ///     std::string describe();                                                             // the file, for messages
 ///
-/// where the last four undo what a format stores in its own way.
+/// where projection, gain and qkv undo what a format stores in its own way.
 template <class Source>
 class WeightReader {
   public:
@@ -61,7 +61,7 @@ class WeightReader {
         result.attention_norm = norm(names_.attention_norm, config.hidden);
         if (family_.fused_qkv) {
             const std::size_t rows = config.q_size() + 2 * config.kv_size();
-            const LinearWeights fused = source_.qkv(name(names_.qkv), rows, config.hidden);
+            const LinearWeights fused = source_.qkv(linear(names_.qkv, rows, config.hidden));
             result.q = slice(fused, 0, config.q_size());
             result.k = slice(fused, config.q_size(), config.kv_size());
             result.v = slice(fused, config.q_size() + config.kv_size(), config.kv_size());

@@ -80,7 +80,8 @@ struct RunningSoftmax {
 
 /// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale, float* scratch) noexcept {
+void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale,
+                    float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;
@@ -108,19 +109,21 @@ void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, Cp
     detail::RunningSoftmax<lanes> softmax;
     for (std::size_t position = first; position < last; position += attention_block) {
         const std::size_t count = (std::min)(attention_block, last - position);
-        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed, .out = scores},
+        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
+                                   .out = scores},
                                   count);
         // What a lane does not see is minus infinity, before the softmax of every lane at once.
         for (std::size_t lane = 0; lane < lanes; ++lane) {
             if (queries.q[lane] == nullptr) continue;
-            const std::size_t begin = (std::max)(queries.begin[lane], position), end = (std::min)(queries.end[lane], position + count);
-            for (std::size_t i = position; i < (std::min)(begin, position + count); ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = (std::max)(end, position); i < position + count; ++i) scores[(i - position) * lanes + lane] = -HUGE_VALF;
+            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
+            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
         }
         float shrink[lanes];
         softmax.weigh(scores, count, shrink);
         float* const product = position == first ? result : partial;
-        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores, .out = product},
+        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
+                                   .out = product},
                                   d);
         if (position == first) continue;
         for (std::size_t i = 0; i < d; ++i) {

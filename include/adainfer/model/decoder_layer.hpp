@@ -82,10 +82,11 @@ class DecoderLayer {
                      " hold NaN or infinity");
             }
             if (cache.type() != KvType::F32) {
-                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()), max_magnitude(v.row(t).data(), v.cols()));
+                const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()),
+                                                 max_magnitude(v.row(t).data(), v.cols()));
                 if (largest > largest_value(cache.type())) {
-                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t, " reach ",
-                         largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
+                    fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
+                         " reach ", largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
                 }
             }
             cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));

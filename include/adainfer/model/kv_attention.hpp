@@ -35,9 +35,9 @@ void widen(const Backend& backend, AttentionArgs& args, const StoredKv& kv, Buff
 
 }  // namespace detail
 
-/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they are
-/// stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here, args.first is a position of
-/// the session.
+/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they
+/// are stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here; args.first is a
+/// position of the session.
 template <class Backend>
 void attention_over(const Backend& backend, AttentionArgs args, const KvCache& cache, std::size_t layer, Buffer& floats) {
     const auto [kv, first, capacity] = cache.rows(layer);

@@ -24,7 +24,7 @@ struct LayerKv {
     std::size_t capacity = 0;  ///< rows between two heads
 };
 
-/// Keys and values of the positions seen so far. Memory of whole capacity is reserved at once and touched only as far as it is used.
+/// Keys and values of the positions seen so far. Memory is reserved at once and touched only as far as it is used.
 ///
 /// Rows at or past length() are scratch: a forward pass writes them first and moves the length when it is done, so a
 /// pass that is cancelled, or that only wanted a prediction, leaves nothing behind.
@@ -38,7 +38,8 @@ class KvCache {
     static constexpr std::size_t every_position = (std::numeric_limits<std::size_t>::max)();
 
     /// Throws InvalidArgument where the capacity is beyond any memory, and where the heads are no multiple of the type's blocks.
-    KvCache(const ModelConfig& config, std::size_t capacity, KvType type = KvType::F32, std::size_t rewindable = every_position)
+    KvCache(const ModelConfig& config, std::size_t capacity, KvType type = KvType::F32,
+            std::size_t rewindable = every_position)
         : kv_heads_(config.kv_heads), head_dim_(config.head_dim), capacity_(capacity), type_(type) {
         const std::size_t block = info(dtype_of(type)).block_size;
         if (head_dim_ % block != 0) {
@@ -99,7 +100,8 @@ class KvCache {
     /// All rows of a layer.
     [[nodiscard]] LayerKv rows(std::size_t layer) const noexcept {
         const KvStore& store = store_of(layer);
-        return {{type_, row(layer, Part::Keys, 0, store.first()), row(layer, Part::Values, 0, store.first())}, store.first(), store.room()};
+        const std::size_t first = store.first();
+        return {{type_, row(layer, Part::Keys, 0, first), row(layer, Part::Values, 0, first)}, first, store.room()};
     }
 
     /// Stores a row [kv_heads * head_dim]. Precondition: no magnitude in it exceeds largest_value(type()).
@@ -131,9 +133,9 @@ class KvCache {
     };
 
     KvCache(const KvCache& other)
-        : kv_heads_(other.kv_heads_), head_dim_(other.head_dim_), capacity_(other.capacity_), length_(other.length_), reach_(other.reach_),
-          rewindable_(other.rewindable_), type_(other.type_), places_(other.places_), whole_(other.whole_.clone(length_)),
-          sliding_(other.sliding_.clone(length_)) {}
+        : kv_heads_(other.kv_heads_), head_dim_(other.head_dim_), capacity_(other.capacity_), length_(other.length_),
+          reach_(other.reach_), rewindable_(other.rewindable_), type_(other.type_), places_(other.places_),
+          whole_(other.whole_.clone(length_)), sliding_(other.sliding_.clone(length_)) {}
 
     [[nodiscard]] bool slides() const noexcept { return sliding_.room() != 0; }
 

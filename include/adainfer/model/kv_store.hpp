@@ -11,8 +11,8 @@
 
 namespace adainfer::inline v0 {
 
-/// Memory for the rows of some heads, laid out [heads][room()][stride bytes]: those of the positions from first() on, one after the
-/// other, so that a head's rows are one matrix.
+/// Memory for the rows of some heads, laid out [heads][room()][stride bytes]: those of the positions from first() on, one after
+/// the other, so that a head's rows are one matrix.
 class KvStore {
   public:
     KvStore() = default;
@@ -71,7 +71,8 @@ class KvStore {
     /// Takes the rows from first() to `length`.
     void copy(const KvStore& from, std::size_t length) noexcept {
         if (length <= first_) return;
-        for (std::size_t head = 0; head < heads_; ++head) std::memcpy(row(head, first_), from.row(head, first_), (length - first_) * stride_);
+        const std::size_t bytes = (length - first_) * stride_;
+        for (std::size_t head = 0; head < heads_; ++head) std::memcpy(row(head, first_), from.row(head, first_), bytes);
     }
 
     std::size_t heads_ = 0, stride_ = 0, room_ = 0, first_ = 0;

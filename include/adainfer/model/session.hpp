@@ -81,7 +81,9 @@ class Session {
     }
 
     /// Makes room for the K/V rows of `tokens` positions after length(). Throws std::bad_alloc; then nothing has changed.
-    void make_room(std::size_t tokens) { cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first())); }
+    void make_room(std::size_t tokens) {
+        cache.make_room(tokens, deferred.empty() ? length() : (std::min)(length(), deferred.first()));
+    }
 
     /// Identity of the weights that the cached keys and values come from.
     [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
