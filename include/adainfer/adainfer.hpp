@@ -31,6 +31,7 @@
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/token_attention.hpp"
 #include "adainfer/kernels/top_two.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/backend/concept.hpp"

@@ -1908,34 +1908,28 @@ inline constexpr std::size_t tile_rows = 6;
 
 namespace detail {
 
-/// Bound: 16 multiply-adds an instruction, `vectors` of them for each broadcast of `a`.
-template <std::size_t vectors>
+/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
 struct FloatTileAvx512 {
-    static constexpr std::size_t lanes = 16 * vectors;
+    static constexpr std::size_t lanes = 32;
 
     template <std::size_t rows>
     [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
-        __m512 sum[rows][vectors];
+        __m512 sum[rows][2];
 #pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_setzero_ps();
-        }
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
         for (std::size_t k = 0; k < t.k; ++k) {
-            __m512 b[vectors];
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) b[v] = _mm512_loadu_ps(t.b + k * lanes + 16 * v);
+            const __m512 b0 = _mm512_loadu_ps(t.b + k * lanes), b1 = _mm512_loadu_ps(t.b + k * lanes + 16);
 #pragma GCC unroll 6
             for (std::size_t r = 0; r < rows; ++r) {
                 const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
-#pragma GCC unroll 2
-                for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_fmadd_ps(a, b[v], sum[r][v]);
+                sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
+                sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
             }
         }
 #pragma GCC unroll 6
         for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) _mm512_storeu_ps(t.out + r * lanes + 16 * v, sum[r][v]);
+            _mm512_storeu_ps(t.out + r * lanes, sum[r][0]);
+            _mm512_storeu_ps(t.out + r * lanes + 16, sum[r][1]);
         }
     }
 };
@@ -2534,6 +2528,175 @@ template <class Slot>
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/kernels/token_attention.hpp --------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+// Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
+// elements of the row.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Positions that are looked at together. It does not depend on the number of threads, so neither does the sum over the spans.
+inline constexpr std::size_t token_span = 128;
+
+/// The heads of one token that share a K/V head.
+struct TokenHeads {
+    const float* q = nullptr;  ///< [group, head_dim]
+    std::size_t group = 1;
+    float scale = 1;
+};
+
+/// What a span contributes: softmax sums relative to the largest score of the span.
+struct SpanResult {
+    float* largest = nullptr;  ///< [group]
+    float* sum = nullptr;      ///< [group]
+    float* weighted = nullptr; ///< [group, head_dim]: sum of weight * value
+};
+
+/// scores [group][token_span] of `count` keys [count, d]. Bound: for 16 keys d multiply-adds of 16, then 64 shuffles.
+[[ADAINFER_TARGET_AVX512]] inline void span_scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
+                                                   float* scores) noexcept {
+    for (std::size_t first = 0; first < count; first += 16) {
+        const std::size_t last = count - 1;
+        for (std::size_t h = 0; h < heads.group; ++h) {
+            const float* const q = heads.q + h * d;
+            __m512i sums[16];
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) {
+                const float* const row = k + (std::min)(first + i, last) * d;  // past the end: the last key again
+                __m512 sum = _mm512_setzero_ps();
+                std::size_t j = 0;
+                for (; j + 16 <= d; j += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_loadu_ps(q + j), sum);
+                if (j < d) {
+                    const auto mask = static_cast<__mmask16>((1U << (d - j)) - 1U);
+                    sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, q + j), sum);
+                }
+                sums[i] = _mm512_castps_si512(sum);
+            }
+            transpose(sums);
+            __m512 total = _mm512_castsi512_ps(sums[0]);
+#pragma GCC unroll 15
+            for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
+            _mm512_storeu_ps(scores + h * token_span + first, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+        }
+    }
+}
+
+/// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 16 where
+/// one head looks at the values, four heads share one.
+template <std::size_t some>
+[[ADAINFER_TARGET_AVX512]] inline void span_values(const float* weights, const float* v, std::size_t count, std::size_t d,
+                                                   float* weighted) noexcept {
+    for (std::size_t j = 0; j < d; j += 64) {
+        __mmask16 mask[4];
+#pragma GCC unroll 4
+        for (std::size_t c = 0; c < 4; ++c) {
+            const std::size_t left = d - (std::min)(d, j + 16 * c);
+            mask[c] = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+        }
+        __m512 sum[some][4];
+#pragma GCC unroll 4
+        for (std::size_t h = 0; h < some; ++h) {
+#pragma GCC unroll 4
+            for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_setzero_ps();
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            __m512 value[4];
+#pragma GCC unroll 4
+            for (std::size_t c = 0; c < 4; ++c) value[c] = _mm512_maskz_loadu_ps(mask[c], v + i * d + j + 16 * c);
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+                const __m512 weight = _mm512_set1_ps(weights[h * token_span + i]);
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_fmadd_ps(weight, value[c], sum[h][c]);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t h = 0; h < some; ++h) {
+#pragma GCC unroll 4
+            for (std::size_t c = 0; c < 4; ++c) _mm512_mask_storeu_ps(weighted + h * d + j + 16 * c, mask[c], sum[h][c]);
+        }
+    }
+}
+
+/// Floats of scratch that span_attention() needs.
+[[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
+    return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
+}
+
+/// One span of positions, [begin, begin + count), count at most token_span.
+inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
+                           const SpanResult& result) noexcept {
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    float* const scores = scratch;                            // [group][token_span]
+    float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
+    const auto rows = [&](const std::byte* plane) {
+        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(plane + begin * stride);
+        unpack_kv(kv.type, CpuLevel::Avx512, plane + begin * stride, count * d, floats);
+        return static_cast<const float*>(floats);
+    };
+    span_scores(heads, rows(kv.k), count, d, scores);
+    at_level(CpuLevel::Avx512, [&] {
+        for (std::size_t h = 0; h < heads.group; ++h) {
+            float* const row = scores + h * token_span;
+            const float largest = max_value(row, count);
+            result.largest[h] = largest;
+            set_each(row, count, [=](std::size_t i) { return exp_approx(row[i] - largest); });
+            result.sum[h] = sum(row, count);
+        }
+    });
+    const float* const values = rows(kv.v);
+    for (std::size_t h = 0; h < heads.group; h += 4) {
+        const float* const weights = scores + h * token_span;
+        float* const out = result.weighted + h * d;
+        switch (heads.group - h) {
+            case 1: span_values<1>(weights, values, count, d, out); break;
+            case 2: span_values<2>(weights, values, count, d, out); break;
+            case 3: span_values<3>(weights, values, count, d, out); break;
+            default: span_values<4>(weights, values, count, d, out); break;
+        }
+    }
+}
+
+/// Floats of a SpanResult.
+[[nodiscard]] constexpr std::size_t span_result_floats(std::size_t group, std::size_t head_dim) noexcept { return group * (head_dim + 2); }
+
+[[nodiscard]] inline SpanResult span_result(float* floats, std::size_t group) noexcept {
+    return {floats, floats + group, floats + 2 * group};
+}
+
+/// out [group, head_dim] = the softmax over all spans together (Milakov and Gimelshein, arXiv 1805.02867, section 3).
+/// `results`: [spans] of span_result_floats() each.
+inline void join_spans(float* results, std::size_t spans, std::size_t group, std::size_t d, float* out) noexcept {
+    const std::size_t stride = span_result_floats(group, d);
+    for (std::size_t h = 0; h < group; ++h) {
+        float largest = -HUGE_VALF, sum = 0.0F;
+        for (std::size_t s = 0; s < spans; ++s) {
+            const float candidate = span_result(results + s * stride, group).largest[h];
+            largest = candidate > largest ? candidate : largest;
+        }
+        float* const row = out + h * d;
+        std::fill_n(row, d, 0.0F);
+        for (std::size_t s = 0; s < spans; ++s) {
+            const SpanResult span = span_result(results + s * stride, group);
+            const float shrink = exp_approx(span.largest[h] - largest);
+            sum += shrink * span.sum[h];
+            axpy(shrink, span.weighted + h * d, row, d);
+        }
+        const float inverse = 1.0F / sum;
+        set_each(row, d, [=](std::size_t i) { return row[i] * inverse; });
+    }
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
 // ---- adainfer/kernels/top_two.hpp ----------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -3103,8 +3266,7 @@ class SimdBackend {
     /// The same over K/V rows of any type, which are read as they are stored.
     void attention(const AttentionArgs& args, const StoredKv& kv) const {
 #if ADAINFER_X86
-        // One token has few heads to put side by side.
-        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args, kv);
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return attention_of_token(args, kv);
 #endif
         with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args, kv); });
     }
@@ -3117,7 +3279,7 @@ class SimdBackend {
     template <class F>
     void with_tile(F&& f) const {
 #if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512<2>{});
+        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512{});
         if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
 #endif
         f(detail::FloatTilePortable{});
@@ -3258,6 +3420,37 @@ class SimdBackend {
     }
 
     // ---- attention -------------------------------------------------------------------------------------------------------
+
+#if ADAINFER_X86
+    /// Work items are spans of positions under one K/V head.
+    void attention_of_token(const AttentionArgs& args, const StoredKv& kv) const {
+        namespace kernels = detail::avx512;
+        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
+        const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
+        const std::size_t spans = (end - begin + kernels::token_span - 1) / kernels::token_span;
+        const std::size_t size = kernels::span_result_floats(group, d);
+        struct Results;
+        // As many as the whole context will need: a decode that grows allocates once.
+        const std::size_t most = (args.capacity + kernels::token_span - 1) / kernels::token_span + 1;
+        float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
+        parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
+            struct Slot;
+            float* const scratch = thread_scratch<Slot>(kernels::span_scratch(group, kv.type, d)).data();
+            for (std::size_t item = first; item < last; ++item) {
+                const std::size_t kv_head = item / spans, from = begin + item % spans * kernels::token_span;
+                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+                kernels::span_attention({args.q.row(0).data() + kv_head * group * d, group, args.scale},
+                                        {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(kernels::token_span, end - from),
+                                        scratch, kernels::span_result(results + item * size, group));
+            }
+        });
+        at_level(level_, [&] {
+            for (std::size_t head = 0; head < args.kv_heads; ++head) {
+                kernels::join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
+            }
+        });
+    }
+#endif
 
     /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
     template <class Tile>

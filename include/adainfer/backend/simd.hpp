@@ -24,6 +24,7 @@
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/token_attention.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/tensor/kv_type.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
@@ -109,8 +110,7 @@ class SimdBackend {
     /// The same over K/V rows of any type, which are read as they are stored.
     void attention(const AttentionArgs& args, const StoredKv& kv) const {
 #if ADAINFER_X86
-        // One token has few heads to put side by side.
-        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return lanes_of_attention<detail::FloatTileAvx512<1>>(args, kv);
+        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return attention_of_token(args, kv);
 #endif
         with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args, kv); });
     }
@@ -123,7 +123,7 @@ class SimdBackend {
     template <class F>
     void with_tile(F&& f) const {
 #if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512<2>{});
+        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512{});
         if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
 #endif
         f(detail::FloatTilePortable{});
@@ -264,6 +264,37 @@ class SimdBackend {
     }
 
     // ---- attention -------------------------------------------------------------------------------------------------------
+
+#if ADAINFER_X86
+    /// Work items are spans of positions under one K/V head.
+    void attention_of_token(const AttentionArgs& args, const StoredKv& kv) const {
+        namespace kernels = detail::avx512;
+        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
+        const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
+        const std::size_t spans = (end - begin + kernels::token_span - 1) / kernels::token_span;
+        const std::size_t size = kernels::span_result_floats(group, d);
+        struct Results;
+        // As many as the whole context will need: a decode that grows allocates once.
+        const std::size_t most = (args.capacity + kernels::token_span - 1) / kernels::token_span + 1;
+        float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
+        parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
+            struct Slot;
+            float* const scratch = thread_scratch<Slot>(kernels::span_scratch(group, kv.type, d)).data();
+            for (std::size_t item = first; item < last; ++item) {
+                const std::size_t kv_head = item / spans, from = begin + item % spans * kernels::token_span;
+                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+                kernels::span_attention({args.q.row(0).data() + kv_head * group * d, group, args.scale},
+                                        {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(kernels::token_span, end - from),
+                                        scratch, kernels::span_result(results + item * size, group));
+            }
+        });
+        at_level(level_, [&] {
+            for (std::size_t head = 0; head < args.kv_heads; ++head) {
+                kernels::join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
+            }
+        });
+    }
+#endif
 
     /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
     template <class Tile>

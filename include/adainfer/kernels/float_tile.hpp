@@ -27,34 +27,28 @@ inline constexpr std::size_t tile_rows = 6;
 
 namespace detail {
 
-/// Bound: 16 multiply-adds an instruction, `vectors` of them for each broadcast of `a`.
-template <std::size_t vectors>
+/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
 struct FloatTileAvx512 {
-    static constexpr std::size_t lanes = 16 * vectors;
+    static constexpr std::size_t lanes = 32;
 
     template <std::size_t rows>
     [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
-        __m512 sum[rows][vectors];
+        __m512 sum[rows][2];
 #pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_setzero_ps();
-        }
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
         for (std::size_t k = 0; k < t.k; ++k) {
-            __m512 b[vectors];
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) b[v] = _mm512_loadu_ps(t.b + k * lanes + 16 * v);
+            const __m512 b0 = _mm512_loadu_ps(t.b + k * lanes), b1 = _mm512_loadu_ps(t.b + k * lanes + 16);
 #pragma GCC unroll 6
             for (std::size_t r = 0; r < rows; ++r) {
                 const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
-#pragma GCC unroll 2
-                for (std::size_t v = 0; v < vectors; ++v) sum[r][v] = _mm512_fmadd_ps(a, b[v], sum[r][v]);
+                sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
+                sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
             }
         }
 #pragma GCC unroll 6
         for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-            for (std::size_t v = 0; v < vectors; ++v) _mm512_storeu_ps(t.out + r * lanes + 16 * v, sum[r][v]);
+            _mm512_storeu_ps(t.out + r * lanes, sum[r][0]);
+            _mm512_storeu_ps(t.out + r * lanes + 16, sum[r][1]);
         }
     }
 };
