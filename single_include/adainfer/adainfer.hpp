@@ -700,6 +700,16 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
     f();
 }
 
+/// The same for a level that is known while compiling: one copy of f in place of one a level.
+template <CpuLevel level, class F>
+void at_level(const F& f) {
+#if ADAINFER_X86
+    if constexpr (level == CpuLevel::Avx512) return detail::run_avx512(f);
+    if constexpr (level == CpuLevel::Avx2) return detail::run_avx2(f);
+#endif
+    if constexpr (level == CpuLevel::Portable) f();
+}
+
 }  // namespace adainfer::inline v0
 
 // ---- adainfer/kernels/code_panel.hpp -------------------------------------------------------------------------------------
@@ -1115,7 +1125,6 @@ inline void unpack_codes(DType dtype, const std::byte* row, std::size_t cols, st
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 
 // ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
@@ -1352,6 +1361,7 @@ struct Panel {
 
 /// Bound: 16 multiply-adds an instruction, two of them for each broadcast of x.
 struct PanelTileAvx512 {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
     static constexpr std::size_t lanes = 32, tokens = 12;
 
     template <std::size_t count>
@@ -1381,6 +1391,7 @@ struct PanelTileAvx512 {
 
 /// The same with 8 multiply-adds an instruction.
 struct PanelTileAvx2 {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
     static constexpr std::size_t lanes = 16, tokens = 6;
 
     template <std::size_t count>
@@ -1411,6 +1422,7 @@ struct PanelTileAvx2 {
 #endif
 
 struct PanelTilePortable {
+    static constexpr CpuLevel level = CpuLevel::Portable;
     static constexpr std::size_t lanes = 16, tokens = 4;
 
     template <std::size_t count>
@@ -1651,7 +1663,7 @@ inline void pack_panel(const WeightPart& part, float* panel) noexcept {
 template <class Tile>
 void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
 #if ADAINFER_X86
-    if constexpr (std::is_same_v<Tile, PanelTileAvx512>) {
+    if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
         return;
     }
@@ -1660,8 +1672,8 @@ void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float*
         for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
     };
 #if ADAINFER_X86
-    if constexpr (std::is_same_v<Tile, PanelTileAvx2>) {
-        at_level(CpuLevel::Avx2, dequantize);
+    if constexpr (Tile::level == CpuLevel::Avx2) {
+        at_level<CpuLevel::Avx2>(dequantize);
         avx2::turn(rows, part.depth, panel);
         return;
     }
@@ -1910,6 +1922,7 @@ namespace detail {
 
 /// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
 struct FloatTileAvx512 {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
     static constexpr std::size_t lanes = 32;
 
     template <std::size_t rows>
@@ -1936,6 +1949,7 @@ struct FloatTileAvx512 {
 
 /// The same with 8 multiply-adds an instruction. lanes = 16.
 struct FloatTileAvx2 {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
     static constexpr std::size_t lanes = 16;
 
     template <std::size_t rows>
@@ -1967,6 +1981,7 @@ struct FloatTileAvx2 {
 namespace detail {
 
 struct FloatTilePortable {
+    static constexpr CpuLevel level = CpuLevel::Portable;
     static constexpr std::size_t lanes = 16;
 
     template <std::size_t rows>
@@ -2641,7 +2656,7 @@ inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_
         return static_cast<const float*>(floats);
     };
     span_scores(heads, rows(kv.k), count, d, scores);
-    at_level(CpuLevel::Avx512, [&] {
+    at_level<CpuLevel::Avx512>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
             const float largest = max_value(row, count);
@@ -3304,17 +3319,21 @@ class SimdBackend {
     }
 
     /// The same in float.
+    float float_row(const WeightView& weight, std::size_t i, const float* x, float* row) const {
+        float result = 0.0F;
+        at_level(level_, [&] {
+            dequantize_row(weight.dtype, weight.row(i), weight.cols, row);
+            result = dot(row, x, weight.cols);
+        });
+        return result;
+    }
+
     template <class RowOf>
     void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
         parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
             struct Slot;
             float* const row = thread_scratch<Slot>(weight.cols).data();
-            at_level(level_, [&] {
-                for (std::size_t i = begin; i < end; ++i) {
-                    dequantize_row(weight.dtype, weight.row(row_of(i)), weight.cols, row);
-                    out[i] = dot(row, x.data(), weight.cols);
-                }
-            });
+            for (std::size_t i = begin; i < end; ++i) out[i] = float_row(weight, row_of(i), x.data(), row);
         });
     }
 
@@ -3444,7 +3463,7 @@ class SimdBackend {
                                         scratch, kernels::span_result(results + item * size, group));
             }
         });
-        at_level(level_, [&] {
+        at_level<CpuLevel::Avx512>([&] {
             for (std::size_t head = 0; head < args.kv_heads; ++head) {
                 kernels::join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
             }
@@ -3475,7 +3494,7 @@ class SimdBackend {
                 }
                 const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
                 const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
-                at_level(level_, [&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
+                at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
             }
         });
     }

@@ -148,17 +148,21 @@ class SimdBackend {
     }
 
     /// The same in float.
+    float float_row(const WeightView& weight, std::size_t i, const float* x, float* row) const {
+        float result = 0.0F;
+        at_level(level_, [&] {
+            dequantize_row(weight.dtype, weight.row(i), weight.cols, row);
+            result = dot(row, x, weight.cols);
+        });
+        return result;
+    }
+
     template <class RowOf>
     void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
         parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
             struct Slot;
             float* const row = thread_scratch<Slot>(weight.cols).data();
-            at_level(level_, [&] {
-                for (std::size_t i = begin; i < end; ++i) {
-                    dequantize_row(weight.dtype, weight.row(row_of(i)), weight.cols, row);
-                    out[i] = dot(row, x.data(), weight.cols);
-                }
-            });
+            for (std::size_t i = begin; i < end; ++i) out[i] = float_row(weight, row_of(i), x.data(), row);
         });
     }
 
@@ -288,7 +292,7 @@ class SimdBackend {
                                         scratch, kernels::span_result(results + item * size, group));
             }
         });
-        at_level(level_, [&] {
+        at_level<CpuLevel::Avx512>([&] {
             for (std::size_t head = 0; head < args.kv_heads; ++head) {
                 kernels::join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
             }
@@ -319,7 +323,7 @@ class SimdBackend {
                 }
                 const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
                 const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
-                at_level(level_, [&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
+                at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
             }
         });
     }

@@ -31,4 +31,14 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
     f();
 }
 
+/// The same for a level that is known while compiling: one copy of f in place of one a level.
+template <CpuLevel level, class F>
+void at_level(const F& f) {
+#if ADAINFER_X86
+    if constexpr (level == CpuLevel::Avx512) return detail::run_avx512(f);
+    if constexpr (level == CpuLevel::Avx2) return detail::run_avx2(f);
+#endif
+    if constexpr (level == CpuLevel::Portable) f();
+}
+
 }  // namespace adainfer::inline v0

@@ -29,6 +29,7 @@ namespace detail {
 
 /// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
 struct FloatTileAvx512 {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
     static constexpr std::size_t lanes = 32;
 
     template <std::size_t rows>
@@ -55,6 +56,7 @@ struct FloatTileAvx512 {
 
 /// The same with 8 multiply-adds an instruction. lanes = 16.
 struct FloatTileAvx2 {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
     static constexpr std::size_t lanes = 16;
 
     template <std::size_t rows>
@@ -86,6 +88,7 @@ struct FloatTileAvx2 {
 namespace detail {
 
 struct FloatTilePortable {
+    static constexpr CpuLevel level = CpuLevel::Portable;
     static constexpr std::size_t lanes = 16;
 
     template <std::size_t rows>

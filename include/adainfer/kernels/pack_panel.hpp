@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/code_rows.hpp"
@@ -220,7 +219,7 @@ inline void pack_panel(const WeightPart& part, float* panel) noexcept {
 template <class Tile>
 void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
 #if ADAINFER_X86
-    if constexpr (std::is_same_v<Tile, PanelTileAvx512>) {
+    if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
         return;
     }
@@ -229,8 +228,8 @@ void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float*
         for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
     };
 #if ADAINFER_X86
-    if constexpr (std::is_same_v<Tile, PanelTileAvx2>) {
-        at_level(CpuLevel::Avx2, dequantize);
+    if constexpr (Tile::level == CpuLevel::Avx2) {
+        at_level<CpuLevel::Avx2>(dequantize);
         avx2::turn(rows, part.depth, panel);
         return;
     }

@@ -27,6 +27,7 @@ struct Panel {
 
 /// Bound: 16 multiply-adds an instruction, two of them for each broadcast of x.
 struct PanelTileAvx512 {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
     static constexpr std::size_t lanes = 32, tokens = 12;
 
     template <std::size_t count>
@@ -56,6 +57,7 @@ struct PanelTileAvx512 {
 
 /// The same with 8 multiply-adds an instruction.
 struct PanelTileAvx2 {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
     static constexpr std::size_t lanes = 16, tokens = 6;
 
     template <std::size_t count>
@@ -86,6 +88,7 @@ struct PanelTileAvx2 {
 #endif
 
 struct PanelTilePortable {
+    static constexpr CpuLevel level = CpuLevel::Portable;
     static constexpr std::size_t lanes = 16, tokens = 4;
 
     template <std::size_t count>

@@ -117,7 +117,7 @@ inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_
         return static_cast<const float*>(floats);
     };
     span_scores(heads, rows(kv.k), count, d, scores);
-    at_level(CpuLevel::Avx512, [&] {
+    at_level<CpuLevel::Avx512>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
             const float largest = max_value(row, count);
