@@ -165,9 +165,8 @@ class Subject:
             train("paper", None, "--prefixes", 1, "--agreement", 0.99)
             train("lens", None, *through, "--features", "depth", "--per-task", "--prefixes", 2, "--agreement", 0.95,
                   "--max-accuracy-loss", 0)
-            # For the generalisation table: the paper's two features and one threshold for all tasks.
+            # For the generalisation table: the paper's two features and one threshold.
             train("sentiment", sentiment, *through, "--features", "paper", "--prefixes", 2, "--agreement", 0.95)
-            train("all", None, *through, "--features", "paper", "--prefixes", 1, "--agreement", 0.95)
         influence = self.run.json_once(f"{self.name}: block influence", [
             self.run.program, "influence", self.model, *self.task_options(demo), "--json", "--skip",
             max(1, round(0.1 * self.layers))], self.folder / "influence.json")
@@ -216,14 +215,13 @@ class Subject:
         return json.loads(found.read_text(encoding="utf-8"))
 
     def generalisation(self, others):
-        """Policies of the paper's two features, trained on sentiment or on all tasks, of this model or of another."""
+        """Policies of the paper's two features, trained on the sentiment tasks of this model or of another. They know no first
+        layer of the other tasks, so their shortlist is confirmed."""
         policies = []
         for classifier in ("svm", "crf"):
-            for trained in ("sentiment", "all"):
-                policies.append((f"{classifier.upper()}|{trained}|{self.name}", self.policies[f"{classifier}_{trained}"]))
-                for other in others:
-                    spec = f"foreign:{other.policies[f'{classifier}_{trained}']},lens={self.lens},head=shortlist"
-                    policies.append((f"{classifier.upper()}|{trained}|{other.name}", spec))
+            for source in (self, *others):
+                spec = f"foreign:{source.policies[f'{classifier}_sentiment']},lens={self.lens},head=shortlist+confirm"
+                policies.append((f"{classifier.upper()}|{source.name}", spec))
         return self.evaluate("generalisation", policies)
 
 
