@@ -30,7 +30,7 @@ say "What it is: adainfer inspect"
 say "Few-shot tasks with fewer layers: the mean over the nine tasks of $demo, $limit test prompts each (adainfer evaluate)"
 tasks=()
 for task in "$demo"/*.json; do tasks+=(--task "$task"); done
-"$adainfer" evaluate "$model" --backend eigen "${tasks[@]}" --limit "$limit" --summary \
+"$adainfer" evaluate "$model" "${tasks[@]}" --limit "$limit" --summary \
     --policy dense --name "dense" \
     --policy "fixed:best,lens=$lens" --name "best fixed layer, linear lens" \
     --policy "gap:0.9,lens=$lens,head=shortlist,layers=24-29" --name "GapThreshold 0.9, linear lens" \
