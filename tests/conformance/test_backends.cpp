@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <limits>
 #include <span>
 #include <stdexcept>
@@ -25,6 +24,7 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/tensor/half.hpp"
+#include "backends.hpp"
 
 // What every backend must compute. Add a backend to BACKENDS and it is held to the same.
 
@@ -34,44 +34,9 @@ using namespace adainfer;
 
 namespace {
 
-template <class Backend>
-Backend make(std::size_t threads = 1) {
-    if constexpr (std::constructible_from<Backend, std::size_t>) return Backend(threads);
-    else return Backend{};
-}
-
-/// SimdBackend at a level, or at the best that this machine has.
-template <CpuLevel asked>
-struct SimdAt : SimdBackend {
-    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, best_cpu_level())) {}
-};
-using SimdPortable = SimdAt<CpuLevel::Portable>;
-using SimdAvx2 = SimdAt<CpuLevel::Avx2>;
-using SimdAvx512 = SimdAt<CpuLevel::Avx512>;
-
 /// The products of many tokens that round activations, where this machine has them.
 struct SimdBits8 : SimdBackend {
     explicit SimdBits8(std::size_t threads = 1) : SimdBackend(threads, best_cpu_level(), Activations::Bits8) {}
-};
-
-using Sizes = std::initializer_list<std::size_t>;
-
-class Random {
-  public:
-    explicit Random(std::uint64_t seed) : state_(seed * 2 + 1) {}
-    std::uint32_t bits() {
-        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-        return static_cast<std::uint32_t>(state_ >> 32U);
-    }
-    float real() { return static_cast<float>(bits()) * 0x1p-31F - 1.0F; }  // [-1, 1)
-    std::vector<float> reals(std::size_t n) {
-        std::vector<float> values(n);
-        for (float& value : values) value = real();
-        return values;
-    }
-
-  private:
-    std::uint64_t state_;
 };
 
 constexpr std::array dtypes{DType::F32,  DType::F16,  DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1,

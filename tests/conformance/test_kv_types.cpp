@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "adainfer/kernels/kv_rows.hpp"
 #include "adainfer/model/kv_attention.hpp"
 #include "adainfer/model/kv_cache.hpp"
+#include "backends.hpp"
 
 // Attention over a KV cache of each type, by every backend: those that read the type and those that are given floats.
 
@@ -25,17 +25,7 @@ using namespace adainfer;
 
 namespace {
 
-using Sizes = std::initializer_list<std::size_t>;
-
 constexpr std::array types{KvType::F32, KvType::F16, KvType::Q8_0};
-
-template <CpuLevel asked>
-struct SimdAt : SimdBackend {
-    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, best_cpu_level())) {}
-};
-using SimdPortable = SimdAt<CpuLevel::Portable>;
-using SimdAvx2 = SimdAt<CpuLevel::Avx2>;
-using SimdAvx512 = SimdAt<CpuLevel::Avx512>;
 
 /// A backend that brings nothing, as users write them.
 struct Bare {};
@@ -45,29 +35,6 @@ static_assert(!HasStoredAttention<ReferenceBackend> && !HasStoredAttention<Eigen
               !HasStoredAttention<Bare>);
 
 #define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, Bare, SimdPortable, SimdAvx2, SimdAvx512
-
-template <class Backend>
-Backend make(std::size_t threads = 1) {
-    if constexpr (std::constructible_from<Backend, std::size_t>) return Backend(threads);
-    else return Backend{};
-}
-
-class Random {
-  public:
-    explicit Random(std::uint64_t seed) : state_(seed * 2 + 1) {}
-    float real() {  // [-1, 1)
-        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-        return static_cast<float>(state_ >> 32U) * 0x1p-31F - 1.0F;
-    }
-    std::vector<float> reals(std::size_t n, float spread = 1.0F) {
-        std::vector<float> values(n);
-        for (float& value : values) value = spread * real();
-        return values;
-    }
-
-  private:
-    std::uint64_t state_;
-};
 
 struct Shape {
     std::size_t heads, kv_heads, d;

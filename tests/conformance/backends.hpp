@@ -1,0 +1,48 @@
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <vector>
+
+#include "adainfer/backend/simd.hpp"
+#include "adainfer/kernels/cpu.hpp"
+
+// The backends that conformance tests run on, and numbers to run them with.
+
+using Sizes = std::initializer_list<std::size_t>;
+
+template <class Backend>
+Backend make(std::size_t threads = 1) {
+    if constexpr (std::constructible_from<Backend, std::size_t>) return Backend(threads);
+    else return Backend{};
+}
+
+/// SimdBackend at a level, or at the best that this machine has.
+template <adainfer::CpuLevel asked>
+struct SimdAt : adainfer::SimdBackend {
+    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, adainfer::best_cpu_level())) {}
+};
+using SimdPortable = SimdAt<adainfer::CpuLevel::Portable>;
+using SimdAvx2 = SimdAt<adainfer::CpuLevel::Avx2>;
+using SimdAvx512 = SimdAt<adainfer::CpuLevel::Avx512>;
+
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : state_(seed * 2 + 1) {}
+    std::uint32_t bits() {
+        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+        return static_cast<std::uint32_t>(state_ >> 32U);
+    }
+    float real() { return static_cast<float>(bits()) * 0x1p-31F - 1.0F; }  // [-1, 1)
+    std::vector<float> reals(std::size_t n, float spread = 1.0F) {
+        std::vector<float> values(n);
+        for (float& value : values) value = spread * real();
+        return values;
+    }
+
+  private:
+    std::uint64_t state_;
+};
