@@ -1457,6 +1457,25 @@ void for_token_blocks(std::size_t tokens, std::size_t most, F&& f) {
 
 }  // namespace adainfer::inline v0::detail
 
+// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
+/// a loop that asks for the same size again allocates nothing.
+template <class Slot>
+[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
+    thread_local std::vector<float> buffer;
+    if (buffer.size() < n) buffer.resize(n);
+    return {buffer.data(), n};
+}
+
+}  // namespace adainfer::inline v0
+
 // Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
 
 namespace adainfer::inline v0::detail {
@@ -1659,27 +1678,26 @@ inline void pack_panel(const WeightPart& part, float* panel) noexcept {
 
 #endif
 
-/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for. `rows`: scratch for as much.
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
 template <class Tile>
-void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
+void pack_panel_for(const WeightPart& part, float* panel) {
 #if ADAINFER_X86
     if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
-        return;
-    }
+    } else
 #endif
-    const auto dequantize = [&] {
-        for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
-    };
+    {
+        struct Rows;
+        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
+        at_level<Tile::level>([&] {
+            for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+        });
 #if ADAINFER_X86
-    if constexpr (Tile::level == CpuLevel::Avx2) {
-        at_level<CpuLevel::Avx2>(dequantize);
-        avx2::turn(rows, part.depth, panel);
-        return;
-    }
+        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
+        else
 #endif
-    dequantize();
-    turn(rows, part.depth, Tile::lanes, panel);
+            turn(rows, part.depth, Tile::lanes, panel);
+    }
 }
 
 }  // namespace adainfer::inline v0::detail
@@ -2524,25 +2542,6 @@ namespace adainfer::inline v0::detail::avx512 {
 
 #endif
 
-// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <vector>
-
-namespace adainfer::inline v0 {
-
-/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
-/// a loop that asks for the same size again allocates nothing.
-template <class Slot>
-[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
-    thread_local std::vector<float> buffer;
-    if (buffer.size() < n) buffer.resize(n);
-    return {buffer.data(), n};
-}
-
-}  // namespace adainfer::inline v0
-
 // ---- adainfer/kernels/token_attention.hpp --------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -3369,11 +3368,9 @@ class SimdBackend {
     void float_panels(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
         with_panel_tile([&]<class Tile>(Tile) {
             for_panels<Tile::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
-                struct Rows;
-                struct Turned;
-                constexpr std::size_t size = detail::panel_depth * Tile::lanes;
-                float* const panel = thread_scratch<Turned>(size).data();
-                detail::pack_panel_for<Tile>(part, thread_scratch<Rows>(size).data(), panel);
+                struct Slot;
+                float* const panel = thread_scratch<Slot>(detail::panel_depth * Tile::lanes).data();
+                detail::pack_panel_for<Tile>(part, panel);
                 detail::for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
                     detail::run_tile<Tile>(count, detail::Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(),
                                            out + first * stride, stride);

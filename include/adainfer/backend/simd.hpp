@@ -198,11 +198,9 @@ class SimdBackend {
     void float_panels(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
         with_panel_tile([&]<class Tile>(Tile) {
             for_panels<Tile::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
-                struct Rows;
-                struct Turned;
-                constexpr std::size_t size = detail::panel_depth * Tile::lanes;
-                float* const panel = thread_scratch<Turned>(size).data();
-                detail::pack_panel_for<Tile>(part, thread_scratch<Rows>(size).data(), panel);
+                struct Slot;
+                float* const panel = thread_scratch<Slot>(detail::panel_depth * Tile::lanes).data();
+                detail::pack_panel_for<Tile>(part, panel);
                 detail::for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
                     detail::run_tile<Tile>(count, detail::Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(),
                                            out + first * stride, stride);

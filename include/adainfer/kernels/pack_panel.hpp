@@ -11,6 +11,7 @@
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
 // Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
@@ -215,27 +216,26 @@ inline void pack_panel(const WeightPart& part, float* panel) noexcept {
 
 #endif
 
-/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for. `rows`: scratch for as much.
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
 template <class Tile>
-void pack_panel_for(const WeightPart& part, [[maybe_unused]] float* rows, float* panel) noexcept {
+void pack_panel_for(const WeightPart& part, float* panel) {
 #if ADAINFER_X86
     if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
-        return;
-    }
+    } else
 #endif
-    const auto dequantize = [&] {
-        for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
-    };
+    {
+        struct Rows;
+        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
+        at_level<Tile::level>([&] {
+            for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+        });
 #if ADAINFER_X86
-    if constexpr (Tile::level == CpuLevel::Avx2) {
-        at_level<CpuLevel::Avx2>(dequantize);
-        avx2::turn(rows, part.depth, panel);
-        return;
-    }
+        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
+        else
 #endif
-    dequantize();
-    turn(rows, part.depth, Tile::lanes, panel);
+            turn(rows, part.depth, Tile::lanes, panel);
+    }
 }
 
 }  // namespace adainfer::inline v0::detail
