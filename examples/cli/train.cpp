@@ -26,6 +26,16 @@ struct Options {
     bool per_task = false, per_layer = false;
 };
 
+/// What is wrong with a --head, for CLI11: nothing where the text is empty.
+std::string known_head(const std::string& name) {
+    try {
+        static_cast<void>(adainfer::AnyHead::named(name));
+        return {};
+    } catch (const adainfer::Error& error) {
+        return error.what();
+    }
+}
+
 void report(const std::string& name, const adainfer::Calibration& c) {
     std::cout << name << ": saves " << fixed(100 * c.pruning_ratio(), 1) << " % of the layers at agreement " << fixed(c.agreement, 3) << " on "
               << c.prompts << " held-out prompts";
@@ -88,7 +98,8 @@ void add_train(CLI::App& app, const Context& context) {
     command->add_option("--lens", options->lens, "read through this lens (default: the logit lens, as in the paper)")->type_name("LENS");
     command->add_option("--features", options->features, "paper (gap, top probability), depth (and the layer), wide (all)")
         ->check(CLI::IsMember({"paper", "depth", "wide"}))->capture_default_str();
-    command->add_option("--head", options->head, "full, candidates or shortlist")->check(CLI::IsMember({"full", "candidates", "shortlist"}))->capture_default_str();
+    command->add_option("--head", options->head, "full, candidates, shortlist or shortlist:K for K tokens; shortlists also with +confirm")
+        ->check([](const std::string& name) { return known_head(name); })->type_name("H")->capture_default_str();
     command->add_option("--layers", options->layers, "layers after which it is asked (default: all that the lens reads)")->delimiter(',')->type_name("N,N");
     command->add_option("--label-rule", options->label_rule, "a good place to stop: agrees (with the last layer) or gold (right answer)")
         ->check(CLI::IsMember({"agrees", "gold"}))->capture_default_str();

@@ -20,6 +20,7 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/early_exit/adainfer_policy.hpp"
+#include "adainfer/early_exit/any_readout.hpp"
 #include "adainfer/early_exit/features.hpp"
 #include "adainfer/early_exit/linear_chain_crf.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
@@ -27,6 +28,7 @@
 #include "adainfer/early_exit/per_layer.hpp"
 #include "adainfer/early_exit/random_fourier.hpp"
 #include "adainfer/early_exit/rbf_svm.hpp"
+#include "adainfer/early_exit/shortlist_head.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/load_policy.hpp"
 #include "adainfer/io/policy_file.hpp"
@@ -390,6 +392,26 @@ TEST_CASE("policy file: a policy of another kind is refused, naming both sides")
     ModelWeights shallow = model();
     shallow.config.layers = 29;
     refused([&] { static_cast<void>(load_policy<PaperSvm>(path, shallow)); }, "after layer 29", "the model has 29");
+}
+
+TEST_CASE("a policy file names the size of a shortlist and whether it confirms, for a typed policy too") {
+    using Listed = AdaInferPolicy<LinearSvm, PaperFeatures, LogitLens, ShortlistHead>;
+    const TemporaryFiles files;
+    const auto path = files.directory() / "policy.json";
+    for (const ShortlistHead& head : {ShortlistHead(), ShortlistHead(64), ShortlistHead(256, Confirm::Yes), ShortlistHead(4096, Confirm::Yes)}) {
+        PolicyFile policy = file_of<Listed>(svm_of(2));
+        policy.head = policy_file_for<Listed>(svm_of(2), head).head;
+        CHECK(policy.head == AnyHead(head).name());
+        save_policy(path, policy);
+        const auto loaded = load_policy<Listed>(path, model());
+        CHECK(loaded.head().size() == head.size());
+        CHECK(loaded.head().confirms() == head.confirms());
+    }
+    PolicyFile policy = file_of<Listed>(svm_of(2));
+    policy.head = "shortlist:1";
+    save_policy(path, policy);
+    CHECK(contains(error_of(ErrorCode::IdentityMismatch, [&] { static_cast<void>(load_policy<Listed>(path, model())); }),
+                   "head 'shortlist:1'"));
 }
 
 TEST_CASE("policy file: fields that are missing, unknown or of the wrong type") {

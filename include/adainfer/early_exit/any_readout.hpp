@@ -1,11 +1,9 @@
 #pragma once
 
-#include <charconv>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -60,20 +58,12 @@ class AnyHead {
     explicit AnyHead(CandidateHead head) : head_(head) {}
     explicit AnyHead(ShortlistHead head) : head_(head) {}
 
-    /// By its name in policy files and specs: "full", "candidates", "shortlist", "shortlist:K" for a list of K tokens, and either
-    /// of the last two with "+confirm" behind it (Confirm::Yes). Throws InvalidArgument, listing the names.
+    /// By its name in policy files and specs: "full", "candidates" or what ShortlistHead::from_spec() knows. Throws
+    /// InvalidArgument, listing the names.
     static AnyHead named(std::string_view name) {
         if (name == FullHead::name) return AnyHead(FullHead{});
         if (name == CandidateHead::name) return AnyHead(CandidateHead{});
-        const Confirm confirm = name.ends_with(confirm_suffix) ? Confirm::Yes : Confirm::No;
-        const std::string_view list = confirm == Confirm::Yes ? name.substr(0, name.size() - confirm_suffix.size()) : name;
-        if (list == ShortlistHead::name) return AnyHead(ShortlistHead(ShortlistHead{}.size(), confirm));
-        if (list.starts_with("shortlist:")) {
-            const std::string_view digits = list.substr(std::string_view("shortlist:").size());
-            std::size_t size = 0;
-            const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
-            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size, confirm));
-        }
+        if (const auto list = ShortlistHead::from_spec(name)) return AnyHead(*list);
         fail(ErrorCode::InvalidArgument, "unknown head '", name,
              "'; known: full, candidates, shortlist, shortlist:K (2 or more), shortlist+confirm, shortlist:K+confirm");
     }
@@ -84,12 +74,8 @@ class AnyHead {
 
     /// What named() makes the same head of.
     [[nodiscard]] std::string name() const {
-        std::string text(kind());
-        if (const auto* list = std::get_if<ShortlistHead>(&head_)) {
-            if (list->size() != ShortlistHead{}.size()) text += ":" + std::to_string(list->size());
-            if (list->confirms()) text += confirm_suffix;
-        }
-        return text;
+        const auto* const list = std::get_if<ShortlistHead>(&head_);
+        return list != nullptr ? list->spec() : std::string(kind());
     }
 
     [[nodiscard]] bool confirms() const {
@@ -108,8 +94,6 @@ class AnyHead {
     }
 
   private:
-    static constexpr std::string_view confirm_suffix = "+confirm";
-
     std::variant<FullHead, CandidateHead, ShortlistHead> head_;
 };
 

@@ -1,11 +1,15 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
@@ -31,8 +35,33 @@ class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";
 
-    explicit ShortlistHead(std::size_t size = 256, Confirm confirm = Confirm::No)
+    static constexpr std::size_t default_size = 256;
+
+    explicit ShortlistHead(std::size_t size = default_size, Confirm confirm = Confirm::No)
         : size_((std::max)(size, std::size_t{2})), confirm_(confirm) {}
+
+    /// The head of a specification: "shortlist", "shortlist:K" for a list of K tokens (2 or more), either with "+confirm" behind
+    /// it (Confirm::Yes); none of any other text.
+    [[nodiscard]] static std::optional<ShortlistHead> from_spec(std::string_view spec) {
+        const bool confirms = spec.ends_with(confirm_suffix);
+        if (confirms) spec.remove_suffix(confirm_suffix.size());
+        const Confirm confirm = confirms ? Confirm::Yes : Confirm::No;
+        if (spec == name) return ShortlistHead(default_size, confirm);
+        if (!spec.starts_with(name) || !spec.substr(name.size()).starts_with(':')) return std::nullopt;
+        const char *const digits = spec.data() + name.size() + 1, *const last = spec.data() + spec.size();
+        std::size_t size = 0;
+        const auto [end, error] = std::from_chars(digits, last, size);
+        if (error != std::errc() || end != last || size < 2) return std::nullopt;
+        return ShortlistHead(size, confirm);
+    }
+
+    /// What from_spec() makes the same head of.
+    [[nodiscard]] std::string spec() const {
+        std::string text(name);
+        if (size_ != default_size) text += ":" + std::to_string(size_);
+        if (confirms()) text += confirm_suffix;
+        return text;
+    }
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] bool confirms() const noexcept { return confirm_ == Confirm::Yes; }
@@ -71,6 +100,8 @@ class ShortlistHead {
     }
 
   private:
+    static constexpr std::string_view confirm_suffix = "+confirm";
+
     /// A value that at least `count` of the logits reach, and few more: the count-th largest among the maxima of twice as many
     /// pieces. A selection among all logits would cost as much as a layer.
     [[nodiscard]] static float reached_by(std::span<const float> logits, std::size_t count) {

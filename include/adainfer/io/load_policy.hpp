@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -41,6 +42,16 @@ struct Parts<AdaInferPolicy<C, F, L, H>> {
     return list;
 }
 
+/// The head that a file names, where type Head can be it: a shortlist's size and confirmation stand in its name.
+template <class Head>
+[[nodiscard]] std::optional<Head> head_of(const PolicyFile& policy) {
+    if constexpr (requires { Head::from_spec(policy.head); }) {
+        return Head::from_spec(policy.head);
+    } else {
+        return policy.head == Head::name ? std::optional<Head>(Head{}) : std::nullopt;
+    }
+}
+
 /// Throws IdentityMismatch where the file was trained for another policy type or model.
 template <class Policy, class Weights>
 void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
@@ -54,7 +65,7 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
     compare("classifier", {policy.kind}, {std::string(P::Classifier::kind)});
     compare("features", policy.features, P::Features::names());
     compare("lens", {policy.lens}, {std::string(P::Lens::name)});
-    compare("head", {policy.head}, {std::string(P::Head::name)});
+    if (!head_of<typename P::Head>(policy)) compare("head", {policy.head}, {std::string(P::Head::name)});
     if (policy.model_identity != weights.identity) {
         fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity),
              " (", gguf::quoted(policy.model_name), "), the model at hand is ", gguf::quoted(weights.identity));
@@ -69,7 +80,9 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
 
 /// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
 template <class Policy>
-[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
+[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier,
+                                         const typename detail::policy::Parts<Policy>::Head& head =
+                                             typename detail::policy::Parts<Policy>::Head{}) {
     using P = detail::policy::Parts<Policy>;
     PolicyFile policy;
     policy.kind = P::Classifier::kind;
@@ -78,6 +91,7 @@ template <class Policy>
     policy.features = P::Features::names();
     policy.lens = P::Lens::name;
     policy.head = P::Head::name;
+    if constexpr (requires { head.spec(); }) policy.head = head.spec();
     return policy;
 }
 
@@ -100,7 +114,8 @@ template <class Policy, class Weights>
     }
     auto classifier = std::get<typename P::Classifier>(file.classifier);
     classifier.threshold = file.threshold_for(task);
-    return Policy(std::move(classifier), Schedule::only(file.layers_for(task)), std::move(lens));
+    return Policy(std::move(classifier), Schedule::only(file.layers_for(task)), std::move(lens),
+                  *detail::policy::head_of<typename P::Head>(file));
 }
 
 namespace detail::policy {
