@@ -41,7 +41,7 @@ struct TrainPolicyOptions {
     CalibrateOptions calibration{};
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.4;    ///< per task: checks begin at the first layer that gives this share of the answers
+    double first_layer_share = 0.4;    ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
     std::uint64_t seed = 0;
     RunOptions run{};
 };
@@ -98,16 +98,31 @@ template <class Backend>
     return traces;
 }
 
-/// The first layer of the schedule after which `share` of the answers stand; the last of the schedule where none does.
-[[nodiscard]] inline std::size_t first_layer(std::span<const Trace> traces, double share) {
+/// Share of the traces whose answer at full depth is on the shortlist, 1 where there is none.
+[[nodiscard]] inline double reachable_share(std::span<const Trace> traces) {
+    const auto reachable = std::count_if(traces.begin(), traces.end(), [](const Trace& trace) { return trace.final_reachable; });
+    return static_cast<double>(reachable) / static_cast<double>(traces.size());
+}
+
+/// The layer that a task's checks begin at: the first of `layers` after which `first_layer_share` of the answers stand, and at
+/// which the head's shortlist holds nearly all answers of full depth: what it lacks is lost wherever an inference stops, so
+/// half of the disagreement that the calibration allows is the most. The last of the layers where none is as good.
+template <class Backend>
+[[nodiscard]] std::size_t first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
+                                      std::span<const std::size_t> layers, const TrainPolicyOptions& options) {
+    const Schedule all = Schedule::only({layers.begin(), layers.end()});
     std::map<std::size_t, std::size_t> agrees;
-    for (const Trace& trace : traces) {
+    std::size_t prompts = 0;
+    for (const Trace& trace : traces_of(dense, tokenizer, task, 0, all, AnyHead(CandidateHead{}), 1, options)) {
         for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
+        ++prompts;
     }
-    for (const auto& [layer, count] : agrees) {
-        if (static_cast<double>(count) >= share * static_cast<double>(traces.size())) return layer;
+    const double held = (1 + options.calibration.target) / 2;
+    for (const std::size_t layer : layers) {
+        if (static_cast<double>(agrees[layer]) < options.first_layer_share * static_cast<double>(prompts)) continue;
+        if (reachable_share(traces_of(dense, tokenizer, task, 0, Schedule::only({layer}), options.head, 1, options)) >= held) return layer;
     }
-    return agrees.empty() ? 1 : agrees.rbegin()->first;
+    return layers.back();
 }
 
 }  // namespace detail::train_policy
@@ -138,8 +153,7 @@ template <class Backend>
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Task& task = tasks[i];
         if (options.per_task) {
-            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(file.layers), AnyHead(CandidateHead{}), 1, options);
-            file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
+            file.task_first_layers[task.name] = d::first_layer(dense, tokenizer, task, file.layers, options);
         }
         const Schedule schedule = Schedule::only(file.layers_for(task.name));
         const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), schedule, options.head, options.prefixes, options);
