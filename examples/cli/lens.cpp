@@ -19,7 +19,7 @@ namespace cli {
 
 namespace {
 
-constexpr std::size_t chunk = 512;  // tokens a pass; few-shot prompts must fit
+constexpr std::size_t chunk = 512;  // tokens of text a pass
 
 struct Options {
     ModelOptions model;

@@ -49,8 +49,7 @@ class LensFitter {
   public:
     LensFitter(const Decoder<Backend>& decoder, LensOptions options)
         : decoder_(decoder), options_(std::move(options)), layers_(options_.schedule.layers(decoder.config().layers)),
-          session_(KvCache(decoder.config(), (std::min)((std::max)(options_.chunk, std::size_t{1}), decoder.config().context)),
-                   decoder.weights().identity) {
+          chunk_((std::min)((std::max)(options_.chunk, std::size_t{1}), decoder.config().context)), session_(session_for(chunk_)) {
         if (layers_.empty()) fail(ErrorCode::InvalidArgument, "the lens schedule names no layer of the model");
         const auto n = index(decoder.config().hidden);
         equations_.assign(layers_.size(), {Eigen::MatrixXd::Zero(n + 1, n + 1), Eigen::MatrixXd::Zero(n + 1, n)});
@@ -59,9 +58,8 @@ class LensFitter {
 
     /// Adds every position of the text but the first `skip` of each chunk. Throws as Model::prefill() does.
     void add_text(std::span<const TokenId> tokens) {
-        const std::size_t chunk = session_.capacity();
-        for (std::size_t done = 0; done < tokens.size(); done += chunk) {
-            const auto part = tokens.subspan(done, (std::min)(chunk, tokens.size() - done));
+        for (std::size_t done = 0; done < tokens.size(); done += chunk_) {
+            const auto part = tokens.subspan(done, (std::min)(chunk_, tokens.size() - done));
             std::vector<std::size_t> positions;
             for (std::size_t t = options_.skip; t < part.size(); ++t) positions.push_back(t);
             if (!positions.empty()) add_chunk(part, positions, {});
@@ -70,15 +68,17 @@ class LensFitter {
     }
 
     /// Adds one prompt whose positions count as much as `weights` [tokens] says; 0 leaves a position out. For prompts like
-    /// those that a policy will see, with more weight where the answers are read. Throws ContextOverflow where the prompt is
-    /// longer than the chunk size, ShapeMismatch where weights and tokens differ in number, and as Model::prefill() does.
+    /// those that a policy will see, with more weight where the answers are read. It may be longer than a chunk. Throws
+    /// ContextOverflow where it is longer than the model's context, ShapeMismatch where weights and tokens differ in number, and
+    /// as Model::prefill() does.
     void add_prompt(std::span<const TokenId> tokens, std::span<const float> weights) {
         if (weights.size() != tokens.size()) {
             fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
         }
-        if (tokens.size() > session_.capacity()) {
-            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the chunk size of ", session_.capacity());
+        if (tokens.size() > decoder_.config().context) {
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ", decoder_.config().context);
         }
+        if (tokens.size() > session_.capacity()) session_ = session_for(tokens.size());
         std::vector<std::size_t> positions;
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             if (weights[t] > 0) positions.push_back(t);
@@ -118,6 +118,10 @@ class LensFitter {
         Eigen::MatrixXd gram;    // [hidden + 1, hidden + 1], lower half
         Eigen::MatrixXd target;  // [hidden + 1, hidden]
     };
+
+    [[nodiscard]] Session session_for(std::size_t tokens) const {
+        return {KvCache(decoder_.config(), tokens), decoder_.weights().identity};
+    }
 
     static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
@@ -161,6 +165,7 @@ class LensFitter {
     const Decoder<Backend>& decoder_;
     LensOptions options_;
     std::vector<std::size_t> layers_;
+    std::size_t chunk_;
     Session session_;
     std::vector<Equations> equations_;
     std::vector<RowMajor> inputs_;
