@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/tokenize/piece_sink.hpp"
 #include "adainfer/tokenize/split_stages.hpp"
 #include "adainfer/tokenize/split_words.hpp"
 
@@ -22,6 +23,8 @@ enum class PreTokenizer {
 };
 
 namespace detail::pre_tokenizer {
+
+using split::PieceSink;
 
 struct Name {
     std::string_view name;  ///< as the key tokenizer.ggml.pre of a GGUF file spells it
@@ -118,28 +121,24 @@ inline constexpr std::array stages = {
     return found;
 }
 
-template <class Sink>
-void split_starcoder(const char* p, const char* end, Sink& sink) {
+inline void split_starcoder(const char* p, const char* end, PieceSink sink) {
     split::cut(p, end, split::Run{unicode::number, 1}, [&](const char* a, const char* b) { split::gpt2(a, b, sink); });
 }
 
-template <class Sink>
-void split_falcon(const char* p, const char* end, Sink& sink) {
+inline void split_falcon(const char* p, const char* end, PieceSink sink) {
     const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
     const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, digits); };
     split::cut(p, end, split::FalconMarks{true}, words);
 }
 
-template <class Sink>
-void split_default(const char* p, const char* end, Sink& sink) {
+inline void split_default(const char* p, const char* end, PieceSink sink) {
     const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, digits); };
     const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, numbers); };
     split::cut(p, end, split::FalconMarks{false}, words);
 }
 
-template <class Sink>
-void split_deepseek_llm(const char* p, const char* end, Sink& sink) {
+inline void split_deepseek_llm(const char* p, const char* end, PieceSink sink) {
     using Letters = split::SpacedRun<split::DeepseekLetter>;
     using Marks = split::SpacedRun<split::DeepseekMark>;
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, sink); };
@@ -150,8 +149,7 @@ void split_deepseek_llm(const char* p, const char* end, Sink& sink) {
     split::cut(p, end, split::LineEnd{}, letters);
 }
 
-template <class Sink>
-void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
+inline void split_deepseek_coder(const char* p, const char* end, PieceSink sink) {
     using Spaced = split::SpacedRun<split::HasFlag>;
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number, 1}, sink); };
     const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekUncased{}, numbers); };
@@ -161,8 +159,7 @@ void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
 }
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
-template <class Sink>
-void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = false) {
+inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool long_s = false) {
     const char* const p = text.data();
     const char* const end = p + text.size();
     switch (kind) {
@@ -186,8 +183,7 @@ void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = fa
 }
 
 /// The same for several, one after the other. Requires at least one.
-template <class Sink>
-void run(std::span<const Name> kinds, std::string_view text, Sink&& sink) {
+inline void run(std::span<const Name> kinds, std::string_view text, PieceSink sink) {
     if (kinds.size() == 1) return run(kinds[0].kind, text, sink, kinds[0].long_s);
     const auto rest = [&](const char* first, const char* last) {
         run(kinds.subspan(1), {first, static_cast<std::size_t>(last - first)}, sink);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "adainfer/tokenize/deepseek_classes.hpp"
+#include "adainfer/tokenize/piece_sink.hpp"
 #include "adainfer/tokenize/unicode.hpp"
 
 namespace adainfer::inline v0 {
@@ -16,8 +17,8 @@ using unicode::Glyph;
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. match(p, end) is asked at every code
 /// point and returns the end of the match there, or nullptr; it must not scan far where it fails.
-template <class Match, class Sink>
-constexpr void cut(const char* p, const char* end, Match&& match, Sink&& sink) {
+template <class Match>
+void cut(const char* p, const char* end, const Match& match, PieceSink sink) {
     const char* between = p;
     while (p < end) {
         const char* const last = match(p, end);
@@ -128,8 +129,7 @@ struct DeepseekUncased {
 
 /// Cuts off the white space at the end. Not a match for cut(): that would look to the end of each run of white
 /// space once for every character in it.
-template <class Sink>
-constexpr void cut_trailing_spaces(const char* p, const char* end, Sink&& sink) {
+inline void cut_trailing_spaces(const char* p, const char* end, PieceSink sink) {
     const char* tail = p;
     for (const char* at = p; at < end;) {
         const Glyph g = unicode::glyph_at(at, end);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "adainfer/tokenize/piece_sink.hpp"
 #include "adainfer/tokenize/unicode.hpp"
 
 namespace adainfer::inline v0 {
@@ -36,8 +37,7 @@ using unicode::Glyph;
 }
 
 /// GPT-2: contractions; letters, numbers or other characters, each with at most one space before; white space.
-template <class Sink>
-constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
+inline void gpt2(const char* p, const char* end, PieceSink sink) {
     constexpr Flags worded = unicode::letter | unicode::number | unicode::space;
     while (p < end) {
         const char* const first = p;
@@ -70,8 +70,7 @@ struct Gpt4Rules {
 
 /// GPT-4: contractions in any case; words with at most one other character before; groups of numbers; other
 /// characters with line ends after; white space up to its last line end; other white space.
-template <class Sink>
-constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink) {
+inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink) {
     const Flags worded = static_cast<Flags>(rules.word | unicode::number | unicode::space);
     const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
