@@ -11,7 +11,8 @@ the same.
     --data FOLDER     public data sets: FOLDER/sst2/{train,dev}.tsv, FOLDER/ag_news/*.json, FOLDER/function_vectors/*/*.json
                       (or all of it in FOLDER/datasets); without it the nine demo tasks alone
     --all             all function_vectors tasks, not the chosen ones
-    --model NAME      smollm2 or gemma3, any number of times; default: smollm2, and gemma3 where models/ holds it
+    --model NAME      smollm2 or gemma3, any number of times; default: smollm2, and gemma3 where models/ holds it. Of models that
+                      are left out the table keeps what examples/measured/table.json says
     --limit N         test prompts a task (100)
     --train-rows N    train rows of a public task, its shots included (130)
     --threads N       of the evaluations (1): what is timed on one core can be trusted while the others work
@@ -163,14 +164,21 @@ class Subject:
                     f"train {classifier}_{name}", "train", *self.task_options(tasks), "--classifier", classifier, *more,
                     output=self.folder / f"{classifier}_{name}.json")
             train("paper", None, "--prefixes", 1, "--agreement", 0.99)
-            train("lens", None, *through, "--features", "depth", "--per-task", "--prefixes", 2, "--agreement", 0.95,
-                  "--max-accuracy-loss", 0)
+            train("lens", None, *through, "--features", "depth", "--per-task", *MODELS[self.key]["calibration"])
             # For the generalisation table: the paper's two features and one threshold.
             train("sentiment", sentiment, *through, "--features", "paper", "--prefixes", 2, "--agreement", 0.95)
         influence = self.run.json_once(f"{self.name}: block influence", [
             self.run.program, "influence", self.model, *self.task_options(demo), "--json", "--skip",
             max(1, round(0.1 * self.layers))], self.folder / "influence.json")
         self.influence, self.skipped = influence["influence"], influence["skip"]
+
+    @staticmethod
+    def is_trained(run, key):
+        """Whether the policies that the generalisation table takes to other models are there."""
+        return all((run.work / key / f"{classifier}_sentiment.json").exists() for classifier in ("svm", "crf"))
+
+    def sentiment_policy(self, classifier):
+        return self.folder / f"{classifier}_sentiment.json"
 
     def rows_of_table(self):
         """(name, specification) of every policy."""
@@ -220,7 +228,7 @@ class Subject:
         policies = []
         for classifier in ("svm", "crf"):
             for source in (self, *others):
-                spec = f"foreign:{source.policies[f'{classifier}_sentiment']},lens={self.lens},head=shortlist+confirm"
+                spec = f"foreign:{source.sentiment_policy(classifier)},lens={self.lens},head=shortlist+confirm"
                 policies.append((f"{classifier.upper()}|{source.name}", spec))
         return self.evaluate("generalisation", policies)
 
@@ -256,7 +264,8 @@ def main():
     options = parser.parse_args()
     if not Path(options.program).exists():
         sys.exit(f"table.py: there is no {options.program}; build it first: bash examples/quickstart.sh")
-    keys = options.model or [key for key in MODELS if key == "smollm2" or (ROOT / "models" / MODELS[key]["file"]).exists()]
+    available = [key for key in MODELS if key == "smollm2" or (ROOT / "models" / MODELS[key]["file"]).exists()]
+    keys = options.model or available
 
     started = time.monotonic()
     run = Run(options)
@@ -264,14 +273,17 @@ def main():
     subjects = [Subject(run, key, tasks) for key in keys]
     for subject in subjects:
         subject.train_all()
-    result = {"created": datetime.date.today().isoformat(), "commit": commit(), "machine": machine(),
-              "threads": options.threads, "limit": options.limit,
-              "tasks": list(tasks), "models": []}
+    trained = subjects + [Subject(run, key, tasks) for key in available if key not in keys and Subject.is_trained(run, key)]
+    result = {"created": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
+              "limit": options.limit, "tasks": list(tasks), "models": kept(keys, options, list(tasks))}
     for subject in subjects:
         result["models"].append({
-            "name": subject.name, "file": MODELS[subject.key]["file"], "layers": subject.layers, "skipped": subject.skipped,
+            "name": subject.name, "commit": commit(), "file": MODELS[subject.key]["file"], "layers": subject.layers,
+            "skipped": subject.skipped,
             "influence": subject.influence, "rows": subject.evaluate("table", subject.rows_of_table()), "trace": subject.trace(),
-            "generalisation": subject.generalisation([other for other in subjects if other is not subject])})
+            "generalisation": subject.generalisation([other for other in trained if other.key != subject.key])})
+    order = [each["name"] for each in MODELS.values()]
+    result["models"].sort(key=lambda model: order.index(model["name"]))
     result["commands"] = [shlex.join(command) for command in run.commands]
 
     written = run.work / "table.json"
@@ -291,6 +303,17 @@ def main():
     print(text)
     print(f"{time.monotonic() - started:.0f} s; wrote {run.work}/table.json, table.md, table.svg"
           + (" and README.md" if options.write else ""))
+
+
+def kept(keys, options, tasks):
+    """What was measured before of the models that are not measured now, with the same tasks, prompts and threads."""
+    measured = ROOT / "examples/measured/table.json"
+    if not measured.exists():
+        return []
+    before = json.loads(measured.read_text(encoding="utf-8"))
+    if (before["tasks"], before["limit"], before["threads"]) != (tasks, options.limit, options.threads):
+        return []
+    return [model for model in before["models"] if model["name"] not in [MODELS[key]["name"] for key in keys]]
 
 
 def commit():

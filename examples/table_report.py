@@ -72,13 +72,13 @@ def markdown(result):
     machine, models = result["machine"], result["models"]
     lines = [
         f"{len(result['tasks'])} tasks, {result['limit']} test prompts each at most, mean over the tasks; {machine['cpu']}, "
-        f"{result['threads']} thread{'' if result['threads'] == 1 else 's'}; commit {result['commit'][:10]}; `python3 examples/table.py`. Times are of a prompt "
+        f"{result['threads']} thread{'' if result['threads'] == 1 else 's'}; `python3 examples/table.py`. Times are of a prompt "
         "behind its cached few-shot prefix; dense and all policies take turns prompt by prompt.", "",
         "![Accuracy of the exit policies against layers run; gap and top probability over depth](examples/measured/table.svg)",
         ""]
     for model in models:
         skipped = ", ".join(map(str, model["skipped"]))
-        lines += [f"**{model['name']}**, {model['layers']} layers; ShortGPT leaves out {skipped}", "", *main_table(model)]
+        lines += [f"**{model['name']}**, {model['layers']} layers, measured at commit {model['commit'][:10]}; ShortGPT leaves out {skipped}", "", *main_table(model)]
     lines += ["SkipDecode's depth depends on the position in the answer alone; for one token it is a fixed layer.", ""]
     for model in models:
         lines += [f"{model['name']}, task by task (layers saved, accuracy against dense in points, wall clock):", "",

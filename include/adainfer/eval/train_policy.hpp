@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -98,31 +99,40 @@ template <class Backend>
     return traces;
 }
 
+[[nodiscard]] inline Schedule schedule_of(std::span<const std::size_t> layers) {
+    return Schedule::only({layers.begin(), layers.end()});
+}
+
 /// Share of the traces whose answer at full depth is on the shortlist, 1 where there is none.
 [[nodiscard]] inline double reachable_share(std::span<const Trace> traces) {
     const auto reachable = std::count_if(traces.begin(), traces.end(), [](const Trace& trace) { return trace.final_reachable; });
     return static_cast<double>(reachable) / static_cast<double>(traces.size());
 }
 
-/// The layer that a task's checks begin at: the first of `layers` after which `first_layer_share` of the answers stand, and at
-/// which the head's shortlist holds nearly all answers of full depth: what it lacks is lost wherever an inference stops, so
-/// half of the disagreement that the calibration allows is the most. The last of the layers where none is as good.
+/// A task's traces, from the layer on that its checks begin at: the first of `layers` after which `first_layer_share` of the
+/// answers stand, and whose shortlist holds nearly all answers of full depth. What it lacks is lost wherever an inference stops,
+/// so half of the disagreement that the calibration allows is the most. The last of the layers where none is as good.
 template <class Backend>
-[[nodiscard]] std::size_t first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
-                                      std::span<const std::size_t> layers, const TrainPolicyOptions& options) {
-    const Schedule all = Schedule::only({layers.begin(), layers.end()});
+[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer,
+                                                                                 const Task& task, int group,
+                                                                                 std::span<const std::size_t> layers,
+                                                                                 const TrainPolicyOptions& options) {
     std::map<std::size_t, std::size_t> agrees;
     std::size_t prompts = 0;
-    for (const Trace& trace : traces_of(dense, tokenizer, task, 0, all, AnyHead(CandidateHead{}), 1, options)) {
+    for (const Trace& trace : traces_of(dense, tokenizer, task, group, schedule_of(layers), AnyHead(CandidateHead{}), 1, options)) {
         for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
         ++prompts;
     }
-    const double held = (1 + options.calibration.target) / 2;
-    for (const std::size_t layer : layers) {
-        if (static_cast<double>(agrees[layer]) < options.first_layer_share * static_cast<double>(prompts)) continue;
-        if (reachable_share(traces_of(dense, tokenizer, task, 0, Schedule::only({layer}), options.head, 1, options)) >= held) return layer;
+    const auto stand = [&](std::size_t layer) {
+        return static_cast<double>(agrees[layer]) >= options.first_layer_share * static_cast<double>(prompts);
+    };
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+        const bool last = i + 1 == layers.size();
+        if (!last && !stand(layers[i])) continue;
+        auto traces = traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
+        if (last || reachable_share(traces) >= (1 + options.calibration.target) / 2) return {layers[i], std::move(traces)};
     }
-    return layers.back();
+    fail(ErrorCode::InvalidArgument, "the schedule names no layer");
 }
 
 }  // namespace detail::train_policy
@@ -152,11 +162,13 @@ template <class Backend>
     std::vector<Trace> training, calibration;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Task& task = tasks[i];
+        std::vector<Trace> traces;
         if (options.per_task) {
-            file.task_first_layers[task.name] = d::first_layer(dense, tokenizer, task, file.layers, options);
+            std::tie(file.task_first_layers[task.name], traces) =
+                d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), file.layers, options);
+        } else {
+            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head, options.prefixes, options);
         }
-        const Schedule schedule = Schedule::only(file.layers_for(task.name));
-        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), schedule, options.head, options.prefixes, options);
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
     }
