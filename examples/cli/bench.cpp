@@ -23,11 +23,13 @@ struct Options {
 
 /// One line of the table.
 struct Row {
-    std::string model, backend, test;
+    std::string model, backend, products, test;
     std::size_t threads = 0;
     double tokens_per_second = 0, spread = 0;  ///< median, and half the distance of the quartiles
     adainfer::Cost each{};                     ///< of one token
-    double share = 0;                          ///< of the measured bandwidth (tg) or float peak (pp); 0: not asked for
+    std::size_t repacked_bytes = 0;            ///< of the model
+    double repack_seconds = 0;
+    double share = 0;                          ///< of the measured bandwidth (tg) or peak of products (pp); 0: not asked for
 };
 
 double quantile(const std::vector<double>& sorted, double q) {
@@ -55,11 +57,22 @@ std::vector<adainfer::TokenId> some_tokens(std::size_t n, std::size_t vocabulary
     return tokens;
 }
 
+/// How a backend multiplies prompts: in float unless it says otherwise.
+template <class Backend>
+std::string products_of(const Backend& backend) {
+    if constexpr (requires { backend.products(); }) return std::string(to_string(backend.products()));
+    else return "exact";
+}
+
 template <class Model>
 std::vector<Row> measure(const Model& model, const Options& options, std::size_t threads, const Context& context) {
     const std::size_t vocabulary = model.config().vocabulary;
     const adainfer::KvType kv = options.model.kv_type();
-    const Row common{model.config().name, options.model.backend, {}, threads};
+    Row common{model.config().name, options.model.backend, products_of(model.decoder().backend()), {}, threads};
+    if constexpr (requires { model.decoder().backend().repacked_bytes(); }) {
+        common.repacked_bytes = model.decoder().backend().repacked_bytes();
+        common.repack_seconds = model.decoder().backend().repack_seconds();
+    }
     std::vector<Row> rows;
     for (const std::size_t n : options.prompts) {
         Row row = common;
@@ -99,6 +112,7 @@ Json to_json(const Machine& machine) {
             {"cpu_level", to_string(machine.level)},
             {"read_bytes_per_second", machine.read_bytes_per_second},
             {"float_multiply_adds_per_second", machine.float_multiply_adds},
+            {"bfloat16_multiply_adds_per_second", machine.bfloat16_multiply_adds},
             {"int8_multiply_adds_per_second", machine.int8_multiply_adds}};
 }
 
@@ -106,6 +120,7 @@ void print(const Machine& machine) {
     std::cout << machine.threads << (machine.threads == 1 ? " thread, " : " threads, ") << to_string(machine.level) << ": reads "
               << fixed(machine.read_bytes_per_second / 1e9, 1) << " GB/s, float products "
               << fixed(2e-9 * machine.float_multiply_adds, 0) << " GFLOP/s";
+    if (machine.bfloat16_multiply_adds > 0) std::cout << ", bfloat16 products " << fixed(2e-9 * machine.bfloat16_multiply_adds, 0) << " GFLOP/s";
     if (machine.int8_multiply_adds > 0) std::cout << ", 8-bit products " << fixed(2e-9 * machine.int8_multiply_adds, 0) << " GOP/s";
     std::cout << '\n';
 }
@@ -115,8 +130,8 @@ void bench(Options options, const Context& context) {
     Json json = Json::array();
     if (options.model.path.empty() && !options.machine) throw UsageError("name a MODEL, or ask for --machine");
     if (!options.json && !options.model.path.empty()) {
-        std::cout << "| model | backend | threads | test | tokens/s | spread |" << (options.machine ? " of peak |" : "") << '\n'
-                  << "|---|---|---|---|---|---|" << (options.machine ? "---|" : "") << '\n';
+        std::cout << "| model | backend | products | threads | test | tokens/s | spread |" << (options.machine ? " of peak |" : "") << '\n'
+                  << "|---|---|---|---|---|---|---|" << (options.machine ? "---|" : "") << '\n';
     }
     std::vector<Machine> machines;
     for (const std::size_t threads : options.threads) {
@@ -125,20 +140,28 @@ void bench(Options options, const Context& context) {
         options.model.threads = threads;
         std::vector<Row> rows;
         with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer&) { rows = measure(model, options, threads, context); });
+        if (!options.json && !rows.empty() && rows[0].repacked_bytes != 0) {
+            std::cerr << "repacked " << as_bytes(static_cast<double>(rows[0].repacked_bytes)) << " of weights in "
+                      << fixed(rows[0].repack_seconds, 2) << " s\n";
+        }
         for (Row& row : rows) {
             if (options.machine) {
                 const bool decode = row.test.starts_with("tg");
                 const auto each = static_cast<double>(decode ? row.each.bytes : row.each.multiply_adds);
-                const double most = decode ? machines.back().read_bytes_per_second : machines.back().float_multiply_adds;
+                const double most = decode ? machines.back().read_bytes_per_second : machines.back().multiply_adds(row.products);
                 row.share = row.tokens_per_second * each / most;
             }
             if (options.json) {
-                json.push_back({{"model", row.model}, {"backend", row.backend}, {"threads", row.threads}, {"kv", options.model.kv}, {"test", row.test},
+                json.push_back({{"model", row.model}, {"backend", row.backend}, {"products", row.products}, {"threads", row.threads}, {"kv", options.model.kv}, {"test", row.test},
                                 {"tokens_per_second", row.tokens_per_second}, {"spread", row.spread}});
                 if (options.machine) json.back()["share_of_peak"] = row.share;
+                if (row.repacked_bytes != 0) {
+                    json.back()["repacked_bytes"] = row.repacked_bytes;
+                    json.back()["repack_seconds"] = row.repack_seconds;
+                }
                 continue;
             }
-            std::cout << "| " << row.model << " | " << row.backend << " | " << row.threads << " | " << row.test
+            std::cout << "| " << row.model << " | " << row.backend << " | " << row.products << " | " << row.threads << " | " << row.test
                       << (options.model.kv == "f32" ? "" : ", " + options.model.kv + " KV") << " | "
                       << fixed(row.tokens_per_second, 1) << " | " << fixed(row.spread, 1) << " |"
                       << (options.machine ? " " + fixed(100 * row.share, 0) + " % |" : "") << std::endl;
@@ -168,8 +191,8 @@ void add_bench(CLI::App& app, const Context& context) {
     command->add_option("--after", options->after, "positions in the session before the decoded tokens")->type_name("N")->capture_default_str();
     command->add_option("-r", options->repetitions, "runs of each; the median counts")->check(CLI::Range(1, 1000))->type_name("N")->capture_default_str();
     command->add_flag("--machine", options->machine,
-                      "measure memory bandwidth and product peak too; rows then say what share of the bandwidth (tg) or peak (pp) they reach");
-    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, threads, kv, test, tokens_per_second, spread}");
+                      "measure memory bandwidth and product peak too; rows then say what share of the bandwidth (tg) or of the peak of their products (pp) they reach");
+    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, products, threads, kv, test, tokens_per_second, spread}");
     command->callback([options, &context] { bench(*options, context); });
 }
 

@@ -27,6 +27,12 @@ void ModelOptions::add_to(CLI::App& command) {
         ->check(CLI::IsMember({"simd", "eigen", "xtensor", "reference"}))
         ->type_name("NAME")
         ->capture_default_str();
+    command.add_option("--products", products,
+                       "how simd multiplies prompts: exact (in float), bfloat16, bits8, or fast (bfloat16 where the CPU is faster at it, else exact)")
+        ->check(CLI::IsMember({"fast", "exact", "bfloat16", "bits8"}))
+        ->type_name("HOW")
+        ->capture_default_str();
+    command.add_flag("--no-repack", no_repack, "leave quantised weights as the file has them: simd then starts at once and decodes slower");
     command.add_option("--threads", threads, "threads to compute with")
         ->check(CLI::Range(1, 1024))
         ->type_name("N")

@@ -71,10 +71,12 @@ class Failure : public std::runtime_error {
     std::string advice_;
 };
 
-/// MODEL, --backend and --threads; --kv where a command keeps sessions for its user.
+/// MODEL, --backend, --products, --no-repack and --threads; --kv where a command keeps sessions for its user.
 struct ModelOptions {
     std::string path;
     std::string backend = "simd";
+    std::string products = "fast";  ///< of SimdBackend
+    bool no_repack = false;         ///< of SimdBackend
     std::size_t threads = 0;  ///< set by add_to() to what the machine has
     std::string kv = "f32";
 

@@ -10,6 +10,7 @@
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/code_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
@@ -111,6 +112,20 @@ double float_speed(adainfer::ThreadPool& pool) {
 }
 
 #if ADAINFER_X86
+double bfloat16_speed(adainfer::ThreadPool& pool) {
+    namespace kernels = adainfer::detail::avx512;
+    using Tile = kernels::BfloatTile;
+    constexpr std::size_t lanes = kernels::BfloatPanel::lanes, pairs = 128;
+    const auto panel = std::make_unique<kernels::BfloatPanel>();
+    panel->pairs = pairs;
+    const std::vector<std::uint32_t> x(Tile::tokens * pairs);
+    return product_speed(pool, static_cast<double>(Tile::tokens * 2 * pairs * lanes), [&] {
+        float out[Tile::tokens * lanes] = {};
+        Tile::run<Tile::tokens>({*panel}, x.data(), pairs, out, lanes);
+        kept.store(out[0], std::memory_order_relaxed);
+    });
+}
+
 double int8_speed(adainfer::ThreadPool& pool) {
     namespace kernels = adainfer::detail::avx512;
     using Tile = kernels::CodeTile<32, false>;
@@ -143,6 +158,7 @@ Machine measure_machine(std::size_t threads) {
 #if ADAINFER_X86
     if (machine.level == adainfer::CpuLevel::Avx512) {
         machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx512>(pool);
+        if (adainfer::has_bfloat16()) machine.bfloat16_multiply_adds = bfloat16_speed(pool);
         machine.int8_multiply_adds = int8_speed(pool);
     } else if (machine.level == adainfer::CpuLevel::Avx2) {
         machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx2>(pool);

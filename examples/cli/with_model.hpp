@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include "adainfer/backend/eigen.hpp"
@@ -12,13 +13,23 @@
 
 namespace cli {
 
+/// What --products says.
+[[nodiscard]] inline adainfer::SimdBackend::Products products_named(const std::string& name) noexcept {
+    using enum adainfer::SimdBackend::Products;
+    for (const auto products : {Exact, Bfloat16, Bits8}) {
+        if (to_string(products) == name) return products;
+    }
+    return Fast;
+}
+
 /// f(backend) with the backend that the user chose.
 template <class F>
 decltype(auto) with_backend(const ModelOptions& options, F&& f) {
     if (options.backend == "xtensor") return f(adainfer::XtensorBackend(options.threads));
     if (options.backend == "reference") return f(adainfer::ReferenceBackend{});
     if (options.backend == "eigen") return f(adainfer::EigenBackend(options.threads));
-    return f(adainfer::SimdBackend(options.threads));
+    using Repack = adainfer::SimdBackend::Repack;
+    return f(adainfer::SimdBackend(options.threads, products_named(options.products), options.no_repack ? Repack::No : Repack::Yes));
 }
 
 /// f(model, tokenizer) with the dense model; model.with_policy(make_policy(...)) gives it another policy.

@@ -112,8 +112,8 @@ class Usage(CliTest):
     def test_values_that_are_wrong(self):
         prompt = ["run", FIXTURES / "llama_gqa.gguf", "--prompt", "x"]
         for option, value in [("-n", "0"), ("-n", "-3"), ("-n", "many"), ("--threads", "0"), ("--threads", "-1"), ("--backend", "cuda"),
-                              ("--kv", "f8"),
-                              ("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "0"), ("--top-p", "1.5"), ("--min-p", "2"),
+                              ("--kv", "f8"), ("--products", "float"), ("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "0"),
+                              ("--top-p", "1.5"), ("--min-p", "2"),
                               ("--top-k", "-1"), ("--seed", "x")]:
             with self.subTest(option=option, value=value):
                 self.refuse(2, *prompt, option, value, says=option.lstrip("-") if option != "-n" else "tokens")
@@ -418,6 +418,20 @@ class Model(CliTest):
         self.assertAlmostEqual(nats["q8_0"], nats["f32"], delta=0.02)
         self.assertEqual(len(set(nats.values())), 3)
 
+    def test_products_and_repacking(self):
+        text = self.write("text", (ROOT / "LICENSE").read_bytes()[:1200])
+        nats = lambda *how: self.succeed_json("perplexity", MODEL, "--file", text, *how)["nats_per_token"]
+        exact = nats("--products", "exact")
+        self.assertAlmostEqual(nats("--products", "exact", "--no-repack"), exact, delta=1e-6)
+        self.assertAlmostEqual(nats("--products", "bfloat16"), exact, delta=0.01)  # of 1200 bytes; 0.5 % is asked of a long text
+        self.assertAlmostEqual(nats("--products", "bits8"), exact, delta=0.05)
+        measure = ["bench", MODEL, "-p", "64", "-n", "2", "--after", "8", "-r", "1", "--threads", "1"]
+        for how in ["exact", "fast"]:
+            rows = self.succeed_json(*measure, "--products", how)
+            self.assertEqual([row["test"] for row in rows], ["pp64", "tg2"])
+            self.assertIn(rows[0]["products"], ["exact"] if how == "exact" else ["exact", "bfloat16"])
+        self.assertNotIn("repacked_bytes", self.succeed_json(*measure, "--no-repack")[0])
+
     def test_prompts_that_are_wrong(self):
         self.refuse(2, "run", MODEL, "--prompt", "", says="prompt is empty")
         self.refuse(2, "trace", MODEL, "--prompt", "", says="prompt is empty")
@@ -573,7 +587,8 @@ class Model(CliTest):
         traced = self.succeed_json("trace", MODEL, "--prompt", "The capital of France is", "--lens", lens)
         self.assertEqual(([row["layer"] for row in traced["rows"]], traced["lens"]), ([20, 24, 28, 30], "linear"))
         self.succeed("train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--agreement", "0.5", "-o", policy)
-        self.assertEqual(json.loads(policy.read_text())["kind"], "svm")
+        self.assertEqual([json.loads(policy.read_text())[key] for key in ("kind", "head")], ["svm", "full"])
+        self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--head", "shortlist:1", "-o", policy, says="shortlist:K+confirm")
         used = self.succeed_json("run", MODEL, "--prompt", "river -> River\nkettle ->", "-n", "6", "--policy", policy)
         self.assertTrue(set(used["exit_layers"]) <= {20, 24, 28, 30}, used["exit_layers"])
         lens.unlink()

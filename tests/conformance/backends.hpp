@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -21,13 +22,23 @@ Backend make(std::size_t threads = 1) {
 }
 
 /// SimdBackend at a level, or at the best that this machine has.
-template <adainfer::CpuLevel asked>
+template <adainfer::CpuLevel asked, adainfer::SimdBackend::Products wanted = adainfer::SimdBackend::Products::Exact>
 struct SimdAt : adainfer::SimdBackend {
-    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, adainfer::best_cpu_level())) {}
+    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, adainfer::best_cpu_level()), wanted) {}
 };
 using SimdPortable = SimdAt<adainfer::CpuLevel::Portable>;
 using SimdAvx2 = SimdAt<adainfer::CpuLevel::Avx2>;
 using SimdAvx512 = SimdAt<adainfer::CpuLevel::Avx512>;
+// Products of many tokens that round, where this machine has them.
+using SimdBfloat16 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bfloat16>;
+using SimdBits8 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bits8>;
+
+/// The nearest of the numbers with eight significant bits, the even one of two.
+inline float to_bfloat16(float value) {
+    int exponent = 0;
+    const float fraction = std::frexp(value, &exponent);
+    return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
 
 class Random {
   public:

@@ -87,7 +87,7 @@ TEST_CASE("Gemma 3 on SimdBackend, and the shortest prompt on the others") {
     std::optional<ModelWeights> weights = load();
     if (!weights) return;
     const std::vector<RealPrompt> prompts = read_real_fixture("gemma3_logits.txt", layers).prompts;
-    const Model<SimdBackend> simd(*weights, NeverExit{}, SimdBackend(2));
+    const Model<SimdBackend> simd(*weights, NeverExit{}, SimdBackend(2, SimdBackend::Products::Exact));
     for (const RealPrompt& prompt : prompts) check_top_five(simd, prompt, margin);
     const RealPrompt& shortest = *std::min_element(prompts.begin(), prompts.end(), [](const RealPrompt& a, const RealPrompt& b) {
         return a.tokens.size() < b.tokens.size();

@@ -92,7 +92,7 @@ TEST_CASE("SmolLM2 on SimdBackend, and two short prompts on the others") {
     std::optional<ModelFile> file = load();
     if (!file) return;
     const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
-    const Model<SimdBackend> simd(file->weights, NeverExit{}, SimdBackend(2));
+    const Model<SimdBackend> simd(file->weights, NeverExit{}, SimdBackend(2, SimdBackend::Products::Exact));
     for (const RealPrompt& prompt : fixture.prompts) check_top_five(simd, prompt, 0.03);
     std::vector<RealPrompt> shortest;
     for (const RealPrompt& prompt : fixture.prompts) {

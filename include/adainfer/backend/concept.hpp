@@ -24,7 +24,8 @@ concept HasMatmul = requires(const B& backend, const typename B::Weight& weight,
                              MatrixView<float> y) { backend.matmul(weight, x, y); };
 
 /// What a model computes with: a small copyable object whose operations are const and may be called from many threads.
-/// The three requirements above are all there is; `ops.hpp` lists the operations that a backend may bring of its own.
+/// The three requirements above are all there is; `ops.hpp` lists the operations that a backend may bring of its own. Besides,
+/// `bool repacks(DType) const` may say that prepare() copies weights of a type: a mapped file's pages of them are then let go of.
 template <class B>
 concept TensorBackend = HasPreparedWeight<B> && HasPrepare<B> && HasMatmul<B> && std::copy_constructible<B>;
 

@@ -68,7 +68,7 @@ class Sampler {
     /// generator. Throws NotFinite (NaN or +infinity; -infinity is a logit that is never drawn), InvalidArgument (empty row).
     template <std::uniform_random_bit_generator G>
     [[nodiscard]] TokenId operator()(std::span<const float> logits, G& generator) {
-        const std::size_t top = top_two(logits).top;
+        const std::size_t top = top_index(logits);
         if (options_.temperature == 0) return static_cast<TokenId>(top);
 
         scale(logits, logits[top]);

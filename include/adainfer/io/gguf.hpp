@@ -81,6 +81,8 @@ class GgufFile {
     [[nodiscard]] std::uint64_t alignment() const noexcept { return alignment_; }
     /// Keeps the bytes of all tensors alive.
     [[nodiscard]] const std::shared_ptr<const void>& storage() const noexcept { return storage_; }
+    /// True where they are a mapped file's.
+    [[nodiscard]] bool mapped() const noexcept { return mapped_; }
 
     // Metadata. find_* returns nothing where the key is absent; get_* throws Error (CorruptFile) then. Both throw
     // Error (CorruptFile) where the value is of another type: the message names file, key, expected and found type.
@@ -202,7 +204,9 @@ class GgufFile {
     static GgufFile open_part(const std::filesystem::path& path) {
         auto mapped = std::make_shared<const MappedFile>(MappedFile::open(path));
         const auto bytes = mapped->bytes();
-        return parse_part(bytes, path.string(), std::move(mapped));
+        GgufFile file = parse_part(bytes, path.string(), std::move(mapped));
+        file.mapped_ = MappedFile::maps;
+        return file;
     }
 
     /// This is the first of `count` parts: opens the others and takes over their tensors and storage.
@@ -406,6 +410,7 @@ class GgufFile {
 
     std::string name_;
     std::shared_ptr<const void> storage_;
+    bool mapped_ = false;
     std::uint32_t version_ = 0;
     std::uint64_t alignment_ = 32;
     std::vector<GgufEntry> entries_;

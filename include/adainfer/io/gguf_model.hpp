@@ -99,6 +99,7 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
     tensors.require_all_read(model.config);
     model.identity = detail::identity_of(file, model.config);
     model.storage = file.storage();
+    model.mapped = file.mapped();
     return model;
 }
 

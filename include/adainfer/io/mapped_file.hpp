@@ -28,6 +28,12 @@ namespace adainfer::inline v0 {
 /// while it is in use: reading past its new end stops the process (SIGBUS).
 class MappedFile {
   public:
+#if defined(_WIN32)
+    static constexpr bool maps = false;  ///< what the system can
+#else
+    static constexpr bool maps = true;  ///< what the system can
+#endif
+
     /// Opens a regular file; an empty one has no bytes. Throws Error (Io), naming the path and the system's reason.
     [[nodiscard]] static MappedFile open(const std::filesystem::path& path) {
 #if defined(_WIN32)

@@ -9,8 +9,8 @@
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/weight_part.hpp"
 
 // panel_tile.hpp's product in integers: quantised weights stay codes, activations are rounded to 8 bits.
 
@@ -87,15 +87,14 @@ struct CodePanel {
 };
 
 /// Fills a panel with a part of at most 32 rows. Bound: 6 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const WeightPart& part, CodePanel& panel) noexcept {
     panel.depth = part.depth;
     for (std::size_t half = 0; half < 32; half += 16) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
+        const Quads quads(part, half / 16);
         __m512i scales[16], minima[16];
         const std::size_t groups = part.depth / code_format(dtype).group;
-        turned_scales<dtype>(rows, groups, scales, minima);
+        quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
             if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
@@ -103,10 +102,16 @@ template <DType dtype>
         for (std::size_t step = 0; 64 * step < part.depth; ++step) {
             const bool whole = 64 * step + 64 <= part.depth;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            quads.codes(step, whole, v);
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
         }
     }
+}
+
+template <DType dtype>
+inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+    if (part.lanes == nullptr) pack_quads<dtype, RowQuads<dtype>>(part, panel);
+    else pack_quads<dtype, LaneQuads<dtype>>(part, panel);
 }
 
 using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;

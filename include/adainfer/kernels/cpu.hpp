@@ -13,6 +13,8 @@
 #define ADAINFER_X86 1
 #define ADAINFER_TARGET_AVX2 gnu::target("avx,avx2,fma,f16c,bmi,bmi2")
 #define ADAINFER_TARGET_AVX512 gnu::target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define ADAINFER_TARGET_BFLOAT16 \
+    gnu::target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16")
 // GCC 12's own AVX-512 intrinsics start from an uninitialised register and warn about it wherever they are inlined.
 #if !defined(__clang__)
 #pragma GCC diagnostic push
@@ -57,6 +59,26 @@ enum class CpuLevel : std::uint8_t {
     return avx512 ? CpuLevel::Avx512 : CpuLevel::Avx2;
 #else
     return CpuLevel::Portable;
+#endif
+}
+
+/// True where the machine multiplies pairs of bfloat16: AVX512_BF16, and VBMI for packing them.
+[[nodiscard]] inline bool has_bfloat16() noexcept {
+#if ADAINFER_X86
+    return best_cpu_level() == CpuLevel::Avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+/// True where that is faster than floats. AMD (Zen 4 and later) starts as many of these instructions a cycle as of float ones, each
+/// with twice the products. Intel takes longer for them than for float ones (Sapphire Rapids, measured on one core: 110 GFLOP/s
+/// where floats do 215), its fast unit for bfloat16 being AMX.
+[[nodiscard]] inline bool has_fast_bfloat16() noexcept {
+#if ADAINFER_X86
+    return has_bfloat16() && __builtin_cpu_is("amd");
+#else
+    return false;
 #endif
 }
 

@@ -79,12 +79,17 @@ template <DType dtype>
     }
 }
 
-/// The eight 6-bit scales and minima of a q4_k or q5_k block, as scales_and_minima() reads them.
-[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
+inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
     const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
-    const std::uint64_t scale = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
-    const std::uint64_t minimum =
-        static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+}
+
+/// The same times the block's two factors.
+[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+    std::uint64_t scale, minimum;
+    k_scale_bytes(block, scale, minimum);
     const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
     const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
     const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));

@@ -9,26 +9,14 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
-#include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
-#include "adainfer/tensor/weight_view.hpp"
+#include "adainfer/kernels/turned_rows.hpp"
+#include "adainfer/kernels/weight_part.hpp"
 
 // Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
 
 namespace adainfer::inline v0::detail {
-
-/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block.
-struct WeightPart {
-    const WeightView& weight;
-    std::size_t first, count, begin, depth;
-
-    /// Where those columns of row `i` begin; rows past the last repeat it.
-    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
-        const auto block = info(weight.dtype);
-        return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
-    }
-};
 
 /// panel [depth][lanes] = rows [lanes][depth].
 inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
@@ -79,36 +67,6 @@ namespace avx2 {
 
 namespace avx512 {
 
-/// Turns a square of 16 rows of 16 dwords.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
-    __m512i t[16];
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    // Four rows by four columns within each quarter of a vector.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    // Then the quarters themselves.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
-        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
-        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
-    }
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
-}
-
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
@@ -140,43 +98,18 @@ template <DType dtype>
     }
 }
 
-/// Scales and minima of 16 rows, [depth / group][16] each.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
-                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
-#pragma GCC unroll 1
-    for (std::size_t r = 0; r < 16; ++r) {
-        __m512 scale, minimum;
-        group_scales<dtype>(rows[r], groups, scale, minimum);
-        scales[r] = _mm512_castps_si512(scale);
-        minima[r] = _mm512_castps_si512(minimum);
-    }
-    transpose(scales);
-    if constexpr (code_format(dtype).has_minimum) transpose(minima);
-}
-
-/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step, bool whole,
-                                                                        __m512i (&v)[16]) noexcept {
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
-    transpose(v);
-}
-
-/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements, 13 where they are repacked.
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const WeightPart& part, float* panel) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        const Quads quads(part, half);
         __m512i scales[16], minima[16];
-        turned_scales<dtype>(rows, part.depth / format.group, scales, minima);
+        quads.scales(part.depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < part.depth; ++step) {
             const bool whole = 64 * step + 64 <= part.depth;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            quads.codes(step, whole, v);
             float* out = panel + 64 * step * 32 + 16 * half;
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
                 const std::size_t g = (64 * step + 4 * j) / format.group;
@@ -193,6 +126,12 @@ template <DType dtype>
             }
         }
     }
+}
+
+template <DType dtype>
+inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+    if (part.lanes == nullptr) pack_quads_as_floats<dtype, RowQuads<dtype>>(part, panel);
+    else pack_quads_as_floats<dtype, LaneQuads<dtype>>(part, panel);
 }
 
 /// panel [depth][32] = the part.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <span>
 
 #include "adainfer/core/error.hpp"
@@ -67,6 +69,31 @@ struct TopTwo {
     result.second_probability = logits.size() > 1 ? std::exp(second - first) / sum : 0.0F;
     result.entropy = with_entropy ? std::log(sum) - weighted / sum : 0.0F;
     return result;
+}
+
+/// Index of the largest logit, the first one on a tie: top_two().top without what the probabilities cost. Throws as top_two().
+[[nodiscard]] inline std::size_t top_index(std::span<const float> logits) {
+    if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_index: no logits");
+    constexpr std::size_t block = 1024, lanes = 32;
+    float first = -HUGE_VALF;
+    std::size_t top = 0;
+    std::uint32_t bad[lanes] = {};
+    for (std::size_t start = 0; start < logits.size(); start += block) {
+        const float* x = logits.data() + start;
+        const std::size_t n = (std::min)(block, logits.size() - start);
+        std::size_t i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            for (std::size_t j = 0; j < lanes; ++j) bad[j] |= x[i + j] < HUGE_VALF ? 0U : 1U;  // true for NaN
+        }
+        for (; i < n; ++i) bad[0] |= x[i] < HUGE_VALF ? 0U : 1U;
+        const float largest = max_value(x, n);
+        if (!(largest > first)) continue;
+        first = largest;
+        top = start + static_cast<std::size_t>(std::find(x, x + n, largest) - x);
+    }
+    const bool all_below = std::all_of(std::begin(bad), std::end(bad), [](std::uint32_t flag) { return flag == 0; });
+    if (!all_below || first == -HUGE_VALF) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+    return top;
 }
 
 /// Natural logarithm of the sum of e^logit, stable. Throws NotFinite as top_two does.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -20,6 +21,8 @@
 #include "adainfer/model/rope.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/model/weights.hpp"
+#include "adainfer/tensor/dtype.hpp"
+#include "adainfer/tensor/release_pages.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -40,10 +43,12 @@ class Decoder {
           frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
         if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
         if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
+        release({&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
             layers_.emplace_back(backend_, layer);
+            release({&layer.q, &layer.k, &layer.v, &layer.attention_output, &layer.gate, &layer.up, &layer.down});
             if (options.progress) options.progress({"prepare weights", layers_.size(), weights_.layers.size()});
         }
     }
@@ -122,6 +127,16 @@ class Decoder {
     }
 
   private:
+    /// Gives the pages of the file that hold weights which the backend has copied back to the system.
+    void release(std::initializer_list<const LinearWeights*> prepared) const noexcept {
+        if constexpr (requires { backend_.repacks(DType::F32); }) {
+            if (!weights_.mapped) return;
+            for (const LinearWeights* each : prepared) {
+                if (backend_.repacks(each->weight.dtype)) release_pages({each->weight.data, each->weight.bytes()});
+            }
+        }
+    }
+
     void add_positions(std::size_t first, MatrixView<float> hidden) const {
         struct Slot;
         const WeightView& positions = weights_.position_embedding;

@@ -92,7 +92,7 @@ class Observer {
 
     /// The candidate (or token) with the largest logit. Throws NotFinite.
     [[nodiscard]] TokenId best() const {
-        return answers_among_candidates() ? best_candidate() : token_of(top_two(logits()).top);
+        return answers_among_candidates() ? best_candidate() : token_of(top_index(logits()));
     }
 
   private:

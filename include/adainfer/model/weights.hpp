@@ -51,6 +51,8 @@ struct ModelWeights {
     LinearWeights head;             ///< [vocabulary, embedding_size]; the token embedding where the model ties them
     std::string identity;           ///< names this very set of weights; policies and lenses are bound to it
     std::shared_ptr<const void> storage;
+    /// Whether quantised matrices are views into a mapped file: a backend that copies them lets the system have their pages back.
+    bool mapped = false;
 
     [[nodiscard]] bool tied() const noexcept { return head.weight.data == token_embedding.data; }
 

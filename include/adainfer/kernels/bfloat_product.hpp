@@ -1,0 +1,84 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "adainfer/kernels/bfloat_tile.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/pack_bfloat.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Panels that are multiplied in turn with the same columns of the activations: four where the activations do not stay in the
+/// second cache, so that they come from farther away a quarter as often; else one, so that a weight is read in order.
+[[nodiscard]] inline std::size_t bfloat_group(const BfloatRows& x, std::size_t tokens) noexcept {
+    constexpr std::size_t cached = std::size_t{1} << 19U;  // bytes: half of the 1 MiB of Zen 4 and 5
+    return tokens * x.stride() * sizeof(std::uint32_t) > cached ? 4 : 1;
+}
+
+/// Floats of scratch that bfloat_product() needs.
+[[nodiscard]] inline std::size_t bfloat_scratch(const BfloatRows& x, std::size_t tokens) noexcept {
+    return bfloat_group(x, tokens) * BfloatPanel::lanes * tokens;
+}
+
+/// Where a part stands in memory; nothing unless all of its rows exist.
+[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part) noexcept {
+    if (part.count < BfloatPanel::lanes) return {};
+    if (part.lanes == nullptr) {
+        return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
+    }
+    const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
+    const std::size_t first = part.begin / layout.columns * layout.bytes, bytes = part.depth / layout.columns * layout.bytes;
+    const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
+    return {reinterpret_cast<std::uintptr_t>(part.lanes->panel(part.first / LaneWeight::lanes) + first), each, each};
+}
+
+/// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
+/// weight in lanes and read instead of it.
+inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin,
+                           std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+    const std::size_t tokens = y.rows(), together = bfloat_group(x, tokens);
+    const auto part = [&](std::size_t i, std::size_t column) {
+        const std::size_t first = i * lanes, count = (std::min)(lanes, weight.rows - first);
+        return WeightPart{weight, first, count, column, (std::min)(depth, weight.cols - column), repacked};
+    };
+    BfloatPanel panel;
+    for (std::size_t group = begin; group < end; group += together) {
+        const std::size_t panels = (std::min)(together, end - group);
+        for (std::size_t column = 0; column < weight.cols; column += depth) {
+            for (std::size_t i = 0; i < panels; ++i) {
+                pack_bfloat(part(group + i, column), panel);
+                BfloatAhead next;  // what is packed after this
+                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
+                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
+                else if (group + panels < end) next = ahead_of(part(group + panels, 0));
+                const std::size_t first = (group + i) * lanes, count = (std::min)(lanes, weight.rows - first);
+                const bool last = column + depth >= weight.cols, direct = last && count == lanes;
+                float* const sums = scratch + i * tokens * lanes;
+                for_token_blocks(tokens, BfloatTile::tokens, [&](std::size_t token, std::size_t some) {
+                    float* const own = sums + token * lanes;
+                    const BfloatTask task{panel, column == 0 ? nullptr : own, next.take()};
+                    const std::uint32_t* const from = x.row(token, column / 2);
+                    if (direct) run_tile<BfloatTile>(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
+                    else run_tile<BfloatTile>(some, task, from, x.stride(), own, lanes);
+                });
+                if (!last || direct) continue;
+                for (std::size_t t = 0; t < tokens; ++t) std::copy_n(sums + t * lanes, count, y.row(t).data() + first);
+            }
+        }
+    }
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "adainfer/kernels/cpu.hpp"
+
+// panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
+// (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
+// off by 2^-7 of itself at most, and the sum of many by far less, since the errors have no common sign.
+//
+// What the instructions do (Intel SDM, VDPBF16PS and VCVTNE2PS2BF16): NaN and infinity pass through, numbers below 2^-126 count
+// as zero, and a finite number of 2^128 (1 - 2^-9) or more becomes infinite.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
+/// last column is zero.
+class BfloatRows {
+  public:
+    /// Makes room for rows of `cols` elements.
+    void resize(std::size_t tokens, std::size_t cols) {
+        stride_ = (cols + 31) / 32 * 16 + 16;  // one line more, so that a tile's rows do not meet in one set of the cache
+        if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
+    }
+
+    /// Row `token` = x [cols]. Rows can be assigned by several threads.
+    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
+        const auto mask = [](std::size_t left) { return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U); };
+        std::uint32_t* const out = pairs_.data() + token * stride_;
+        for (std::size_t i = 0; i < x.size(); i += 32) {
+            const std::size_t left = x.size() - i;
+            const __m512 low = _mm512_maskz_loadu_ps(mask(left), x.data() + i);
+            const __m512 high = _mm512_maskz_loadu_ps(mask(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+        }
+    }
+
+    /// Row `token` from pair `pair` on.
+    [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
+        return pairs_.data() + token * stride_ + pair;
+    }
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
+
+  private:
+    std::vector<std::uint32_t> pairs_;
+    std::size_t stride_ = 0;
+};
+
+/// Parts of 32 rows in memory that will be wanted soon: [32][bytes].
+struct BfloatAhead {
+    std::uintptr_t address = 0;  ///< 0: nothing
+    std::size_t stride = 0, bytes = 0;
+
+    static constexpr std::size_t lines = 8;  ///< of each row that a tile asks for
+
+    /// The first lines, which are no longer part of this.
+    BfloatAhead take() noexcept {
+        if (bytes == 0) return {};
+        const BfloatAhead first = *this;
+        address += 64 * lines;
+        bytes -= (std::min)(bytes, 64 * lines);
+        return first;
+    }
+};
+
+/// Some columns of 32 weight rows side by side.
+struct BfloatPanel {
+    static constexpr std::size_t lanes = 32, most_columns = 512;  ///< what stays in the first cache
+
+    alignas(64) std::uint32_t values[most_columns / 2][lanes];
+    std::size_t pairs;  ///< of columns
+};
+
+/// What a tile works with besides activations.
+struct BfloatTask {
+    const BfloatPanel& panel;
+    const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
+    BfloatAhead ahead{};          ///< brought into the second cache meanwhile
+};
+
+/// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
+/// multiply-adds an instruction, two of them for each broadcast of x.
+struct BfloatTile {
+    static constexpr std::size_t tokens = 12;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
+                                                 std::size_t y_stride) noexcept {
+        const BfloatPanel& panel = task.panel;
+        const BfloatAhead& ahead = task.ahead;
+        __m512 sum[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            sum[t][0] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes);
+            sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
+        }
+        // Where there is nothing to fetch, what is in the first cache already.
+        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(&panel);
+        const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
+        for (std::size_t p = 0; p < panel.pairs; ++p) {
+            _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
+            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p]));
+            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p] + 16));
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[t * x_stride + p])));
+                sum[t][0] = _mm512_dpbf16_ps(sum[t][0], a, w0);
+                sum[t][1] = _mm512_dpbf16_ps(sum[t][1], a, w1);
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, sum[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, sum[t][1]);
+        }
+    }
+};
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif

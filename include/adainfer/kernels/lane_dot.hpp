@@ -1,0 +1,242 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/tensor/dtype.hpp"
+
+// Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
+
+namespace adainfer::inline v0 {
+
+/// Rows of activations to 16 bits, as products with a LaneWeight read them.
+class LaneActivations {
+  public:
+    /// 32 values of a row: scale * (code + rest / rest_steps).
+    struct Block {
+        std::int8_t codes[activation_block];
+        std::int8_t rests[activation_block];
+        // -bias times the sum of the codes, and of the rests, of a group of the weight's format; the second is for groups of 16.
+        std::int32_t offsets[2], rest_offsets[2];
+        float scale;
+        float sum;  ///< of the values: what a weight's minimum is multiplied by
+    };
+
+    /// Makes room for rows of `cols` elements, a multiple of 32.
+    void resize(std::size_t tokens, std::size_t cols) {
+        blocks_ = cols / activation_block;
+        if (values_.size() < tokens * blocks_) values_.resize(tokens * blocks_);
+    }
+
+    /// Row `token` = x [cols], for products with weights of this format.
+    void assign(std::size_t token, std::span<const float> x, CodeFormat format, QuantizeBlock quantize) noexcept {
+        for (std::size_t b = 0; b < blocks_; ++b) {
+            ActivationBlock from;
+            quantize(x.data() + b * activation_block, from);
+            Block& to = values_[token * blocks_ + b];
+            std::memcpy(to.codes, from.codes, sizeof to.codes);
+            std::memcpy(to.rests, from.rests, sizeof to.rests);
+            std::int32_t sums[2] = {}, rest_sums[2] = {};
+            for (std::size_t i = 0; i < activation_block / 4; ++i) {
+                sums[i / 4] += from.sums[i];
+                rest_sums[i / 4] += from.rest_sums[i];
+            }
+            const std::int32_t total = sums[0] + sums[1], rest_total = rest_sums[0] + rest_sums[1];
+            const bool pair = format.group == 16;
+            to.offsets[0] = -format.bias * (pair ? sums[0] : total);
+            to.offsets[1] = -format.bias * sums[1];
+            to.rest_offsets[0] = -format.bias * (pair ? rest_sums[0] : rest_total);
+            to.rest_offsets[1] = -format.bias * rest_sums[1];
+            to.scale = from.scale;
+            to.sum = from.scale * (static_cast<float>(total) + static_cast<float>(rest_total) / rest_steps);
+        }
+    }
+
+    [[nodiscard]] const Block* row(std::size_t token) const noexcept { return values_.data() + token * blocks_; }
+
+  private:
+    std::vector<Block> values_;
+    std::size_t blocks_ = 0;
+};
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// sum += products of four bytes each, the four of the activations the same for all. GCC 12 copies the sum of the intrinsic.
+[[ADAINFER_INLINE512]] inline void add_quads(__m512i& sum, __m512i weight, __m512i activation) noexcept {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+[[ADAINFER_INLINE512]] inline __m512i quad_of(const std::int8_t* values) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, values, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/// Integer sums of 32 columns: [token][half of the rows][group][codes, rests]. A group is 32 columns, or 16.
+template <std::size_t tokens, std::size_t groups>
+using QuadSums = __m512i[tokens][2][groups][2];
+
+/// Adds quads j and j + 4.
+template <DType dtype, std::size_t tokens, std::size_t groups, int j>
+[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* piece, const LaneActivations::Block* const (&x)[tokens],
+                                                 QuadSums<tokens, groups>& sums) noexcept {
+    constexpr std::size_t half_bytes = lane_layout(dtype).half;
+    __m512i w[2][2];
+    quads_at<dtype, j>(piece, w[0][0], w[0][1]);
+    quads_at<dtype, j>(piece + half_bytes, w[1][0], w[1][1]);
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 2
+        for (std::size_t q = 0; q < 2; ++q) {
+            const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
+            add_quads(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
+            add_quads(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
+            add_quads(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
+            add_quads(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+        }
+    }
+}
+
+/// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
+inline constexpr std::size_t lane_prefetch = 8192;
+
+/// out[token][32] = a panel of `cols` columns times rows of activations. Bound: memory; four instructions for 64 weights and
+/// two products of 64, about twenty for the scales of 1024.
+template <DType dtype, std::size_t tokens>
+[[ADAINFER_TARGET_AVX512]] inline void lane_product(const std::byte* panel, std::size_t cols,
+                                                    const LaneActivations::Block* activations, std::size_t stride,
+                                                    float* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr bool k_format = layout.columns != 32;
+    constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
+    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    __m512 total[tokens][2];
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
+    for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
+        __m512 block_sum[tokens][2], block_less[tokens][2];  // of a k format, before its binary16 factors
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < tokens; ++t) {
+            block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
+        }
+        if constexpr (k_format) {
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
+        }
+        for (std::size_t p = 0; p < pieces; ++p) {
+            const std::byte* const piece = panel + layout.head + p * layout.piece;
+#pragma GCC unroll 17
+            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            const LaneActivations::Block* x[tokens];
+            QuadSums<tokens, groups> sums;
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) {
+                x[t] = activations + t * stride + b * pieces + p;
+#pragma GCC unroll 2
+                for (std::size_t g = 0; g < groups; ++g) {
+                    sums[t][0][g][0] = sums[t][1][g][0] = _mm512_set1_epi32(format.bias != 0 ? x[t]->offsets[g] : 0);
+                    sums[t][0][g][1] = sums[t][1][g][1] = _mm512_set1_epi32(format.bias != 0 ? x[t]->rest_offsets[g] : 0);
+                }
+            }
+            add_two_quads<dtype, tokens, groups, 0>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 1>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 2>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 3>(piece + layout.codes, x, sums);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < 2; ++h) {
+#pragma GCC unroll 2
+                for (std::size_t g = 0; g < groups; ++g) {
+                    const __m512 scale = k_format ? bytes_at<dtype>(piece + 32 * g + 16 * h) : halves_at(piece + 32 * h);
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        const __m512 codes = _mm512_cvtepi32_ps(sums[t][h][g][0]), rests = _mm512_cvtepi32_ps(sums[t][h][g][1]);
+                        const __m512 sum = _mm512_fmadd_ps(rests, fine, codes);
+                        __m512& to = k_format ? block_sum[t][h] : total[t][h];
+                        to = _mm512_fmadd_ps(_mm512_mul_ps(sum, _mm512_set1_ps(x[t]->scale)), scale, to);
+                    }
+                }
+                if constexpr (format.has_minimum) {
+                    const std::byte* const at = piece + layout.minima;
+                    const __m512 minimum = k_format ? bytes_at<dtype>(at + 16 * h) : halves_at(at + 32 * h);
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        __m512& to = k_format ? block_less[t][h] : total[t][h];
+                        to = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x[t]->sum), to);
+                    }
+                }
+            }
+        }
+        if constexpr (k_format) {
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 2
+                for (std::size_t h = 0; h < 2; ++h) {
+                    total[t][h] = _mm512_fmadd_ps(block_sum[t][h], halves_at(panel + 32 * h), total[t][h]);
+                    if constexpr (format.has_minimum) {
+                        total[t][h] = _mm512_fnmadd_ps(block_less[t][h], halves_at(panel + 64 + 32 * h), total[t][h]);
+                    }
+                }
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) {
+        _mm512_storeu_ps(out + t * 32, total[t][0]);
+        _mm512_storeu_ps(out + t * 32 + 16, total[t][1]);
+    }
+}
+
+using LaneProduct = void (*)(const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
+                             std::size_t stride, float* out) noexcept;
+
+/// Tokens that lane_product() takes at once.
+inline constexpr std::size_t most_lane_tokens = 4;
+
+template <DType dtype>
+[[nodiscard]] inline LaneProduct lane_product_of(std::size_t tokens) noexcept {
+    switch (tokens) {
+        case 1: return lane_product<dtype, 1>;
+        case 2: return lane_product<dtype, 2>;
+        case 3: return lane_product<dtype, 3>;
+        case 4: return lane_product<dtype, 4>;
+        default: return nullptr;
+    }
+}
+
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
+[[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return lane_product_of<DType::Q8_0>(tokens);
+        case DType::Q4_0: return lane_product_of<DType::Q4_0>(tokens);
+        case DType::Q4_1: return lane_product_of<DType::Q4_1>(tokens);
+        case DType::Q5_0: return lane_product_of<DType::Q5_0>(tokens);
+        case DType::Q5_1: return lane_product_of<DType::Q5_1>(tokens);
+        case DType::Q4_K: return lane_product_of<DType::Q4_K>(tokens);
+        case DType::Q5_K: return lane_product_of<DType::Q5_K>(tokens);
+        case DType::Q6_K: return lane_product_of<DType::Q6_K>(tokens);
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return nullptr;
+    }
+    return nullptr;
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,164 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/int8_row.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/lane_memory.hpp"
+#include "adainfer/kernels/turned_rows.hpp"
+#include "adainfer/tensor/dtype.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+// Making the panels of lane_layout.hpp, and who owns them.
+
+namespace adainfer::inline v0 {
+
+/// A quantised weight in panels of 32 rows. Copies share the bytes.
+class LaneWeight {
+  public:
+    static constexpr std::size_t lanes = detail::LaneLayout::lanes;
+
+    LaneWeight() = default;
+
+    /// Room for a weight of this shape, to be filled by fill_panel(). Throws std::bad_alloc. Preconditions: the dtype has a code
+    /// format, rows and cols are not 0, cols is a multiple of its block.
+    LaneWeight(DType dtype, std::size_t rows, std::size_t cols, LaneMemory& memory)
+        : dtype_(dtype), rows_(rows), cols_(cols),
+          panel_bytes_(cols / info(dtype).block_size * detail::lane_layout(dtype).bytes), bytes_(memory.take(bytes())) {}
+
+    [[nodiscard]] bool empty() const noexcept { return bytes_ == nullptr; }
+    [[nodiscard]] DType dtype() const noexcept { return dtype_; }
+    [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+    [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
+    [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
+
+    /// The blocks of rows [lanes * i, lanes * (i + 1)); the last panel's missing rows are zero.
+    [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
+    [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
+
+  private:
+    DType dtype_ = DType::F32;
+    std::size_t rows_ = 0, cols_ = 0, panel_bytes_ = 0;
+    std::shared_ptr<std::byte> bytes_;
+};
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+/// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
+template <DType dtype>
+inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byte* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    if constexpr (layout.columns == 32) {
+        std::memcpy(out + 2 * lane, block, 2);
+        if constexpr (code_format(dtype).has_minimum) std::memcpy(out + layout.minima + 2 * lane, block + 2, 2);
+    } else if constexpr (dtype == DType::Q6_K) {
+        std::memcpy(out + 2 * lane, block + 208, 2);
+        for (std::size_t g = 0; g < 16; ++g) {
+            out[layout.piece_at(g / 2) + g % 2 * LaneLayout::lanes + lane] = block[192 + g];
+        }
+    } else {
+        std::memcpy(out + 2 * lane, block, 2);
+        std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
+        std::uint64_t scales, minima;
+        k_scale_bytes(block, scales, minima);
+        for (std::size_t g = 0; g < 8; ++g) {
+            std::byte* const piece = out + layout.piece_at(g);
+            piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
+            piece[layout.minima + lane] = static_cast<std::byte>(minima >> (8 * g) & 255U);
+        }
+    }
+}
+
+/// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_quads(const __m512i* quads, std::byte* out) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < 8; ++j) _mm512_store_si512(out + 64 * j, quads[j]);
+    } else {
+        const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+        for (std::size_t j = 0; j < 4; ++j) {
+            const __m512i high = _mm512_slli_epi16(_mm512_and_si512(quads[j + 4], low), 4);
+            _mm512_store_si512(out + 64 * j, _mm512_or_si512(_mm512_and_si512(quads[j], low), high));
+        }
+        constexpr std::size_t high = lane_layout(dtype).high;
+        if constexpr (high != 0) {
+            constexpr unsigned each = 8 / high, width = static_cast<unsigned>(high);  // quads a vector, bits a quad
+#pragma GCC unroll 2
+            for (std::size_t part = 0; part < high; ++part) {
+                __m512i bits = _mm512_setzero_si512();
+#pragma GCC unroll 8
+                for (unsigned i = 0; i < each; ++i) {
+                    const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
+                    const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
+                    bits = _mm512_or_si512(bits, _mm512_slli_epi16(field, width * i));
+                }
+                _mm512_store_si512(out + 64 * (4 + part), bits);
+            }
+        }
+    }
+}
+
+/// Packs rows [first, first + 32) of a weight; rows past its last become zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first), stride = weight.row_bytes();
+    const std::vector<std::byte> zero(count < LaneLayout::lanes ? stride : 0);
+    // Row after row, as the hardware foresees it; below, parts of many rows are read in turn.
+    for (std::size_t i = 0; i < count * stride; i += 64) {
+        static_cast<void>(*static_cast<const volatile std::byte*>(weight.row(first) + i));
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
+        for (std::size_t b = 0; b < weight.cols / layout.columns; ++b) {
+            for (std::size_t r = 0; r < 16; ++r) {
+                turn_block_scales<dtype>(rows[r] + b * info(dtype).block_bytes, 16 * half + r, panel + b * layout.bytes);
+            }
+        }
+        const auto codes = [&](std::size_t i) { return panel + layout.piece_at(i) + layout.codes + half * layout.half; };
+        for (std::size_t step = 0; 64 * step < weight.cols; ++step) {
+            const bool whole = 64 * step + 64 <= weight.cols;
+            __m512i v[16];
+            turned_codes<dtype>(rows, step, whole, v);
+            store_quads<dtype>(v, codes(2 * step));
+            if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
+        }
+    }
+}
+
+/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
+inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
+    const std::size_t first = i * LaneWeight::lanes;
+    switch (weight.dtype) {
+        case DType::Q8_0: return turn_panel<DType::Q8_0>(weight, first, out.panel(i));
+        case DType::Q4_0: return turn_panel<DType::Q4_0>(weight, first, out.panel(i));
+        case DType::Q4_1: return turn_panel<DType::Q4_1>(weight, first, out.panel(i));
+        case DType::Q5_0: return turn_panel<DType::Q5_0>(weight, first, out.panel(i));
+        case DType::Q5_1: return turn_panel<DType::Q5_1>(weight, first, out.panel(i));
+        case DType::Q4_K: return turn_panel<DType::Q4_K>(weight, first, out.panel(i));
+        case DType::Q5_K: return turn_panel<DType::Q5_K>(weight, first, out.panel(i));
+        case DType::Q6_K: return turn_panel<DType::Q6_K>(weight, first, out.panel(i));
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return;
+    }
+}
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,228 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "adainfer/backend/simd.hpp"
+#include "adainfer/kernels/bfloat_tile.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/pack_bfloat.hpp"
+#include "adainfer/tensor/half.hpp"
+#include "backends.hpp"
+#include "random_weight.hpp"
+
+// Products in bfloat16: rounding, packing, the tile; test_backends.cpp holds the whole to the other backends' rules.
+
+using namespace adainfer;
+using Products = SimdBackend::Products;
+
+TEST_CASE("products: what is asked for, or what the machine and the level have") {
+    for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
+        if (level > best_cpu_level()) continue;
+        CAPTURE(to_string(level));
+        const bool avx512 = level == CpuLevel::Avx512;
+        const auto got = [&](Products asked) { return SimdBackend(1, level, asked).products(); };
+        CHECK(got(Products::Exact) == Products::Exact);
+        CHECK(got(Products::Bits8) == (avx512 ? Products::Bits8 : Products::Exact));
+        CHECK(got(Products::Bfloat16) == (avx512 && has_bfloat16() ? Products::Bfloat16 : Products::Exact));
+        CHECK(got(Products::Fast) == (avx512 && has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact));
+        CHECK(SimdBackend(1, level).products() == got(Products::Fast));
+        const SimdBackend bfloat16(1, level, Products::Bfloat16), bits8(1, level, Products::Bits8);
+        for (const DType dtype : {DType::F32, DType::Q4_K}) {
+            CHECK(bfloat16.products_of(dtype, 2) == Products::Exact);
+            CHECK(bfloat16.products_of(dtype, 25) == bfloat16.products());
+        }
+        CHECK(bits8.products_of(DType::Q4_K, 25) == bits8.products());
+        CHECK(bits8.products_of(DType::F32, 3) == Products::Exact);
+    }
+    CHECK((!has_fast_bfloat16() || has_bfloat16()));
+}
+
+#if ADAINFER_X86
+
+namespace {
+
+using namespace detail::avx512;
+
+/// False, with a message, on a machine without the instructions.
+bool here() {
+    if (has_bfloat16()) return true;
+    MESSAGE("skipped: this machine has no AVX512-BF16");
+    return false;
+}
+
+float low(std::uint32_t pair) { return bf16_to_f32(static_cast<std::uint16_t>(pair)); }
+float high(std::uint32_t pair) { return bf16_to_f32(static_cast<std::uint16_t>(pair >> 16U)); }
+
+}  // namespace
+
+TEST_CASE("bfloat16: activations round to nearest, ties to even") {
+    if (!here()) return;
+    constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    // Steps of 2^-7 between 1 and 2.
+    const std::vector<std::array<float, 2>> cases{
+        {1.0F, 1.0F}, {1 + 0x1p-8F, 1.0F}, {1 + 0x3p-8F, 1 + 0x1p-6F}, {1 + 0x1p-8F + 0x1p-20F, 1 + 0x1p-7F}, {-1 - 0x3p-8F, -1 - 0x1p-6F},
+        {1e-30F, 0x1.44p-100F}, {inf, inf}, {-inf, -inf}, {std::numeric_limits<float>::max(), inf}, {0x1.fep127F, 0x1.fep127F}, {0x1p-127F, 0.0F}};
+    for (std::size_t cols = 1; cols < 70; ++cols) {
+        CAPTURE(cols);
+        std::vector<float> x;
+        for (std::size_t i = 0; i < cols; ++i) x.push_back(cases[i % cases.size()][0]);
+        BfloatRows rows;
+        rows.resize(2, cols);
+        rows.assign(0, std::vector<float>(cols, nan));
+        rows.assign(1, x);
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < cols; ++i) {
+            const auto at = [&](std::size_t row) { return i % 2 == 0 ? low(*rows.row(row, i / 2)) : high(*rows.row(row, i / 2)); };
+            if (at(1) != cases[i % cases.size()][1] || !std::isnan(at(0))) ++wrong;
+        }
+        CHECK(wrong == 0);
+        if (cols % 2 == 1) CHECK(high(*rows.row(1, cols / 2)) == 0.0F);
+    }
+}
+
+TEST_CASE("bfloat16: a tile of one token to twelve") {
+    if (!here()) return;
+    Random random(1);
+    const auto panel = std::make_unique<BfloatPanel>();
+    for (auto& pair : panel->values) {
+        for (std::uint32_t& two : pair) {
+            two = std::bit_cast<std::uint32_t>(random.real()) >> 16U | (std::bit_cast<std::uint32_t>(random.real()) & 0xFFFF0000U);
+        }
+    }
+    for (std::size_t tokens = 1; tokens <= BfloatTile::tokens; ++tokens) {
+        for (const std::size_t pairs : Sizes{1, 2, 17, 256}) {
+            CAPTURE(tokens);
+            CAPTURE(pairs);
+            panel->pairs = pairs;
+            BfloatRows x;
+            x.resize(tokens, 2 * pairs);
+            for (std::size_t t = 0; t < tokens; ++t) x.assign(t, random.reals(2 * pairs));
+            constexpr std::size_t stride = 35;
+            const std::vector<float> before = random.reals(tokens * stride), sums = random.reals(tokens * BfloatPanel::lanes);
+            std::vector<float> y = before, from_zero = before;
+            detail::run_tile<BfloatTile>(tokens, BfloatTask{*panel, sums.data()}, x.row(0, 0), x.stride(), y.data(), stride);
+            detail::run_tile<BfloatTile>(tokens, BfloatTask{*panel}, x.row(0, 0), x.stride(), from_zero.data(), stride);
+            std::size_t wrong = 0;
+            for (std::size_t i = 0; i < y.size(); ++i) {
+                const std::size_t lane = i % stride;
+                const double base = static_cast<double>(lane < 32 ? sums[i / stride * 32 + lane] : before[i]);
+                double sum = base, size = std::abs(sum);
+                for (std::size_t p = 0; p < pairs && lane < 32; ++p) {
+                    const std::uint32_t w = panel->values[p][lane], a = *x.row(i / stride, p);
+                    const double first = static_cast<double>(low(w)) * static_cast<double>(low(a));
+                    const double second = static_cast<double>(high(w)) * static_cast<double>(high(a));
+                    sum += first + second;
+                    size += std::abs(first) + std::abs(second);
+                }
+                if (std::abs(static_cast<double>(y[i]) - sum) > (lane < 32 ? 2e-6 * size : 0.0)) ++wrong;
+                if (lane < 32) sum -= base;
+                if (std::abs(static_cast<double>(from_zero[i]) - sum) > (lane < 32 ? 2e-6 * size : 0.0)) ++wrong;
+            }
+            CHECK(wrong == 0);
+        }
+    }
+}
+
+TEST_CASE("bfloat16: every storage type packs to the nearest numbers, rows that are missing repeat the last") {
+    if (!here()) return;
+    Random random(4);
+    const auto panel = std::make_unique<BfloatPanel>();
+    for (const DType dtype : dtypes) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size;
+        for (const std::size_t depth : Sizes{block, block == 256 ? 512 : 3 * block, block == 1 ? std::size_t{37} : 256, 512}) {
+            for (const std::size_t count : Sizes{1, 15, 32}) {
+                CAPTURE(depth);
+                CAPTURE(count);
+                const RandomWeight w(dtype, 40, 1024, random);
+                pack_bfloat({w.view, 8, count, 256, depth}, *panel);
+                CHECK(panel->pairs == (depth + 1) / 2);
+                std::size_t wrong = 0;
+                for (std::size_t lane = 0; lane < 32; ++lane) {
+                    for (std::size_t i = 0; i < 2 * panel->pairs; ++i) {
+                        const std::uint32_t pair = panel->values[i / 2][lane];
+                        const float found = i % 2 == 0 ? low(pair) : high(pair);
+                        const float value = i < depth ? w.values[(8 + std::min(lane, count - 1)) * 1024 + 256 + i] : 0.0F;
+                        const float expected = to_bfloat16(value);
+                        // A sum with a minimum is itself rounded, so either neighbour of a tie may be the nearest.
+                        const float slack = code_format(dtype).has_minimum ? 0x1p-7F * std::abs(expected) + 1e-6F : 0.0F;
+                        if (!(std::abs(found - expected) <= slack)) ++wrong;
+                    }
+                }
+                CHECK(wrong == 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("bfloat16: a repacked weight packs to the same bits") {
+    if (!here()) return;
+    Random random(2);
+    const auto panel = std::make_unique<BfloatPanel>(), expected = std::make_unique<BfloatPanel>();
+    for (const DType dtype : dtypes) {
+        if (code_format(dtype).group == 0) continue;
+        CAPTURE(info(dtype).name);
+        const RandomWeight w(dtype, 64, 768, random);
+        LaneWeight lanes(dtype, 64, 768);
+        for (std::size_t i = 0; i < lanes.panels(); ++i) fill_panel(w.view, lanes, i);
+        for (const std::size_t depth : Sizes{256, 512}) {
+            const detail::WeightPart part{w.view, 32, 32, 256, depth};
+            pack_bfloat(part, *expected);
+            pack_bfloat({w.view, 32, 32, 256, depth, &lanes}, *panel);
+            CHECK(panel->pairs == depth / 2);
+            CHECK(std::memcmp(panel->values, expected->values, sizeof panel->values / 512 * depth) == 0);
+        }
+    }
+}
+
+TEST_CASE("bfloat16: infinity in weights and activations") {
+    if (!here()) return;
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    for (const std::size_t cols : Sizes{7, 40}) {
+        std::vector<float> w(3 * cols, 1.0F), x(4 * cols, 1.0F), y(12);
+        w[cols + 6] = -inf;
+        x[2 * cols + 3] = inf;
+        const SimdBackend backend(1, CpuLevel::Avx512, Products::Bfloat16);
+        const WeightView view{DType::F32, 3, cols, reinterpret_cast<const std::byte*>(w.data())};
+        backend.matmul(view, {x.data(), 4, cols}, {y.data(), 4, 3});
+        for (std::size_t t = 0; t < 4; ++t) {
+            CHECK(y[3 * t] == (t == 2 ? inf : static_cast<float>(cols)));
+            CHECK(y[3 * t + 2] == y[3 * t]);
+            if (t == 2) CHECK(std::isnan(y[3 * t + 1]));  // inf - inf
+            else CHECK(y[3 * t + 1] == -inf);
+        }
+    }
+}
+
+TEST_CASE("bfloat16: neither the number of tokens nor of threads changes a bit of a token") {
+    if (!here()) return;
+    Random random(3);
+    // 300 tokens are more than stay in the second cache, 100 are not.
+    constexpr std::size_t tokens = 300, part = 100, rows = 297, cols = 1024;
+    for (const DType dtype : {DType::Q4_K, DType::F16}) {
+        const RandomWeight w(dtype, rows, cols, random);
+        const auto x = random.reals(tokens * cols);
+        std::vector<float> expected(tokens * rows);
+        for (std::size_t t = 0; t < tokens; t += part) {
+            SimdBackend(1, CpuLevel::Avx512, Products::Bfloat16)
+                .matmul(w.view, {x.data() + t * cols, part, cols}, {expected.data() + t * rows, part, rows});
+        }
+        for (const std::size_t threads : Sizes{1, 2, 3}) {
+            std::vector<float> y(tokens * rows);
+            SimdBackend(threads, CpuLevel::Avx512, Products::Bfloat16).matmul(w.view, {x.data(), tokens, cols}, {y.data(), tokens, rows});
+            CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+        }
+    }
+}
+
+#endif

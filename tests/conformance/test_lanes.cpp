@@ -1,0 +1,234 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "adainfer/backend/simd.hpp"
+#include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/code_panel.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/lane_dot.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/lane_memory.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/quantize_avx512.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "backends.hpp"
+#include "random_weight.hpp"
+
+// Weights repacked so that rows lie in lanes: the same numbers, elsewhere.
+
+using namespace adainfer;
+
+#if ADAINFER_X86
+
+namespace {
+
+constexpr std::array quantised{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
+                               DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+
+/// False, with a message, on a machine without the instructions.
+bool has_avx512() {
+    if (best_cpu_level() == CpuLevel::Avx512) return true;
+    MESSAGE("skipped: this machine has no AVX-512 VNNI");
+    return false;
+}
+
+LaneWeight repacked(const WeightView& weight) {
+    LaneMemory memory;
+    LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
+    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::avx512::fill_panel(weight, lanes, i);
+    return lanes;
+}
+
+}  // namespace
+
+TEST_CASE("lane memory: places that do not overlap, each a cache line's, alive as long as somebody has them") {
+    std::vector<std::shared_ptr<std::byte>> places;
+    const std::vector<std::size_t> sizes{64, 640, std::size_t{3} << 20U, 128, std::size_t{40} << 20U, 64, std::size_t{1} << 20U};
+    {
+        LaneMemory memory;
+        for (const std::size_t size : sizes) places.push_back(memory.take(size));
+    }
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+        CHECK(reinterpret_cast<std::uintptr_t>(places[i].get()) % 64 == 0);
+        std::memset(places[i].get(), static_cast<int>(i + 1), sizes[i]);
+    }
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+        CHECK(std::to_integer<std::size_t>(places[i].get()[0]) == i + 1);
+        CHECK(std::to_integer<std::size_t>(places[i].get()[sizes[i] - 1]) == i + 1);
+    }
+}
+
+TEST_CASE("lanes: bytes of 32 rows and 256 columns, against the file's") {
+    // By hand, in the file and repacked: k formats with scales of 6 bits take a byte for each.
+    const auto check = [](DType dtype, std::size_t in_file, std::size_t in_lanes) {
+        CAPTURE(info(dtype).name);
+        CHECK(32 * row_bytes(dtype, 256) == in_file);
+        LaneMemory memory;
+        CHECK(LaneWeight(dtype, 32, 256, memory).bytes() == in_lanes);
+        CHECK(LaneWeight(dtype, 33, 512, memory).bytes() == 4 * in_lanes);
+    };
+    check(DType::Q8_0, 8704, 8704);
+    check(DType::Q4_0, 4608, 4608);
+    check(DType::Q4_1, 5120, 5120);
+    check(DType::Q5_0, 5632, 5632);
+    check(DType::Q5_1, 6144, 6144);
+    check(DType::Q4_K, 4608, 4736);
+    check(DType::Q5_K, 5632, 5760);
+    check(DType::Q6_K, 6720, 6720);
+}
+
+TEST_CASE("lanes: the values of the file, bit for bit, and zero rows after the last") {
+    if (!has_avx512()) return;
+    Random random(21);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size, group = code_format(dtype).group;
+        const auto bias = static_cast<float>(code_format(dtype).bias);
+        for (const std::size_t rows : Sizes{1, 31, 32, 70}) {
+            for (const std::size_t cols : Sizes{block, 3 * block}) {
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = repacked(w.view);
+                const LaneWeight copy = lanes;
+                CHECK(copy.panel(0) == lanes.panel(0));  // shared
+                std::size_t wrong = 0;
+                for (std::size_t first = 0; first < rows; first += 32) {
+                    for (std::size_t begin = 0; begin < cols; begin += block) {
+                        const std::size_t count = std::min(rows - first, std::size_t{32});
+                        const detail::WeightPart part{w.view, first, count, begin, block, &lanes};
+                        std::vector<float> floats(block * 32);
+                        detail::avx512::pack_panel(part, floats.data());
+                        const auto codes = std::make_unique<detail::avx512::CodePanel>();
+                        detail::avx512::pack_codes_of(dtype)(part, *codes);
+                        CHECK(codes->depth == block);
+                        for (std::size_t r = 0; r < 32; ++r) {
+                            for (std::size_t c = 0; c < block; ++c) {
+                                const std::size_t row = first + r, g = c / group;
+                                const float expected = row < rows ? w.values[row * cols + begin + c] : 0.0F;
+                                const float code = static_cast<float>(codes->codes[c / 4][r][c % 4]) - bias;
+                                const float minimum = code_format(dtype).has_minimum ? codes->minima[g][r] : 0.0F;
+                                if (floats[c * 32 + r] != expected) ++wrong;
+                                if (std::fma(codes->scales[g][r], code, minimum) != expected) ++wrong;
+                            }
+                        }
+                    }
+                }
+                CHECK(wrong == 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("lanes: products of one token and more, and NaN") {
+    if (!has_avx512()) return;
+    Random random(22);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size;
+        for (const std::size_t rows : Sizes{1, 32, 45}) {
+            for (const std::size_t cols : Sizes{block, 5 * block}) {
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = repacked(w.view);
+                constexpr std::size_t tokens = detail::avx512::most_lane_tokens;
+                std::vector<float> x = random.reals(tokens * cols);
+                LaneActivations activations;
+                activations.resize(tokens, cols);
+                const auto check = [&](const auto& product, std::size_t count, std::size_t first) {
+                    std::size_t wrong = 0;
+                    for (std::size_t i = 0; i < lanes.panels(); ++i) {
+                        std::vector<float> out(count * 32);
+                        product(lanes.panel(i), cols, activations.row(first), cols / activation_block, out.data());
+                        for (std::size_t t = 0; t < count; ++t) {
+                            for (std::size_t row = 32 * i; row < 32 * i + 32; ++row) {
+                                double sum = 0, size = 0;
+                                for (std::size_t c = 0; row < rows && c < cols; ++c) {
+                                    const double value = static_cast<double>(w.values[row * cols + c]) *
+                                                         static_cast<double>(x[(first + t) * cols + c]);
+                                    sum += value;
+                                    size += std::abs(value);
+                                }
+                                if (!(std::abs(static_cast<double>(out[t * 32 + row % 32]) - sum) <= 4e-5 * size)) ++wrong;
+                            }
+                        }
+                    }
+                    CHECK(wrong == 0);
+                };
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    activations.assign(t, {x.data() + t * cols, cols}, code_format(dtype), detail::avx512::quantize);
+                }
+                for (std::size_t count = 1; count <= tokens; ++count) {
+                    for (std::size_t first = 0; first + count <= tokens; ++first) {
+                        check(detail::avx512::lane_product_of(dtype, count), count, first);
+                    }
+                }
+                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+                    x[cols + cols / 2] = bad;  // of token 1
+                    activations.assign(1, {x.data() + cols, cols}, code_format(dtype), detail::avx512::quantize);
+                    std::vector<float> out(64);
+                    const auto product = detail::avx512::lane_product_of(dtype, 2);
+                    product(lanes.panel(0), cols, activations.row(0), cols / activation_block, out.data());
+                    for (std::size_t r = 0; r < 32; ++r) {
+                        CHECK(std::isfinite(out[r]));
+                        CHECK(std::isnan(out[32 + r]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("SimdBackend: repacked weights and those of the file agree, prompts to the last bit") {
+    Random random(23);
+    using enum SimdBackend::Products;
+    for (const auto products : {Exact, Bfloat16, Bits8}) {
+        for (const std::size_t threads : Sizes{1, 3}) {
+            const SimdBackend as_is(threads, best_cpu_level(), products, SimdBackend::Repack::No);
+            const SimdBackend repacking(threads, best_cpu_level(), products);
+            std::size_t bytes = 0;
+            LaneMemory memory;
+            for (const DType dtype : dtypes) {
+                CAPTURE(info(dtype).name);
+                const std::size_t rows = 77, cols = 512;
+                const RandomWeight w(dtype, rows, cols, random);
+                const auto plain = as_is.prepare(w.view), packed = repacking.prepare(w.view);
+                CHECK(plain.lanes.empty());
+                CHECK(packed.lanes.empty() != repacking.repacks(dtype));
+                if (repacking.repacks(dtype)) bytes += 96 * cols / 256 * LaneWeight(dtype, 32, 256, memory).bytes() / 32;
+                for (const std::size_t tokens : Sizes{1, 2, 33, 70}) {
+                    const std::vector<float> x = random.reals(tokens * cols);
+                    std::vector<float> a(tokens * rows), b(tokens * rows);
+                    as_is.matmul(plain, {x.data(), tokens, cols}, {a.data(), tokens, rows});
+                    repacking.matmul(packed, {x.data(), tokens, cols}, {b.data(), tokens, rows});
+                    if (tokens > 2) {
+                        CHECK(a == b);
+                        continue;
+                    }
+                    // Both round activations to the same 16 bits, so only the order of additions differs.
+                    std::size_t wrong = 0;
+                    for (std::size_t i = 0; i < a.size(); ++i) {
+                        double size = 0;
+                        for (std::size_t c = 0; c < cols; ++c) {
+                            size += std::abs(static_cast<double>(w.values[i % rows * cols + c] * x[i / rows * cols + c]));
+                        }
+                        if (!(std::abs(static_cast<double>(a[i] - b[i])) <= 1e-6 * size)) ++wrong;
+                    }
+                    CHECK(wrong == 0);
+                }
+            }
+            CHECK(as_is.repacked_bytes() == 0);
+            CHECK(repacking.repacked_bytes() == bytes);
+        }
+    }
+}
+
+#endif
