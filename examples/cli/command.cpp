@@ -32,7 +32,8 @@ void ModelOptions::add_to(CLI::App& command) {
         ->check(CLI::IsMember({"fast", "exact", "bfloat16", "bits8"}))
         ->type_name("HOW")
         ->capture_default_str();
-    command.add_flag("--no-repack", no_repack, "leave quantised weights as the file has them: simd then starts at once and decodes slower");
+    command.add_flag("--no-repack", no_repack,
+                     "leave quantised weights as the file has them: simd then starts at once and decodes slower");
     command.add_option("--threads", threads, "threads to compute with")
         ->check(CLI::Range(1, 1024))
         ->type_name("N")

@@ -29,7 +29,8 @@ decltype(auto) with_backend(const ModelOptions& options, F&& f) {
     if (options.backend == "reference") return f(adainfer::ReferenceBackend{});
     if (options.backend == "eigen") return f(adainfer::EigenBackend(options.threads));
     using Repack = adainfer::SimdBackend::Repack;
-    return f(adainfer::SimdBackend(options.threads, products_named(options.products), options.no_repack ? Repack::No : Repack::Yes));
+    const Repack repack = options.no_repack ? Repack::No : Repack::Yes;
+    return f(adainfer::SimdBackend(options.threads, products_named(options.products), repack));
 }
 
 /// f(model, tokenizer) with the dense model; model.with_policy(make_policy(...)) gives it another policy.

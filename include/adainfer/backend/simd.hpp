@@ -48,14 +48,15 @@ namespace adainfer::inline v0 {
 /// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
-/// reads the weights once and changes no digit that counts. How products of many tokens are computed is the caller's choice: see
-/// Products. The portable level is float throughout.
+/// reads the weights once and changes no digit that counts. With AVX-512 weights are repacked for it when a model is built (see
+/// Repack), and up to 24 tokens are multiplied so. How products of many tokens are computed is the caller's choice: see Products.
+/// The portable level is float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        Exact,     ///< in float; of few tokens with quantised weights with activations rounded to 16 bits, as of one
+        Exact,     ///< in float
         Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.

@@ -18,7 +18,8 @@ inline constexpr std::size_t float_row_prefetch = 8192;
 /// row . x for a row of `cols` elements; the order of the additions depends on `cols` only. `ahead`: float_row_prefetch, or 0
 /// for rows that are not read one after the other.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x, std::size_t ahead) noexcept {
+[[ADAINFER_TARGET_AVX512]] inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x,
+                                                      std::size_t ahead) noexcept {
     constexpr std::size_t bytes = info(dtype).block_bytes;
     __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     std::size_t k = 0;

@@ -13,7 +13,8 @@
 namespace adainfer::inline v0 {
 
 /// Memory for repacked weights, from large pieces: one weight stands behind the other, so that what is read ahead past the end of
-/// one is the next, and the system can take large pages. A piece lives as long as anything in it. May be used from several threads.
+/// one is the next, and the system can take large pages. A piece lives as long as anything in it. May be used from several
+/// threads.
 class LaneMemory {
   public:
     /// `bytes`, a multiple of 64, that begin with a cache line. Throws std::bad_alloc.

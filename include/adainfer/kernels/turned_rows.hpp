@@ -60,8 +60,8 @@ template <DType dtype>
 
 /// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step, bool whole,
-                                                                        __m512i (&v)[16]) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
+                                                                        bool whole, __m512i (&v)[16]) noexcept {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
     transpose(v);
