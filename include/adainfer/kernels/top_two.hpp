@@ -8,6 +8,8 @@
 #include <span>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 
 namespace adainfer::inline v0 {
@@ -20,11 +22,28 @@ struct TopTwo {
     float entropy = 0;             ///< nats; only where it was asked for
 };
 
+namespace detail {
+
+inline constexpr std::size_t exp_lanes = 32;
+
+/// sums [exp_lanes] += e^(x - most) of x [n].
+inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
+    float partial[exp_lanes] = {};
+    std::size_t i = 0;
+    for (; i + exp_lanes <= n; i += exp_lanes) {
+        for (std::size_t j = 0; j < exp_lanes; ++j) partial[j] += exp_approx(x[i + j] - most);
+    }
+    for (; i < n; ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
+    for (std::size_t j = 0; j < exp_lanes; ++j) sums[j] += partial[j];
+}
+
+}  // namespace detail
+
 /// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block),
-/// without a softmax of the whole row. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
-[[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false) {
+/// without a softmax of the whole row, its loops as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
+[[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false, CpuLevel level = CpuLevel::Portable) {
     if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_two: no logits");
-    constexpr std::size_t block = 1024, lanes = 32;
+    constexpr std::size_t block = 1024, lanes = detail::exp_lanes;
     TopTwo result;
     float first = -HUGE_VALF, second = -HUGE_VALF, weighted = 0.0F, sum = 0.0F;
     for (std::size_t start = 0; start < logits.size(); start += block) {
@@ -48,13 +67,9 @@ struct TopTwo {
             }
         }
         float partial[lanes] = {}, partial_weighted[lanes] = {};
-        std::size_t i = 0;
-        for (; i + lanes <= n; i += lanes) {
-            for (std::size_t j = 0; j < lanes; ++j) partial[j] += exp_approx(x[i + j] - first);
-        }
-        for (; i < n; ++i) partial[i % lanes] += exp_approx(x[i] - first);
+        at_level(level, [&] { detail::add_exponentials(x, n, first, partial); });
         if (with_entropy) {
-            for (i = 0; i < n; ++i) {
+            for (std::size_t i = 0; i < n; ++i) {
                 const float shifted = x[i] - first;
                 partial_weighted[i % lanes] += shifted > -80.0F ? shifted * exp_approx(shifted) : 0.0F;
             }
