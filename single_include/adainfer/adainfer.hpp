@@ -459,6 +459,35 @@ class MatrixView {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tensor/release_pages.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace adainfer::inline v0 {
+
+/// Takes bytes of a mapped file out of this process's memory: they are read from the file again where somebody touches them. Only
+/// whole pages inside the range. Precondition: the bytes are those of a file, mapped and not written to; others would be lost.
+/// Nothing happens on systems that cannot.
+inline void release_pages([[maybe_unused]] std::span<const std::byte> bytes) noexcept {
+#if defined(__linux__)
+    const long size = ::sysconf(_SC_PAGESIZE);
+    if (size <= 0) return;
+    const auto page = static_cast<std::uintptr_t>(size);
+    const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()), end = begin + bytes.size();
+    const std::uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first < last) static_cast<void>(::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED));
+#endif
+}
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tensor/weight_view.hpp -------------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -606,6 +635,8 @@ class ActivationRow {
 #define ADAINFER_X86 1
 #define ADAINFER_TARGET_AVX2 gnu::target("avx,avx2,fma,f16c,bmi,bmi2")
 #define ADAINFER_TARGET_AVX512 gnu::target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define ADAINFER_TARGET_BFLOAT16 \
+    gnu::target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16")
 // GCC 12's own AVX-512 intrinsics start from an uninitialised register and warn about it wherever they are inlined.
 #if !defined(__clang__)
 #pragma GCC diagnostic push
@@ -650,6 +681,26 @@ enum class CpuLevel : std::uint8_t {
     return avx512 ? CpuLevel::Avx512 : CpuLevel::Avx2;
 #else
     return CpuLevel::Portable;
+#endif
+}
+
+/// True where the machine multiplies pairs of bfloat16: AVX512_BF16, and VBMI for packing them.
+[[nodiscard]] inline bool has_bfloat16() noexcept {
+#if ADAINFER_X86
+    return best_cpu_level() == CpuLevel::Avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+/// True where that is faster than floats. AMD (Zen 4 and later) starts as many of these instructions a cycle as of float ones, each
+/// with twice the products. Intel takes longer for them than for float ones (Sapphire Rapids, measured on one core: 110 GFLOP/s
+/// where floats do 215), its fast unit for bfloat16 being AMX.
+[[nodiscard]] inline bool has_fast_bfloat16() noexcept {
+#if ADAINFER_X86
+    return has_bfloat16() && __builtin_cpu_is("amd");
+#else
+    return false;
 #endif
 }
 
@@ -712,13 +763,142 @@ void at_level(const F& f) {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/code_panel.hpp -------------------------------------------------------------------------------------
+// ---- adainfer/kernels/bfloat_product.hpp ---------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+
+
+// ---- adainfer/kernels/bfloat_tile.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
+
+// panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
+// (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
+// off by 2^-7 of itself at most, and the sum of many by far less, since the errors have no common sign.
+//
+// What the instructions do (Intel SDM, VDPBF16PS and VCVTNE2PS2BF16): NaN and infinity pass through, numbers below 2^-126 count
+// as zero, and a finite number of 2^128 (1 - 2^-9) or more becomes infinite.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
+/// last column is zero.
+class BfloatRows {
+  public:
+    /// Makes room for rows of `cols` elements.
+    void resize(std::size_t tokens, std::size_t cols) {
+        stride_ = (cols + 31) / 32 * 16 + 16;  // one line more, so that a tile's rows do not meet in one set of the cache
+        if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
+    }
+
+    /// Row `token` = x [cols]. Rows can be assigned by several threads.
+    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
+        const auto mask = [](std::size_t left) { return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U); };
+        std::uint32_t* const out = pairs_.data() + token * stride_;
+        for (std::size_t i = 0; i < x.size(); i += 32) {
+            const std::size_t left = x.size() - i;
+            const __m512 low = _mm512_maskz_loadu_ps(mask(left), x.data() + i);
+            const __m512 high = _mm512_maskz_loadu_ps(mask(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+        }
+    }
+
+    /// Row `token` from pair `pair` on.
+    [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
+        return pairs_.data() + token * stride_ + pair;
+    }
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
+
+  private:
+    std::vector<std::uint32_t> pairs_;
+    std::size_t stride_ = 0;
+};
+
+/// Parts of 32 rows in memory that will be wanted soon: [32][bytes].
+struct BfloatAhead {
+    std::uintptr_t address = 0;  ///< 0: nothing
+    std::size_t stride = 0, bytes = 0;
+
+    static constexpr std::size_t lines = 8;  ///< of each row that a tile asks for
+
+    /// The first lines, which are no longer part of this.
+    BfloatAhead take() noexcept {
+        if (bytes == 0) return {};
+        const BfloatAhead first = *this;
+        address += 64 * lines;
+        bytes -= (std::min)(bytes, 64 * lines);
+        return first;
+    }
+};
+
+/// Some columns of 32 weight rows side by side.
+struct BfloatPanel {
+    static constexpr std::size_t lanes = 32, most_columns = 512;  ///< what stays in the first cache
+
+    alignas(64) std::uint32_t values[most_columns / 2][lanes];
+    std::size_t pairs;  ///< of columns
+};
+
+/// What a tile works with besides activations.
+struct BfloatTask {
+    const BfloatPanel& panel;
+    const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
+    BfloatAhead ahead{};          ///< brought into the second cache meanwhile
+};
+
+/// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
+/// multiply-adds an instruction, two of them for each broadcast of x.
+struct BfloatTile {
+    static constexpr std::size_t tokens = 12;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
+                                                 std::size_t y_stride) noexcept {
+        const BfloatPanel& panel = task.panel;
+        const BfloatAhead& ahead = task.ahead;
+        __m512 sum[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            sum[t][0] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes);
+            sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
+        }
+        // Where there is nothing to fetch, what is in the first cache already.
+        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(&panel);
+        const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
+        for (std::size_t p = 0; p < panel.pairs; ++p) {
+            _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
+            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p]));
+            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p] + 16));
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[t * x_stride + p])));
+                sum[t][0] = _mm512_dpbf16_ps(sum[t][0], a, w0);
+                sum[t][1] = _mm512_dpbf16_ps(sum[t][1], a, w1);
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, sum[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, sum[t][1]);
+        }
+    }
+};
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/lane_layout.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
 
 
 // ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
@@ -1119,12 +1299,139 @@ inline void unpack_codes(DType dtype, const std::byte* row, std::size_t cols, st
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
+// Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
+// and nothing is added across lanes. The numbers are those of the file, only their places differ:
+//
+//     panel of 32 rows: a block of columns (32, or 256 of the k formats) after the other, each
+//       of the k formats: binary16 d [32 rows] and, where there are minima, dmin [32]
+//       for every 32 columns:
+//         scales and minima [32 rows]: binary16; of the k formats a byte each, q6_k two groups of scales
+//         for each half of the rows vectors of 16 rows x 4 columns, a quad of columns in a dword: q8_0 eight of them; else
+//         quads j and j + 4 as low and high nibbles of vector j, then what the nibbles lack: a bit of every quad in one
+//         vector (q5_*) or two bits of quads 0-3 and of quads 4-7 in two (q6_k).
+//
+// As large as the file, but for the bytes of 6-bit scales (q4_k 2.8 % more, q5_k 2.3 %) and rows up to the next multiple of 32.
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
+struct LaneLayout {
+    static constexpr std::size_t lanes = 32, vector = 64;
+
+    std::size_t columns = 0;  ///< of a block
+    std::size_t head = 0;     ///< of a block: its binary16 factors, of a k format
+    std::size_t minima = 0;   ///< of 32 columns: offset of the minima, where there are any
+    std::size_t codes = 0;    ///< of 32 columns: offset of the codes
+    std::size_t high = 0;     ///< vectors of bits above the nibbles, for each half of the rows
+    std::size_t half = 0;     ///< codes of 32 columns and half of the rows
+    std::size_t piece = 0;    ///< 32 columns
+    std::size_t bytes = 0;    ///< a block
+
+    /// Offset of columns 32 i to 32 i + 31.
+    [[nodiscard]] constexpr std::size_t piece_at(std::size_t i) const noexcept {
+        const std::size_t pieces = columns / 32;
+        return i / pieces * bytes + head + i % pieces * piece;
+    }
+};
+
+[[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
+    const bool has_minimum = code_format(dtype).has_minimum;
+    LaneLayout layout;
+    layout.columns = info(dtype).block_size;
+    const bool k_format = layout.columns != 32;
+    layout.head = k_format ? LaneLayout::vector * (has_minimum ? 2 : 1) : 0;
+    layout.minima = k_format ? LaneLayout::lanes : LaneLayout::vector;
+    layout.codes = LaneLayout::vector * (has_minimum && !k_format ? 2 : 1);
+    const bool five_bits = dtype == DType::Q5_0 || dtype == DType::Q5_1 || dtype == DType::Q5_K;
+    layout.high = dtype == DType::Q6_K ? 2 : five_bits ? 1 : 0;
+    layout.half = LaneLayout::vector * (dtype == DType::Q8_0 ? 8 : 4 + layout.high);
+    layout.piece = layout.codes + 2 * layout.half;
+    layout.bytes = layout.head + layout.columns / 32 * layout.piece;
+    return layout;
+}
+
+}  // namespace detail
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Sixteen halves, and sixteen bytes, as floats.
+[[ADAINFER_INLINE512]] inline __m512 halves_at(const std::byte* p) noexcept {
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 bytes_at(const std::byte* p) noexcept {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(dtype == DType::Q6_K ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+}
+
+/// Fields of `bits` moved to bits 4 and up: bit i of two-bit fields 2 i, or one bit.
+template <unsigned width, int i>
+[[ADAINFER_INLINE512]] inline __m512i with_high(__m512i nibbles, __m512i bits) noexcept {
+    constexpr int shift = 4 - static_cast<int>(width) * i;
+    __m512i moved = bits;
+    if constexpr (shift > 0) moved = _mm512_slli_epi16(bits, shift);
+    if constexpr (shift < 0) moved = _mm512_srli_epi16(bits, -shift);
+    const __m512i mask = _mm512_set1_epi8(width == 2 ? 48 : 16);
+    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
+}
+
+/// Quads j and j + 4 of 32 columns of half of a panel's rows.
+template <DType dtype, int j>
+[[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+        first = _mm512_load_si512(half + 64 * j);
+        second = _mm512_load_si512(half + 64 * (j + 4));
+    } else {
+        const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
+        first = _mm512_and_si512(both, low);
+        second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        if constexpr (lane_layout(dtype).high == 1) {
+            const __m512i bits = _mm512_load_si512(half + 256);
+            first = with_high<1, j>(first, bits);
+            second = with_high<1, j + 4>(second, bits);
+        } else if constexpr (lane_layout(dtype).high == 2) {
+            first = with_high<2, j>(first, _mm512_load_si512(half + 256));
+            second = with_high<2, j>(second, _mm512_load_si512(half + 320));
+        }
+    }
+}
+
+/// Scales of group g of 32 columns for half h of the rows, and what is added to code * scale.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 scales_at(const std::byte* block, const std::byte* piece, std::size_t g,
+                                               std::size_t h) noexcept {
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(piece + 32 * h);
+    else return _mm512_mul_ps(bytes_at<dtype>(piece + 32 * g + 16 * h), halves_at(block + 32 * h));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 minima_at(const std::byte* block, const std::byte* piece, std::size_t h) noexcept {
+    const std::byte* const at = piece + lane_layout(dtype).minima;
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(at + 32 * h);
+    else return _mm512_fnmadd_ps(bytes_at<dtype>(at + 16 * h), halves_at(block + 64 + 32 * h), _mm512_setzero_ps());
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/lane_weight.hpp ------------------------------------------------------------------------------------
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 
 // ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
@@ -1203,12 +1510,17 @@ template <DType dtype>
     }
 }
 
-/// The eight 6-bit scales and minima of a q4_k or q5_k block, as scales_and_minima() reads them.
-[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
+inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
     const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
-    const std::uint64_t scale = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
-    const std::uint64_t minimum =
-        static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+}
+
+/// The same times the block's two factors.
+[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+    std::uint64_t scale, minimum;
+    k_scale_bytes(block, scale, minimum);
     const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
     const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
     const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
@@ -1334,6 +1646,293 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const Activatio
 }  // namespace adainfer::inline v0::detail::avx512
 
 #endif
+
+// ---- adainfer/kernels/lane_memory.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace adainfer::inline v0 {
+
+/// Memory for repacked weights, from large pieces: one weight stands behind the other, so that what is read ahead past the end of
+/// one is the next, and the system can take large pages. A piece lives as long as anything in it. May be used from several
+/// threads.
+class LaneMemory {
+  public:
+    /// `bytes`, a multiple of 64, that begin with a cache line. Throws std::bad_alloc.
+    [[nodiscard]] std::shared_ptr<std::byte> take(std::size_t bytes) {
+        const std::scoped_lock lock(mutex_);
+        if (bytes > left_) {
+            if (bytes > next_ / 2) return new_piece(bytes);
+            piece_ = new_piece(next_);
+            from_ = piece_.get();
+            left_ = next_;
+            next_ = (std::min)(2 * next_, most);
+        }
+        std::byte* const begin = from_;
+        from_ += bytes;
+        left_ -= bytes;
+        return {piece_, begin};
+    }
+
+  private:
+    static constexpr std::size_t page = std::size_t{1} << 21U;  ///< a large one
+    static constexpr std::size_t most = 32 * page;              ///< of a piece for several weights
+
+    [[nodiscard]] static std::shared_ptr<std::byte> new_piece(std::size_t bytes) {
+        std::shared_ptr<std::byte> piece(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{page})),
+                                         [](std::byte* p) { ::operator delete(p, std::align_val_t{page}); });
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+        // A wish; not for what is less than a page, which would take all of one.
+        if (bytes >= page) static_cast<void>(::madvise(piece.get(), bytes / page * page, MADV_HUGEPAGE));
+#endif
+        return piece;
+    }
+
+    std::mutex mutex_;
+    std::shared_ptr<std::byte> piece_;
+    std::byte* from_ = nullptr;
+    std::size_t left_ = 0, next_ = 8 * page;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// Sixteen rows turned so that they lie side by side, a row in each dword of a vector.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Turns a square of 16 rows of 16 dwords.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each quarter of a vector.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the quarters themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
+        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+/// Scales and minima of 16 rows, [depth / group][16] each.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
+                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
+#pragma GCC unroll 1
+    for (std::size_t r = 0; r < 16; ++r) {
+        __m512 scale, minimum;
+        group_scales<dtype>(rows[r], groups, scale, minimum);
+        scales[r] = _mm512_castps_si512(scale);
+        minima[r] = _mm512_castps_si512(minimum);
+    }
+    transpose(scales);
+    if constexpr (code_format(dtype).has_minimum) transpose(minima);
+}
+
+/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
+                                                                        bool whole, __m512i (&v)[16]) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
+    transpose(v);
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// Making the panels of lane_layout.hpp, and who owns them.
+
+namespace adainfer::inline v0 {
+
+/// A quantised weight in panels of 32 rows. Copies share the bytes.
+class LaneWeight {
+  public:
+    static constexpr std::size_t lanes = detail::LaneLayout::lanes;
+
+    LaneWeight() = default;
+
+    /// Room for a weight of this shape, to be filled by fill_panel(). Throws std::bad_alloc. Preconditions: the dtype has a code
+    /// format, rows and cols are not 0, cols is a multiple of its block.
+    LaneWeight(DType dtype, std::size_t rows, std::size_t cols, LaneMemory& memory)
+        : dtype_(dtype), rows_(rows), cols_(cols),
+          panel_bytes_(cols / info(dtype).block_size * detail::lane_layout(dtype).bytes), bytes_(memory.take(bytes())) {}
+
+    [[nodiscard]] bool empty() const noexcept { return bytes_ == nullptr; }
+    [[nodiscard]] DType dtype() const noexcept { return dtype_; }
+    [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+    [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
+    [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
+
+    /// The blocks of rows [lanes * i, lanes * (i + 1)); the last panel's missing rows are zero.
+    [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
+    [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
+
+  private:
+    DType dtype_ = DType::F32;
+    std::size_t rows_ = 0, cols_ = 0, panel_bytes_ = 0;
+    std::shared_ptr<std::byte> bytes_;
+};
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+/// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
+template <DType dtype>
+inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byte* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    if constexpr (layout.columns == 32) {
+        std::memcpy(out + 2 * lane, block, 2);
+        if constexpr (code_format(dtype).has_minimum) std::memcpy(out + layout.minima + 2 * lane, block + 2, 2);
+    } else if constexpr (dtype == DType::Q6_K) {
+        std::memcpy(out + 2 * lane, block + 208, 2);
+        for (std::size_t g = 0; g < 16; ++g) {
+            out[layout.piece_at(g / 2) + g % 2 * LaneLayout::lanes + lane] = block[192 + g];
+        }
+    } else {
+        std::memcpy(out + 2 * lane, block, 2);
+        std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
+        std::uint64_t scales, minima;
+        k_scale_bytes(block, scales, minima);
+        for (std::size_t g = 0; g < 8; ++g) {
+            std::byte* const piece = out + layout.piece_at(g);
+            piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
+            piece[layout.minima + lane] = static_cast<std::byte>(minima >> (8 * g) & 255U);
+        }
+    }
+}
+
+/// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_quads(const __m512i* quads, std::byte* out) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < 8; ++j) _mm512_store_si512(out + 64 * j, quads[j]);
+    } else {
+        const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+        for (std::size_t j = 0; j < 4; ++j) {
+            const __m512i high = _mm512_slli_epi16(_mm512_and_si512(quads[j + 4], low), 4);
+            _mm512_store_si512(out + 64 * j, _mm512_or_si512(_mm512_and_si512(quads[j], low), high));
+        }
+        constexpr std::size_t high = lane_layout(dtype).high;
+        if constexpr (high != 0) {
+            constexpr unsigned each = 8 / high, width = static_cast<unsigned>(high);  // quads a vector, bits a quad
+#pragma GCC unroll 2
+            for (std::size_t part = 0; part < high; ++part) {
+                __m512i bits = _mm512_setzero_si512();
+#pragma GCC unroll 8
+                for (unsigned i = 0; i < each; ++i) {
+                    const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
+                    const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
+                    bits = _mm512_or_si512(bits, _mm512_slli_epi16(field, width * i));
+                }
+                _mm512_store_si512(out + 64 * (4 + part), bits);
+            }
+        }
+    }
+}
+
+/// Packs rows [first, first + 32) of a weight; rows past its last become zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first), stride = weight.row_bytes();
+    const std::vector<std::byte> zero(count < LaneLayout::lanes ? stride : 0);
+    // Row after row, as the hardware foresees it; below, parts of many rows are read in turn.
+    for (std::size_t i = 0; i < count * stride; i += 64) {
+        static_cast<void>(*static_cast<const volatile std::byte*>(weight.row(first) + i));
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
+        for (std::size_t b = 0; b < weight.cols / layout.columns; ++b) {
+            for (std::size_t r = 0; r < 16; ++r) {
+                turn_block_scales<dtype>(rows[r] + b * info(dtype).block_bytes, 16 * half + r, panel + b * layout.bytes);
+            }
+        }
+        const auto codes = [&](std::size_t i) { return panel + layout.piece_at(i) + layout.codes + half * layout.half; };
+        for (std::size_t step = 0; 64 * step < weight.cols; ++step) {
+            const bool whole = 64 * step + 64 <= weight.cols;
+            __m512i v[16];
+            turned_codes<dtype>(rows, step, whole, v);
+            store_quads<dtype>(v, codes(2 * step));
+            if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
+        }
+    }
+}
+
+/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
+inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
+    const std::size_t first = i * LaneWeight::lanes;
+    switch (weight.dtype) {
+        case DType::Q8_0: return turn_panel<DType::Q8_0>(weight, first, out.panel(i));
+        case DType::Q4_0: return turn_panel<DType::Q4_0>(weight, first, out.panel(i));
+        case DType::Q4_1: return turn_panel<DType::Q4_1>(weight, first, out.panel(i));
+        case DType::Q5_0: return turn_panel<DType::Q5_0>(weight, first, out.panel(i));
+        case DType::Q5_1: return turn_panel<DType::Q5_1>(weight, first, out.panel(i));
+        case DType::Q4_K: return turn_panel<DType::Q4_K>(weight, first, out.panel(i));
+        case DType::Q5_K: return turn_panel<DType::Q5_K>(weight, first, out.panel(i));
+        case DType::Q6_K: return turn_panel<DType::Q6_K>(weight, first, out.panel(i));
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return;
+    }
+}
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/pack_bfloat.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+
+// ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
 
 // ---- adainfer/kernels/panel_tile.hpp -------------------------------------------------------------------------------------
 
@@ -1476,14 +2075,21 @@ template <class Slot>
 
 }  // namespace adainfer::inline v0
 
-// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
+// ---- adainfer/kernels/weight_part.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+// What a panel is packed from: some columns of some rows, of the file or repacked.
 
 namespace adainfer::inline v0::detail {
 
-/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block.
+/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block. Where there are
+/// `lanes`, the same weight repacked, they are read instead, and `first` is a multiple of LaneWeight::lanes.
 struct WeightPart {
     const WeightView& weight;
     std::size_t first, count, begin, depth;
+    const LaneWeight* lanes = nullptr;
 
     /// Where those columns of row `i` begin; rows past the last repeat it.
     [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
@@ -1491,6 +2097,75 @@ struct WeightPart {
         return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
     }
 };
+
+#if ADAINFER_X86
+
+namespace avx512 {
+
+/// Sixteen rows of a part of a quantised weight, from the file's bytes: what is packed from them.
+template <DType dtype>
+struct RowQuads {
+    const std::byte* rows[16];
+
+    RowQuads(const WeightPart& part, std::size_t half) noexcept {
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+    }
+    /// Of the first `groups` groups; minima only where the format has them.
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
+                                                               __m512i (&minima)[16]) const noexcept {
+        turned_scales<dtype>(rows, groups, scales, minima);
+    }
+    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
+        turned_codes<dtype>(rows, step, whole, quads);
+    }
+};
+
+/// The same from a repacked weight, where they are turned already.
+template <DType dtype>
+struct LaneQuads {
+    static constexpr LaneLayout layout = lane_layout(dtype);
+    const std::byte* block;
+    std::size_t half;
+
+    LaneQuads(const WeightPart& part, std::size_t which) noexcept
+        : block(part.lanes->panel(part.first / LaneWeight::lanes) + part.begin / layout.columns * layout.bytes), half(which) {}
+
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
+                                                               __m512i (&minima)[16]) const noexcept {
+        constexpr std::size_t in_piece = 32 / code_format(dtype).group, in_block = in_piece * layout.columns / 32;
+        for (std::size_t g = 0; g < groups; ++g) {
+            const std::byte* const head = block + g / in_block * layout.bytes;
+            const std::byte* const piece = block + layout.piece_at(g / in_piece);
+            scales[g] = _mm512_castps_si512(scales_at<dtype>(head, piece, g % in_piece, half));
+            if constexpr (code_format(dtype).has_minimum) minima[g] = _mm512_castps_si512(minima_at<dtype>(head, piece, half));
+        }
+    }
+
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
+        codes32(2 * step, quads);
+        if (whole) codes32(2 * step + 1, quads + 8);
+    }
+
+  private:
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes32(std::size_t i, __m512i* quads) const noexcept {
+        const std::byte* const at = block + layout.piece_at(i) + layout.codes + half * layout.half;
+        quads_at<dtype, 0>(at, quads[0], quads[4]);
+        quads_at<dtype, 1>(at, quads[1], quads[5]);
+        quads_at<dtype, 2>(at, quads[2], quads[6]);
+        quads_at<dtype, 3>(at, quads[3], quads[7]);
+    }
+};
+
+}  // namespace avx512
+
+#endif
+
+}  // namespace adainfer::inline v0::detail
+
+// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
+
+namespace adainfer::inline v0::detail {
 
 /// panel [depth][lanes] = rows [lanes][depth].
 inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
@@ -1541,36 +2216,6 @@ namespace avx2 {
 
 namespace avx512 {
 
-/// Turns a square of 16 rows of 16 dwords.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
-    __m512i t[16];
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    // Four rows by four columns within each quarter of a vector.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    // Then the quarters themselves.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
-        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
-        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
-    }
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
-}
-
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
@@ -1602,43 +2247,18 @@ template <DType dtype>
     }
 }
 
-/// Scales and minima of 16 rows, [depth / group][16] each.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
-                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
-#pragma GCC unroll 1
-    for (std::size_t r = 0; r < 16; ++r) {
-        __m512 scale, minimum;
-        group_scales<dtype>(rows[r], groups, scale, minimum);
-        scales[r] = _mm512_castps_si512(scale);
-        minima[r] = _mm512_castps_si512(minimum);
-    }
-    transpose(scales);
-    if constexpr (code_format(dtype).has_minimum) transpose(minima);
-}
-
-/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step, bool whole,
-                                                                        __m512i (&v)[16]) noexcept {
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
-    transpose(v);
-}
-
-/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements, 13 where they are repacked.
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const WeightPart& part, float* panel) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        const Quads quads(part, half);
         __m512i scales[16], minima[16];
-        turned_scales<dtype>(rows, part.depth / format.group, scales, minima);
+        quads.scales(part.depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < part.depth; ++step) {
             const bool whole = 64 * step + 64 <= part.depth;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            quads.codes(step, whole, v);
             float* out = panel + 64 * step * 32 + 16 * half;
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
                 const std::size_t g = (64 * step + 4 * j) / format.group;
@@ -1655,6 +2275,12 @@ template <DType dtype>
             }
         }
     }
+}
+
+template <DType dtype>
+inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
+    if (part.lanes == nullptr) pack_quads_as_floats<dtype, RowQuads<dtype>>(part, panel);
+    else pack_quads_as_floats<dtype, LaneQuads<dtype>>(part, panel);
 }
 
 /// panel [depth][32] = the part.
@@ -1701,6 +2327,216 @@ void pack_panel_for(const WeightPart& part, float* panel) {
 }
 
 }  // namespace adainfer::inline v0::detail
+
+// Rows of a weight, rounded to bfloat16 and turned so that they lie side by side: what bfloat_tile.hpp multiplies with.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// 32 elements of a float row as pairs of bfloat16; past `left` they are zero.
+template <DType dtype>
+[[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512i pairs16(const std::byte* row, std::size_t at,
+                                                                        std::size_t left) noexcept {
+    if constexpr (dtype == DType::BF16) {
+        return _mm512_maskz_loadu_epi16(left >= 32 ? 0xFFFFFFFFU : (1U << left) - 1U, row + 2 * at);
+    } else {
+        const __m512 low = floats16<dtype>(row, at, left), high = floats16<dtype>(row, at + 16, left > 16 ? left - 16 : 0);
+        return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+    }
+}
+
+/// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+    for (std::size_t half = 0; half < 32; half += 16) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
+        for (std::size_t k = 0; k < part.depth; k += 32) {
+            const std::size_t left = part.depth - k;
+            __m512i v[16];
+#pragma GCC unroll 16
+            for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype>(rows[r], k, left);
+            transpose(v);
+            std::uint32_t(*const out)[32] = panel + k / 2;
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) {
+                if (2 * i < left) _mm512_store_si512(out[i] + half, v[i]);
+            }
+        }
+    }
+}
+
+/// Codes become floats by being put into the bits of a constant whose last place is worth 1 there: byte `byte` of the float
+/// `base` makes it base + code. Both are exact, and so is what remains of them after scaling unless there is a minimum; then it
+/// is 2^-24 of 128 scales, far below the rounding to come.
+template <DType dtype>
+struct CodeFloat {
+    static constexpr bool eight_bits = dtype == DType::Q8_0;
+    static constexpr float base = eight_bits ? 32768.0F : 128.0F;
+    static constexpr std::uint64_t byte = eight_bits ? 1 : 2;
+};
+
+/// panel [depth / 2][32] of quantised rows. Bound: 21 instructions for 64 elements, 15 where they are repacked.
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
+    using Float = CodeFloat<dtype>;
+    const __m512 base = _mm512_set1_ps(Float::base);
+    const __mmask64 byte = std::uint64_t{0x1111111111111111} << Float::byte;
+    // Dword 2 i + j of the result: column j of row i. Rows from 8 on are 32 bytes, columns 2 and 3 two bytes further.
+    const __m512i from = _mm512_mullo_epi32(_mm512_set_epi32(29, 28, 25, 24, 21, 20, 17, 16, 13, 12, 9, 8, 5, 4, 1, 0),
+                                            _mm512_set1_epi32(0x01010101));
+    const __m512i first = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    for (std::size_t half = 0; half < 32; half += 16) {
+        const Quads quads(part, half / 16);
+        __m512i scales[16], minima[16];
+        quads.scales(part.depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
+            const bool whole = 64 * step + 64 <= part.depth;
+            __m512i v[16];
+            quads.codes(step, whole, v);
+            std::uint32_t(*out)[32] = panel + 32 * step;
+            for (std::size_t j = 0; j < (whole ? 16U : 8U);) {
+                const std::size_t g = (64 * step + 4 * j) / format.group;
+                const __m512 scale = _mm512_castsi512_ps(scales[g]);
+                const __m512 zero = _mm512_set1_ps(-Float::base - static_cast<float>(format.bias));
+                const __m512 shift = format.has_minimum ? _mm512_fmadd_ps(scale, zero, _mm512_castsi512_ps(minima[g]))
+                                                        : _mm512_mul_ps(scale, zero);
+                const __m512 scale0 = _mm512_permutexvar_ps(first, scale), scale1 = _mm512_permutexvar_ps(second, scale);
+                const __m512 shift0 = _mm512_permutexvar_ps(first, shift), shift1 = _mm512_permutexvar_ps(second, shift);
+                for (const std::size_t end = j + format.group / 4; j < end; ++j) {
+#pragma GCC unroll 2
+                    for (int pair = 0; pair < 2; ++pair, ++out) {
+                        const __m512i from0 = _mm512_add_epi8(from, _mm512_set1_epi8(static_cast<char>(2 * pair)));
+                        const __m512i from1 = _mm512_add_epi8(from, _mm512_set1_epi8(static_cast<char>(2 * pair + 32)));
+                        const __m512i c0 = _mm512_mask_permutexvar_epi8(_mm512_castps_si512(base), byte, from0, v[j]);
+                        const __m512i c1 = _mm512_mask_permutexvar_epi8(_mm512_castps_si512(base), byte, from1, v[j]);
+                        const __m512 w0 = _mm512_fmadd_ps(_mm512_castsi512_ps(c0), scale0, shift0);
+                        const __m512 w1 = _mm512_fmadd_ps(_mm512_castsi512_ps(c1), scale1, shift1);
+                        _mm512_store_si512(*out + half, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(w1, w0)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+template <DType dtype>
+inline void pack_codes_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+    if (part.lanes == nullptr) pack_quads_as_bfloat<dtype, RowQuads<dtype>>(part, panel);
+    else pack_quads_as_bfloat<dtype, LaneQuads<dtype>>(part, panel);
+}
+
+/// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
+inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+    switch (part.weight.dtype) {
+        case DType::F32: return pack_floats_as_bfloat<DType::F32>(part, panel);
+        case DType::F16: return pack_floats_as_bfloat<DType::F16>(part, panel);
+        case DType::BF16: return pack_floats_as_bfloat<DType::BF16>(part, panel);
+        case DType::Q8_0: return pack_codes_as_bfloat<DType::Q8_0>(part, panel);
+        case DType::Q4_0: return pack_codes_as_bfloat<DType::Q4_0>(part, panel);
+        case DType::Q4_1: return pack_codes_as_bfloat<DType::Q4_1>(part, panel);
+        case DType::Q5_0: return pack_codes_as_bfloat<DType::Q5_0>(part, panel);
+        case DType::Q5_1: return pack_codes_as_bfloat<DType::Q5_1>(part, panel);
+        case DType::Q4_K: return pack_codes_as_bfloat<DType::Q4_K>(part, panel);
+        case DType::Q5_K: return pack_codes_as_bfloat<DType::Q5_K>(part, panel);
+        case DType::Q6_K: return pack_codes_as_bfloat<DType::Q6_K>(part, panel);
+    }
+}
+
+/// Fills a panel with a part of at most BfloatPanel::most_columns columns.
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
+    panel.pairs = (part.depth + 1) / 2;
+    for (std::size_t column = 0; column < part.depth; column += panel_depth) {
+        WeightPart some = part;
+        some.begin += column;
+        some.depth = (std::min)(panel_depth, part.depth - column);
+        pack_bfloat(some, panel.values + column / 2);
+    }
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Panels that are multiplied in turn with the same columns of the activations: four where the activations do not stay in the
+/// second cache, so that they come from farther away a quarter as often; else one, so that a weight is read in order.
+[[nodiscard]] inline std::size_t bfloat_group(const BfloatRows& x, std::size_t tokens) noexcept {
+    constexpr std::size_t cached = std::size_t{1} << 19U;  // bytes: half of the 1 MiB of Zen 4 and 5
+    return tokens * x.stride() * sizeof(std::uint32_t) > cached ? 4 : 1;
+}
+
+/// Floats of scratch that bfloat_product() needs.
+[[nodiscard]] inline std::size_t bfloat_scratch(const BfloatRows& x, std::size_t tokens) noexcept {
+    return bfloat_group(x, tokens) * BfloatPanel::lanes * tokens;
+}
+
+/// Where a part stands in memory; nothing unless all of its rows exist.
+[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part) noexcept {
+    if (part.count < BfloatPanel::lanes) return {};
+    if (part.lanes == nullptr) {
+        return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
+    }
+    const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
+    const std::size_t first = part.begin / layout.columns * layout.bytes, bytes = part.depth / layout.columns * layout.bytes;
+    const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
+    return {reinterpret_cast<std::uintptr_t>(part.lanes->panel(part.first / LaneWeight::lanes) + first), each, each};
+}
+
+/// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
+/// weight in lanes and read instead of it.
+inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin,
+                           std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+    const std::size_t tokens = y.rows(), together = bfloat_group(x, tokens);
+    const auto part = [&](std::size_t i, std::size_t column) {
+        const std::size_t first = i * lanes, count = (std::min)(lanes, weight.rows - first);
+        return WeightPart{weight, first, count, column, (std::min)(depth, weight.cols - column), repacked};
+    };
+    BfloatPanel panel;
+    for (std::size_t group = begin; group < end; group += together) {
+        const std::size_t panels = (std::min)(together, end - group);
+        for (std::size_t column = 0; column < weight.cols; column += depth) {
+            for (std::size_t i = 0; i < panels; ++i) {
+                pack_bfloat(part(group + i, column), panel);
+                BfloatAhead next;  // what is packed after this
+                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
+                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
+                else if (group + panels < end) next = ahead_of(part(group + panels, 0));
+                const std::size_t first = (group + i) * lanes, count = (std::min)(lanes, weight.rows - first);
+                const bool last = column + depth >= weight.cols, direct = last && count == lanes;
+                float* const sums = scratch + i * tokens * lanes;
+                for_token_blocks(tokens, BfloatTile::tokens, [&](std::size_t token, std::size_t some) {
+                    float* const own = sums + token * lanes;
+                    const BfloatTask task{panel, column == 0 ? nullptr : own, next.take()};
+                    const std::uint32_t* const from = x.row(token, column / 2);
+                    if (direct) run_tile<BfloatTile>(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
+                    else run_tile<BfloatTile>(some, task, from, x.stride(), own, lanes);
+                });
+                if (!last || direct) continue;
+                for (std::size_t t = 0; t < tokens; ++t) std::copy_n(sums + t * lanes, count, y.row(t).data() + first);
+            }
+        }
+    }
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/code_panel.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
 
 // panel_tile.hpp's product in integers: quantised weights stay codes, activations are rounded to 8 bits.
 
@@ -1777,15 +2613,14 @@ struct CodePanel {
 };
 
 /// Fills a panel with a part of at most 32 rows. Bound: 6 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const WeightPart& part, CodePanel& panel) noexcept {
     panel.depth = part.depth;
     for (std::size_t half = 0; half < 32; half += 16) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
+        const Quads quads(part, half / 16);
         __m512i scales[16], minima[16];
         const std::size_t groups = part.depth / code_format(dtype).group;
-        turned_scales<dtype>(rows, groups, scales, minima);
+        quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
             if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
@@ -1793,10 +2628,16 @@ template <DType dtype>
         for (std::size_t step = 0; 64 * step < part.depth; ++step) {
             const bool whole = 64 * step + 64 <= part.depth;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            quads.codes(step, whole, v);
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
         }
     }
+}
+
+template <DType dtype>
+inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+    if (part.lanes == nullptr) pack_quads<dtype, RowQuads<dtype>>(part, panel);
+    else pack_quads<dtype, LaneQuads<dtype>>(part, panel);
 }
 
 using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
@@ -1910,6 +2751,57 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 #endif
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+#if ADAINFER_X86
+
+// Rows of floats times a row of activations, straight from the file's bytes. Bound: memory.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Bytes ahead of the reading to ask for, where the next row follows: what measured best of 1024 to 8192.
+inline constexpr std::size_t float_row_prefetch = 8192;
+
+/// row . x for a row of `cols` elements; the order of the additions depends on `cols` only. `ahead`: float_row_prefetch, or 0
+/// for rows that are not read one after the other.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x,
+                                                      std::size_t ahead) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    std::size_t k = 0;
+    for (; k + 64 <= cols; k += 64) {
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row + k * bytes + ahead + i, _MM_HINT_T0);
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) {
+            sum[i] = _mm512_fmadd_ps(floats16<dtype>(row, k + 16 * i, 16), _mm512_loadu_ps(x + k + 16 * i), sum[i]);
+        }
+    }
+    for (; k < cols; k += 16) {
+        const std::size_t left = cols - k;
+        const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+        sum[0] = _mm512_fmadd_ps(floats16<dtype>(row, k, left), _mm512_maskz_loadu_ps(mask, x + k), sum[0]);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+
+using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const float* x, std::size_t ahead) noexcept;
+
+/// float_row_dot() of a dtype of floats, else null.
+[[nodiscard]] inline FloatRowDot float_row_dot_of(DType dtype) noexcept {
+    if (dtype == DType::F32) return float_row_dot<DType::F32>;
+    if (dtype == DType::F16) return float_row_dot<DType::F16>;
+    if (dtype == DType::BF16) return float_row_dot<DType::BF16>;
+    return nullptr;
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
 
 // ---- adainfer/kernels/float_tile.hpp -------------------------------------------------------------------------------------
 
@@ -2499,6 +3391,243 @@ void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, Cp
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/kernels/lane_dot.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+// Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
+
+namespace adainfer::inline v0 {
+
+/// Rows of activations to 16 bits, as products with a LaneWeight read them.
+class LaneActivations {
+  public:
+    /// 32 values of a row: scale * (code + rest / rest_steps).
+    struct Block {
+        std::int8_t codes[activation_block];
+        std::int8_t rests[activation_block];
+        // -bias times the sum of the codes, and of the rests, of a group of the weight's format; the second is for groups of 16.
+        std::int32_t offsets[2], rest_offsets[2];
+        float scale;
+        float sum;  ///< of the values: what a weight's minimum is multiplied by
+    };
+
+    /// Makes room for rows of `cols` elements, a multiple of 32.
+    void resize(std::size_t tokens, std::size_t cols) {
+        blocks_ = cols / activation_block;
+        if (values_.size() < tokens * blocks_) values_.resize(tokens * blocks_);
+    }
+
+    /// Row `token` = x [cols], for products with weights of this format.
+    void assign(std::size_t token, std::span<const float> x, CodeFormat format, QuantizeBlock quantize) noexcept {
+        for (std::size_t b = 0; b < blocks_; ++b) {
+            ActivationBlock from;
+            quantize(x.data() + b * activation_block, from);
+            Block& to = values_[token * blocks_ + b];
+            std::memcpy(to.codes, from.codes, sizeof to.codes);
+            std::memcpy(to.rests, from.rests, sizeof to.rests);
+            std::int32_t sums[2] = {}, rest_sums[2] = {};
+            for (std::size_t i = 0; i < activation_block / 4; ++i) {
+                sums[i / 4] += from.sums[i];
+                rest_sums[i / 4] += from.rest_sums[i];
+            }
+            const std::int32_t total = sums[0] + sums[1], rest_total = rest_sums[0] + rest_sums[1];
+            const bool pair = format.group == 16;
+            to.offsets[0] = -format.bias * (pair ? sums[0] : total);
+            to.offsets[1] = -format.bias * sums[1];
+            to.rest_offsets[0] = -format.bias * (pair ? rest_sums[0] : rest_total);
+            to.rest_offsets[1] = -format.bias * rest_sums[1];
+            to.scale = from.scale;
+            to.sum = from.scale * (static_cast<float>(total) + static_cast<float>(rest_total) / rest_steps);
+        }
+    }
+
+    [[nodiscard]] const Block* row(std::size_t token) const noexcept { return values_.data() + token * blocks_; }
+
+  private:
+    std::vector<Block> values_;
+    std::size_t blocks_ = 0;
+};
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// sum += products of four bytes each, the four of the activations the same for all. GCC 12 copies the sum of the intrinsic.
+[[ADAINFER_INLINE512]] inline void add_quads(__m512i& sum, __m512i weight, __m512i activation) noexcept {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+[[ADAINFER_INLINE512]] inline __m512i quad_of(const std::int8_t* values) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, values, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/// Integer sums of 32 columns: [token][half of the rows][group][codes, rests]. A group is 32 columns, or 16.
+template <std::size_t tokens, std::size_t groups>
+using QuadSums = __m512i[tokens][2][groups][2];
+
+/// Adds quads j and j + 4.
+template <DType dtype, std::size_t tokens, std::size_t groups, int j>
+[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* piece, const LaneActivations::Block* const (&x)[tokens],
+                                                 QuadSums<tokens, groups>& sums) noexcept {
+    constexpr std::size_t half_bytes = lane_layout(dtype).half;
+    __m512i w[2][2];
+    quads_at<dtype, j>(piece, w[0][0], w[0][1]);
+    quads_at<dtype, j>(piece + half_bytes, w[1][0], w[1][1]);
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 2
+        for (std::size_t q = 0; q < 2; ++q) {
+            const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
+            add_quads(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
+            add_quads(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
+            add_quads(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
+            add_quads(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+        }
+    }
+}
+
+/// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
+inline constexpr std::size_t lane_prefetch = 8192;
+
+/// out[token][32] = a panel of `cols` columns times rows of activations. Bound: memory; four instructions for 64 weights and
+/// two products of 64, about twenty for the scales of 1024.
+template <DType dtype, std::size_t tokens>
+[[ADAINFER_TARGET_AVX512]] inline void lane_product(const std::byte* panel, std::size_t cols,
+                                                    const LaneActivations::Block* activations, std::size_t stride,
+                                                    float* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr bool k_format = layout.columns != 32;
+    constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
+    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    __m512 total[tokens][2];
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
+    for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
+        __m512 block_sum[tokens][2], block_less[tokens][2];  // of a k format, before its binary16 factors
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < tokens; ++t) {
+            block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
+        }
+        if constexpr (k_format) {
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
+        }
+        for (std::size_t p = 0; p < pieces; ++p) {
+            const std::byte* const piece = panel + layout.head + p * layout.piece;
+#pragma GCC unroll 17
+            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            const LaneActivations::Block* x[tokens];
+            QuadSums<tokens, groups> sums;
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) {
+                x[t] = activations + t * stride + b * pieces + p;
+#pragma GCC unroll 2
+                for (std::size_t g = 0; g < groups; ++g) {
+                    sums[t][0][g][0] = sums[t][1][g][0] = _mm512_set1_epi32(format.bias != 0 ? x[t]->offsets[g] : 0);
+                    sums[t][0][g][1] = sums[t][1][g][1] = _mm512_set1_epi32(format.bias != 0 ? x[t]->rest_offsets[g] : 0);
+                }
+            }
+            add_two_quads<dtype, tokens, groups, 0>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 1>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 2>(piece + layout.codes, x, sums);
+            add_two_quads<dtype, tokens, groups, 3>(piece + layout.codes, x, sums);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < 2; ++h) {
+#pragma GCC unroll 2
+                for (std::size_t g = 0; g < groups; ++g) {
+                    const __m512 scale = k_format ? bytes_at<dtype>(piece + 32 * g + 16 * h) : halves_at(piece + 32 * h);
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        const __m512 codes = _mm512_cvtepi32_ps(sums[t][h][g][0]), rests = _mm512_cvtepi32_ps(sums[t][h][g][1]);
+                        const __m512 sum = _mm512_fmadd_ps(rests, fine, codes);
+                        __m512& to = k_format ? block_sum[t][h] : total[t][h];
+                        to = _mm512_fmadd_ps(_mm512_mul_ps(sum, _mm512_set1_ps(x[t]->scale)), scale, to);
+                    }
+                }
+                if constexpr (format.has_minimum) {
+                    const std::byte* const at = piece + layout.minima;
+                    const __m512 minimum = k_format ? bytes_at<dtype>(at + 16 * h) : halves_at(at + 32 * h);
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        __m512& to = k_format ? block_less[t][h] : total[t][h];
+                        to = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x[t]->sum), to);
+                    }
+                }
+            }
+        }
+        if constexpr (k_format) {
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 2
+                for (std::size_t h = 0; h < 2; ++h) {
+                    total[t][h] = _mm512_fmadd_ps(block_sum[t][h], halves_at(panel + 32 * h), total[t][h]);
+                    if constexpr (format.has_minimum) {
+                        total[t][h] = _mm512_fnmadd_ps(block_less[t][h], halves_at(panel + 64 + 32 * h), total[t][h]);
+                    }
+                }
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < tokens; ++t) {
+        _mm512_storeu_ps(out + t * 32, total[t][0]);
+        _mm512_storeu_ps(out + t * 32 + 16, total[t][1]);
+    }
+}
+
+using LaneProduct = void (*)(const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
+                             std::size_t stride, float* out) noexcept;
+
+/// Tokens that lane_product() takes at once.
+inline constexpr std::size_t most_lane_tokens = 4;
+
+template <DType dtype>
+[[nodiscard]] inline LaneProduct lane_product_of(std::size_t tokens) noexcept {
+    switch (tokens) {
+        case 1: return lane_product<dtype, 1>;
+        case 2: return lane_product<dtype, 2>;
+        case 3: return lane_product<dtype, 3>;
+        case 4: return lane_product<dtype, 4>;
+        default: return nullptr;
+    }
+}
+
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
+[[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return lane_product_of<DType::Q8_0>(tokens);
+        case DType::Q4_0: return lane_product_of<DType::Q4_0>(tokens);
+        case DType::Q4_1: return lane_product_of<DType::Q4_1>(tokens);
+        case DType::Q5_0: return lane_product_of<DType::Q5_0>(tokens);
+        case DType::Q5_1: return lane_product_of<DType::Q5_1>(tokens);
+        case DType::Q4_K: return lane_product_of<DType::Q4_K>(tokens);
+        case DType::Q5_K: return lane_product_of<DType::Q5_K>(tokens);
+        case DType::Q6_K: return lane_product_of<DType::Q6_K>(tokens);
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return nullptr;
+    }
+    return nullptr;
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/kernels/quantize_avx512.hpp --------------------------------------------------------------------------------
 
 #include <cstdint>
@@ -2716,6 +3845,8 @@ inline void join_spans(float* results, std::size_t spans, std::size_t group, std
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <span>
 
 namespace adainfer::inline v0 {
@@ -2728,11 +3859,28 @@ struct TopTwo {
     float entropy = 0;             ///< nats; only where it was asked for
 };
 
+namespace detail {
+
+inline constexpr std::size_t exp_lanes = 32;
+
+/// sums [exp_lanes] += e^(x - most) of x [n].
+inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
+    float partial[exp_lanes] = {};
+    std::size_t i = 0;
+    for (; i + exp_lanes <= n; i += exp_lanes) {
+        for (std::size_t j = 0; j < exp_lanes; ++j) partial[j] += exp_approx(x[i + j] - most);
+    }
+    for (; i < n; ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
+    for (std::size_t j = 0; j < exp_lanes; ++j) sums[j] += partial[j];
+}
+
+}  // namespace detail
+
 /// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block),
-/// without a softmax of the whole row. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
-[[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false) {
+/// without a softmax of the whole row, its loops as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
+[[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false, CpuLevel level = CpuLevel::Portable) {
     if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_two: no logits");
-    constexpr std::size_t block = 1024, lanes = 32;
+    constexpr std::size_t block = 1024, lanes = detail::exp_lanes;
     TopTwo result;
     float first = -HUGE_VALF, second = -HUGE_VALF, weighted = 0.0F, sum = 0.0F;
     for (std::size_t start = 0; start < logits.size(); start += block) {
@@ -2756,13 +3904,9 @@ struct TopTwo {
             }
         }
         float partial[lanes] = {}, partial_weighted[lanes] = {};
-        std::size_t i = 0;
-        for (; i + lanes <= n; i += lanes) {
-            for (std::size_t j = 0; j < lanes; ++j) partial[j] += exp_approx(x[i + j] - first);
-        }
-        for (; i < n; ++i) partial[i % lanes] += exp_approx(x[i] - first);
+        at_level(level, [&] { detail::add_exponentials(x, n, first, partial); });
         if (with_entropy) {
-            for (i = 0; i < n; ++i) {
+            for (std::size_t i = 0; i < n; ++i) {
                 const float shifted = x[i] - first;
                 partial_weighted[i % lanes] += shifted > -80.0F ? shifted * exp_approx(shifted) : 0.0F;
             }
@@ -2777,6 +3921,31 @@ struct TopTwo {
     result.second_probability = logits.size() > 1 ? std::exp(second - first) / sum : 0.0F;
     result.entropy = with_entropy ? std::log(sum) - weighted / sum : 0.0F;
     return result;
+}
+
+/// Index of the largest logit, the first one on a tie: top_two().top without what the probabilities cost. Throws as top_two().
+[[nodiscard]] inline std::size_t top_index(std::span<const float> logits) {
+    if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_index: no logits");
+    constexpr std::size_t block = 1024, lanes = 32;
+    float first = -HUGE_VALF;
+    std::size_t top = 0;
+    std::uint32_t bad[lanes] = {};
+    for (std::size_t start = 0; start < logits.size(); start += block) {
+        const float* x = logits.data() + start;
+        const std::size_t n = (std::min)(block, logits.size() - start);
+        std::size_t i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            for (std::size_t j = 0; j < lanes; ++j) bad[j] |= x[i + j] < HUGE_VALF ? 0U : 1U;  // true for NaN
+        }
+        for (; i < n; ++i) bad[0] |= x[i] < HUGE_VALF ? 0U : 1U;
+        const float largest = max_value(x, n);
+        if (!(largest > first)) continue;
+        first = largest;
+        top = start + static_cast<std::size_t>(std::find(x, x + n, largest) - x);
+    }
+    const bool all_below = std::all_of(std::begin(bad), std::end(bad), [](std::uint32_t flag) { return flag == 0; });
+    if (!all_below || first == -HUGE_VALF) fail(ErrorCode::NotFinite, "logits hold NaN or infinity");
+    return top;
 }
 
 /// Natural logarithm of the sum of e^logit, stable. Throws NotFinite as top_two does.
@@ -2810,7 +3979,8 @@ concept HasMatmul = requires(const B& backend, const typename B::Weight& weight,
                              MatrixView<float> y) { backend.matmul(weight, x, y); };
 
 /// What a model computes with: a small copyable object whose operations are const and may be called from many threads.
-/// The three requirements above are all there is; `ops.hpp` lists the operations that a backend may bring of its own.
+/// The three requirements above are all there is; `ops.hpp` lists the operations that a backend may bring of its own. Besides,
+/// `bool repacks(DType) const` may say that prepare() copies weights of a type: a mapped file's pages of them are then let go of.
 template <class B>
 concept TensorBackend = HasPreparedWeight<B> && HasPrepare<B> && HasMatmul<B> && std::copy_constructible<B>;
 
@@ -3194,10 +4364,15 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 // ---- adainfer/backend/simd.hpp -------------------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace adainfer::inline v0 {
@@ -3206,52 +4381,104 @@ namespace adainfer::inline v0 {
 /// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
-/// reads the weights once and changes no digit that counts. Products of many tokens are in float, or, where the caller takes
-/// Activations::Bits8 and the machine has AVX-512, of integers with activations rounded to 8 bits, as llama.cpp does always:
-/// faster, and off by up to 1 / 254 of a block's largest activation. The portable level is float throughout.
+/// reads the weights once and changes no digit that counts. With AVX-512 weights are repacked for it when a model is built (see
+/// Repack), and up to 24 tokens are multiplied so. How products of many tokens are computed is the caller's choice: see Products.
+/// The portable level is float throughout.
 class SimdBackend {
   public:
-    enum class Activations { Exact, Bits8 };  ///< of products of many tokens with quantised weights
+    /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
+    enum class Products : std::uint8_t {
+        Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
+        Exact,     ///< in float
+        Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
+        /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
+        /// that are not quantised are multiplied in float.
+        Bits8
+    };
 
-    using Weight = WeightView;
+    /// Whether prepare() copies quantised weights into the order in which a token's product reads them fastest (see
+    /// lane_layout.hpp). It takes as much memory as they have bytes, up to 3 % more for the k formats, and of the file only the
+    /// rows that are gathered are read from then on. On machines without AVX-512 nothing is copied.
+    enum class Repack : bool { No, Yes };
+
+    /// A weight in its file, and repacked where it was.
+    struct Weight {
+        WeightView view;
+        LaneWeight lanes;
+
+        Weight(WeightView weight, LaneWeight repacked = {}) : view(weight), lanes(std::move(repacked)) {}
+    };
 
     /// Throws InvalidArgument where the environment variable ADAINFER_CPU asks for what the machine does not have.
-    explicit SimdBackend(std::size_t threads = 1, Activations activations = Activations::Exact)
-        : SimdBackend(threads, cpu_level(), activations) {}
-    SimdBackend(std::size_t threads, CpuLevel level, Activations activations = Activations::Exact)
-        : pool_(std::make_shared<ThreadPool>(threads)), level_(level), activations_(activations) {}
+    explicit SimdBackend(std::size_t threads = 1, Products products = Products::Fast, Repack repack = Repack::Yes)
+        : SimdBackend(threads, cpu_level(), products, repack) {}
+    SimdBackend(std::size_t threads, CpuLevel level, Products products = Products::Fast, Repack repack = Repack::Yes)
+        : shared_(std::make_shared<Shared>(threads)), level_(level), products_(possible(products, level)),
+          repack_(level == CpuLevel::Avx512 ? repack : Repack::No) {}
 
-    [[nodiscard]] std::size_t threads() const noexcept { return pool_->threads(); }
+    [[nodiscard]] std::size_t threads() const noexcept { return shared_->pool.threads(); }
     [[nodiscard]] CpuLevel level() const noexcept { return level_; }
 
-    /// True where a product of this many tokens with a weight of this type goes through 8-bit activations.
-    [[nodiscard]] bool rounds_activations(DType dtype, std::size_t tokens) const noexcept {
-        return activations_ == Activations::Bits8 && level_ == CpuLevel::Avx512 && tokens > few_tokens && code_format(dtype).group != 0;
+    /// What the choice came to on this machine: Exact, Bfloat16 or Bits8.
+    [[nodiscard]] Products products() const noexcept { return products_; }
+
+    /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, 24 of a repacked
+    /// weight and two of another.
+    [[nodiscard]] Products products_of(DType dtype, std::size_t tokens) const noexcept {
+        return tokens <= (repacks(dtype) ? few_lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
     }
 
-    [[nodiscard]] Weight prepare(WeightView weight) const { return weight; }
+    /// True where prepare() copies weights of this type.
+    [[nodiscard]] bool repacks(DType dtype) const noexcept { return repack_ == Repack::Yes && code_format(dtype).group != 0; }
+
+    /// What this backend and its copies have repacked, and how long it took.
+    [[nodiscard]] std::size_t repacked_bytes() const noexcept { return shared_->repacked_bytes.load(std::memory_order_relaxed); }
+    [[nodiscard]] double repack_seconds() const noexcept {
+        return 1e-9 * static_cast<double>(shared_->repack_nanoseconds.load(std::memory_order_relaxed));
+    }
+
+    /// Throws std::bad_alloc.
+    [[nodiscard]] Weight prepare(WeightView weight) const {
+#if ADAINFER_X86
+        if (!repacks(weight.dtype) || weight.rows == 0 || weight.cols == 0) return weight;
+        const auto start = std::chrono::steady_clock::now();
+        LaneWeight lanes(weight.dtype, weight.rows, weight.cols, shared_->memory);
+        parallel_for(lanes.panels(), 1, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i) detail::avx512::fill_panel(weight, lanes, i);
+        });
+        const std::chrono::nanoseconds taken = std::chrono::steady_clock::now() - start;
+        shared_->repacked_bytes.fetch_add(lanes.bytes(), std::memory_order_relaxed);
+        shared_->repack_nanoseconds.fetch_add(taken.count(), std::memory_order_relaxed);
+        return {weight, std::move(lanes)};
+#else
+        return weight;
+#endif
+    }
 
     template <class F>
     void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
-        pool_->parallel_for(n, grain, f);
+        shared_->pool.parallel_for(n, grain, f);
     }
 
     void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        if (x.rows() <= few_tokens) {
+        if (!weight.lanes.empty() && x.rows() <= few_lane_tokens) {
+            lane_products(weight.lanes, x, y);
+        } else if (x.rows() <= few_tokens) {
             for (std::size_t t = 0; t < x.rows(); ++t) {
                 const auto all = [](std::size_t i) { return i; };
-                rows_times(weight, weight.rows, all, x.row(t), y.row(t).data());
+                rows_times(weight.view, weight.view.rows, all, x.row(t), y.row(t).data(), true);
             }
-        } else if (rounds_activations(weight.dtype, x.rows())) {
-            code_panels(weight, x, y);
         } else {
-            float_panels(weight, x, y);
+            const Products products = products_of_many(weight.view.dtype);
+            if (products == Products::Bfloat16) bfloat_panels(weight, x, y);
+            else if (products == Products::Bits8) code_panels(weight, x, y);
+            else float_panels(weight, x, y);
         }
     }
 
     void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
         const auto chosen = [rows](std::size_t i) { return static_cast<std::size_t>(rows[i]); };
-        rows_times(weight, rows.size(), chosen, x, out.data());
+        rows_times(weight.view, rows.size(), chosen, x, out.data(), false);
     }
 
     void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
@@ -3286,7 +4513,18 @@ class SimdBackend {
     }
 
   private:
-    static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t few_tokens = 2;        // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t few_lane_tokens = 24;  // and than lanes, which are read again for every four
+
+    static Products possible(Products asked, CpuLevel level) noexcept {
+        if (level != CpuLevel::Avx512) return Products::Exact;
+        if (asked == Products::Fast) return has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact;
+        return asked == Products::Bfloat16 && !has_bfloat16() ? Products::Exact : asked;
+    }
+
+    [[nodiscard]] Products products_of_many(DType dtype) const noexcept {
+        return products_ == Products::Bits8 && code_format(dtype).group == 0 ? Products::Exact : products_;
+    }
 
     struct Loops {};  // a backend without operations: the loops of ops.hpp
 
@@ -3310,11 +4548,39 @@ class SimdBackend {
 
     // ---- a row of activations --------------------------------------------------------------------------------------------
 
-    /// out[i] = weight row row_of(i) . x.
+    /// y = x w^T, the activations rounded to 16 bits.
+    void lane_products([[maybe_unused]] const LaneWeight& weight, [[maybe_unused]] MatrixView<const float> x,
+                       [[maybe_unused]] MatrixView<float> y) const {
+#if ADAINFER_X86
+        namespace kernels = detail::avx512;
+        thread_local LaneActivations own;
+        LaneActivations& rows = own;  // of this thread, read by all
+        rows.resize(x.rows(), x.cols());
+        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), kernels::quantize);
+        });
+        parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+            std::array<float, kernels::most_lane_tokens * LaneWeight::lanes> out;
+            for (std::size_t i = begin; i < end; ++i) {
+                const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+                detail::for_token_blocks(x.rows(), kernels::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
+                    const kernels::LaneProduct product = kernels::lane_product_of(weight.dtype(), tokens);
+                    product(weight.panel(i), weight.cols(), rows.row(token), weight.cols() / activation_block, out.data());
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
+                    }
+                });
+            }
+        });
+#endif
+    }
+
+    /// out[i] = weight row row_of(i) . x. `in_order`: row_of(i) is i.
     template <class RowOf>
-    void rows_times(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+    void rows_times(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out,
+                    bool in_order) const {
         if (level_ != CpuLevel::Portable && code_format(weight.dtype).group != 0) int8_rows(weight, count, row_of, x, out);
-        else float_rows(weight, count, row_of, x, out);
+        else float_rows(weight, count, row_of, x, out, in_order);
     }
 
     /// The same in float.
@@ -3328,8 +4594,17 @@ class SimdBackend {
     }
 
     template <class RowOf>
-    void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out) const {
+    void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out,
+                    [[maybe_unused]] bool in_order) const {
         parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
+#if ADAINFER_X86
+            const auto row_dot = level_ == CpuLevel::Avx512 ? detail::avx512::float_row_dot_of(weight.dtype) : nullptr;
+            if (row_dot != nullptr) {
+                const std::size_t ahead = in_order ? detail::avx512::float_row_prefetch : 0;
+                for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(row_of(i)), weight.cols, x.data(), ahead);
+                return;
+            }
+#endif
             struct Slot;
             float* const row = thread_scratch<Slot>(weight.cols).data();
             for (std::size_t i = begin; i < end; ++i) out[i] = float_row(weight, row_of(i), x.data(), row);
@@ -3365,9 +4640,9 @@ class SimdBackend {
 
     // ---- many rows of activations ----------------------------------------------------------------------------------------
 
-    void float_panels(const WeightView& weight, MatrixView<const float> x, MatrixView<float> y) const {
+    void float_panels(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
         with_panel_tile([&]<class Tile>(Tile) {
-            for_panels<Tile::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
+            for_panels<Tile::lanes, detail::panel_depth>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
                 struct Slot;
                 float* const panel = thread_scratch<Slot>(detail::panel_depth * Tile::lanes).data();
                 detail::pack_panel_for<Tile>(part, panel);
@@ -3379,46 +4654,72 @@ class SimdBackend {
         });
     }
 
-    void code_panels([[maybe_unused]] const WeightView& weight, [[maybe_unused]] MatrixView<const float> x,
+    void bfloat_panels([[maybe_unused]] const Weight& weight, [[maybe_unused]] MatrixView<const float> x,
+                       [[maybe_unused]] MatrixView<float> y) const {
+#if ADAINFER_X86
+        namespace kernels = detail::avx512;
+        thread_local kernels::BfloatRows own;
+        kernels::BfloatRows& rows = own;  // of this thread, shared by all
+        rows.resize(x.rows(), x.cols());
+        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
+        });
+        constexpr std::size_t lanes = kernels::BfloatPanel::lanes;
+        parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+            struct Slot;
+            float* const scratch = thread_scratch<Slot>(kernels::bfloat_scratch(rows, y.rows())).data();
+            kernels::bfloat_product(weight.view, lanes_of(weight), rows, begin, end, y, scratch);
+        });
+#endif
+    }
+
+    void code_panels([[maybe_unused]] const Weight& weight, [[maybe_unused]] MatrixView<const float> x,
                      [[maybe_unused]] MatrixView<float> y) const {
 #if ADAINFER_X86
         thread_local ActivationCodes own;
         ActivationCodes& codes = own;  // of this thread, shared by all
-        const CodeFormat format = code_format(weight.dtype);
+        const CodeFormat format = code_format(weight.view.dtype);
         codes.resize(x.rows(), x.cols(), format);
         parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
             for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), detail::avx512::quantize);
         });
-        const auto pack = detail::avx512::pack_codes_of(weight.dtype);
-        for_panels<detail::avx512::CodePanel::lanes>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
-            detail::avx512::CodePanel panel;
+        const auto pack = detail::avx512::pack_codes_of(weight.view.dtype);
+        using Panel = detail::avx512::CodePanel;
+        for_panels<Panel::lanes, detail::panel_depth>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
+            Panel panel;
             pack(part, panel);
             detail::avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
         });
 #endif
     }
 
-    /// Calls add(part, out, stride) for every panel of weight rows, part after part: it adds the part's product to
+    /// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
     /// out [tokens][lanes], which is zero before the first one.
-    template <std::size_t lanes, class F>
-    void for_panels(const WeightView& weight, MatrixView<float> y, F&& add) const {
+    template <std::size_t lanes, std::size_t depth, class F>
+    void for_panels(const Weight& prepared, MatrixView<float> y, F&& add) const {
+        const WeightView& weight = prepared.view;
         parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
             for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
                 struct Slot;
                 const std::size_t count = (std::min)(lanes, weight.rows - first);
                 const bool whole = count == lanes;
-                touch(weight, first, count);
+                if (prepared.lanes.empty()) touch(weight, first, count);
                 // The last rows may be fewer than a panel has.
                 float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
                 const std::size_t stride = whole ? y.stride() : lanes;
                 for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
-                for (std::size_t column = 0; column < weight.cols; column += detail::panel_depth) {
-                    add(detail::WeightPart{weight, first, count, column, (std::min)(detail::panel_depth, weight.cols - column)}, out, stride);
+                for (std::size_t column = 0; column < weight.cols; column += depth) {
+                    const std::size_t some = (std::min)(depth, weight.cols - column);
+                    add(detail::WeightPart{weight, first, count, column, some, lanes_of(prepared)}, out, stride);
                 }
                 if (whole) continue;
                 for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
             }
         });
+    }
+
+    [[nodiscard]] static const LaneWeight* lanes_of(const Weight& weight) noexcept {
+        return weight.lanes.empty() ? nullptr : &weight.lanes;
     }
 
     /// Brings rows into the cache. Packing reads parts of rows one after the other, which the hardware does not foresee as it
@@ -3496,10 +4797,30 @@ class SimdBackend {
         });
     }
 
-    std::shared_ptr<ThreadPool> pool_;
+    struct Shared {
+        ThreadPool pool;
+        LaneMemory memory;
+        std::atomic<std::size_t> repacked_bytes{0};
+        std::atomic<std::int64_t> repack_nanoseconds{0};
+
+        explicit Shared(std::size_t threads) : pool(threads) {}
+    };
+
+    std::shared_ptr<Shared> shared_;
     CpuLevel level_;
-    Activations activations_;
+    Products products_;
+    Repack repack_;
 };
+
+[[nodiscard]] constexpr std::string_view to_string(SimdBackend::Products products) noexcept {
+    switch (products) {
+        case SimdBackend::Products::Fast: return "fast";
+        case SimdBackend::Products::Exact: return "exact";
+        case SimdBackend::Products::Bfloat16: return "bfloat16";
+        case SimdBackend::Products::Bits8: return "bits8";
+    }
+    return "unknown";
+}
 
 }  // namespace adainfer::inline v0
 
@@ -3708,6 +5029,8 @@ struct ModelWeights {
     LinearWeights head;             ///< [vocabulary, embedding_size]; the token embedding where the model ties them
     std::string identity;           ///< names this very set of weights; policies and lenses are bound to it
     std::shared_ptr<const void> storage;
+    /// Whether quantised matrices are views into a mapped file: a backend that copies them lets the system have their pages back.
+    bool mapped = false;
 
     [[nodiscard]] bool tied() const noexcept { return head.weight.data == token_embedding.data; }
 
@@ -3832,6 +5155,7 @@ struct CostOptions {
 // ---- adainfer/model/decoder.hpp ------------------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -4590,10 +5914,12 @@ class Decoder {
           frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
         if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
         if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
+        release({&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
             layers_.emplace_back(backend_, layer);
+            release({&layer.q, &layer.k, &layer.v, &layer.attention_output, &layer.gate, &layer.up, &layer.down});
             if (options.progress) options.progress({"prepare weights", layers_.size(), weights_.layers.size()});
         }
     }
@@ -4672,6 +5998,16 @@ class Decoder {
     }
 
   private:
+    /// Gives the pages of the file that hold weights which the backend has copied back to the system.
+    void release(std::initializer_list<const LinearWeights*> prepared) const noexcept {
+        if constexpr (requires { backend_.repacks(DType::F32); }) {
+            if (!weights_.mapped) return;
+            for (const LinearWeights* each : prepared) {
+                if (backend_.repacks(each->weight.dtype)) release_pages({each->weight.data, each->weight.bytes()});
+            }
+        }
+    }
+
     void add_positions(std::size_t first, MatrixView<float> hidden) const {
         struct Slot;
         const WeightView& positions = weights_.position_embedding;
@@ -5311,13 +6647,19 @@ class Observer {
 
     /// The candidate (or token) with the largest logit. Throws NotFinite.
     [[nodiscard]] TokenId best() const {
-        return answers_among_candidates() ? best_candidate() : token_of(top_two(logits()).top);
+        return answers_among_candidates() ? best_candidate() : token_of(top_index(logits()));
     }
 
   private:
     [[nodiscard]] std::span<const float> last_hidden() const noexcept {
         const MatrixView<float> hidden = session_.work.hidden.view();
         return hidden.row(hidden.rows() - 1);
+    }
+
+    /// What the backend's kernels are chosen for.
+    [[nodiscard]] CpuLevel level() const noexcept {
+        if constexpr (requires { decoder_.backend().level(); }) return decoder_.backend().level();
+        else return CpuLevel::Portable;
     }
 
     /// The call named candidates, but the logits are of the whole vocabulary.
@@ -5359,7 +6701,7 @@ class Observer {
     void read_top(bool with_entropy) {
         if (top_read_ && (entropy_read_ || !with_entropy)) return;
         if (!top_read_) reading_.previous_token = reading_.token;
-        reading_.top = top_two(logits(), with_entropy);
+        reading_.top = top_two(logits(), with_entropy, level());
         reading_.token = answers_among_candidates() ? best_candidate() : token_of(reading_.top.top);
         top_read_ = true;
         entropy_read_ = with_entropy;
@@ -6678,12 +8020,10 @@ class AnyClassifier {
 
 // ---- adainfer/early_exit/any_readout.hpp ---------------------------------------------------------------------------------
 
-#include <charconv>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -6694,6 +8034,7 @@ class AnyClassifier {
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -6703,10 +8044,15 @@ class AnyClassifier {
 
 namespace adainfer::inline v0 {
 
+/// 1 / (rms(x) + 1e-6), what takes the length from a hidden state.
+[[nodiscard]] inline float lens_scale(std::span<const float> hidden) noexcept {
+    const auto n = static_cast<float>(hidden.size());
+    return 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), hidden.size()) / n) + 1e-6F);
+}
+
 /// What a linear lens reads: out [hidden] = x / (rms(x) + 1e-6), the hidden state without its length.
 inline void lens_input(std::span<const float> hidden, std::span<float> out) noexcept {
-    const float n = static_cast<float>(hidden.size());
-    const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), hidden.size()) / n) + 1e-6F);
+    const float scale = lens_scale(hidden);
     for (std::size_t i = 0; i < hidden.size(); ++i) out[i] = hidden[i] * scale;
 }
 
@@ -6740,6 +8086,7 @@ class LinearLens {
             if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
             if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
             data->slot[map.layer] = data->maps.size();
+            data->halves.push_back(turned_halves(map.matrix, hidden));
             data->maps.push_back(std::move(map));
         }
         data_ = std::move(data);
@@ -6755,27 +8102,15 @@ class LinearLens {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
 
+    /// out [hidden] = the map of the layer, times the hidden state [hidden] without its length. Backends that multiply with weights
+    /// as they come do so, with the map rounded to binary16: a check is memory-bound. Precondition: reads(layer).
     template <class Decoder>
-    void apply(const Decoder&, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::size_t n = hidden.size();
-        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
-        const float scale = 1.0F / (std::sqrt(dot(hidden.data(), hidden.data(), n) / static_cast<float>(n)) + 1e-6F);
-        std::copy_n(matrix + n * n, n, out.begin());
-        float* y = out.data();
-        std::size_t i = 0;
-        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
-            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
-            std::size_t j = 0;
-            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
-                float sum[lanes];
-                std::copy_n(y + j, lanes, sum);
-                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
-                std::copy_n(sum, lanes, y + j);
-            }
-            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
+    void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
+        if constexpr (requires(WeightView w, MatrixView<const float> x, MatrixView<float> y) { decoder.backend().matmul(w, x, y); }) {
+            const std::vector<std::uint16_t>& halves = data_->halves[data_->slot[layer]];
+            if (!halves.empty()) return multiply(decoder.backend(), halves, layer, hidden, out);
         }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
+        multiply(layer, hidden, out);
     }
 
     /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
@@ -6799,8 +8134,56 @@ class LinearLens {
         std::string model_identity;
         std::size_t hidden = 0;
         std::vector<Map> maps;
+        std::vector<std::vector<std::uint16_t>> halves;  // of each map, see turned_halves()
         std::vector<std::size_t> slot;  // layer -> index into maps
     };
+
+    /// A map without its bias as binary16 [out, in], a row an output; empty where a number is too large for that.
+    [[nodiscard]] static std::vector<std::uint16_t> turned_halves(const std::vector<float>& matrix, std::size_t n) {
+        std::vector<std::uint16_t> halves(n * n);
+        for (std::size_t i = 0; i < n; ++i) {
+            for (std::size_t j = 0; j < n; ++j) {
+                const float value = matrix[i * n + j];
+                if (std::fabs(value) > 65504.0F) return {};
+                halves[j * n + i] = f32_to_f16(value);
+            }
+        }
+        return halves;
+    }
+
+    template <class Backend>
+    void multiply(const Backend& backend, const std::vector<std::uint16_t>& halves, std::size_t layer, std::span<const float> hidden,
+               std::span<float> out) const {
+        struct Slot;
+        const std::size_t n = hidden.size();
+        float* const input = thread_scratch<Slot>(n).data();
+        lens_input(hidden, {input, n});
+        const WeightView weight{DType::F16, n, n, reinterpret_cast<const std::byte*>(halves.data())};
+        backend.matmul(weight, MatrixView<const float>(input, 1, n), MatrixView<float>(out.data(), 1, n));
+        axpy(1.0F, data_->maps[data_->slot[layer]].matrix.data() + n * n, out.data(), n);
+    }
+
+    void multiply(std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
+        const std::size_t n = hidden.size();
+        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
+        const float scale = lens_scale(hidden);
+        std::copy_n(matrix + n * n, n, out.begin());
+        float* y = out.data();
+        std::size_t i = 0;
+        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
+            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
+            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
+            std::size_t j = 0;
+            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
+                float sum[lanes];
+                std::copy_n(y + j, lanes, sum);
+                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
+                std::copy_n(sum, lanes, y + j);
+            }
+            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
+        }
+        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
+    }
 
     [[nodiscard]] const Data& data() const {
         if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");
@@ -6815,11 +8198,15 @@ class LinearLens {
 // ---- adainfer/early_exit/shortlist_head.hpp ------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 namespace adainfer::inline v0 {
 
@@ -6838,8 +8225,33 @@ class ShortlistHead {
   public:
     static constexpr std::string_view name = "shortlist";
 
-    explicit ShortlistHead(std::size_t size = 256, Confirm confirm = Confirm::No)
+    static constexpr std::size_t default_size = 256;
+
+    explicit ShortlistHead(std::size_t size = default_size, Confirm confirm = Confirm::No)
         : size_((std::max)(size, std::size_t{2})), confirm_(confirm) {}
+
+    /// The head of a specification: "shortlist", "shortlist:K" for a list of K tokens (2 or more), either with "+confirm" behind
+    /// it (Confirm::Yes); none of any other text.
+    [[nodiscard]] static std::optional<ShortlistHead> from_spec(std::string_view spec) {
+        const bool confirms = spec.ends_with(confirm_suffix);
+        if (confirms) spec.remove_suffix(confirm_suffix.size());
+        const Confirm confirm = confirms ? Confirm::Yes : Confirm::No;
+        if (spec == name) return ShortlistHead(default_size, confirm);
+        if (!spec.starts_with(name) || !spec.substr(name.size()).starts_with(':')) return std::nullopt;
+        const char *const digits = spec.data() + name.size() + 1, *const last = spec.data() + spec.size();
+        std::size_t size = 0;
+        const auto [end, error] = std::from_chars(digits, last, size);
+        if (error != std::errc() || end != last || size < 2) return std::nullopt;
+        return ShortlistHead(size, confirm);
+    }
+
+    /// What from_spec() makes the same head of.
+    [[nodiscard]] std::string spec() const {
+        std::string text(name);
+        if (size_ != default_size) text += ":" + std::to_string(size_);
+        if (confirms()) text += confirm_suffix;
+        return text;
+    }
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] bool confirms() const noexcept { return confirm_ == Confirm::Yes; }
@@ -6878,6 +8290,8 @@ class ShortlistHead {
     }
 
   private:
+    static constexpr std::string_view confirm_suffix = "+confirm";
+
     /// A value that at least `count` of the logits reach, and few more: the count-th largest among the maxima of twice as many
     /// pieces. A selection among all logits would cost as much as a layer.
     [[nodiscard]] static float reached_by(std::span<const float> logits, std::size_t count) {
@@ -6943,20 +8357,12 @@ class AnyHead {
     explicit AnyHead(CandidateHead head) : head_(head) {}
     explicit AnyHead(ShortlistHead head) : head_(head) {}
 
-    /// By its name in policy files and specs: "full", "candidates", "shortlist", "shortlist:K" for a list of K tokens, and either
-    /// of the last two with "+confirm" behind it (Confirm::Yes). Throws InvalidArgument, listing the names.
+    /// By its name in policy files and specs: "full", "candidates" or what ShortlistHead::from_spec() knows. Throws
+    /// InvalidArgument, listing the names.
     static AnyHead named(std::string_view name) {
         if (name == FullHead::name) return AnyHead(FullHead{});
         if (name == CandidateHead::name) return AnyHead(CandidateHead{});
-        const Confirm confirm = name.ends_with(confirm_suffix) ? Confirm::Yes : Confirm::No;
-        const std::string_view list = confirm == Confirm::Yes ? name.substr(0, name.size() - confirm_suffix.size()) : name;
-        if (list == ShortlistHead::name) return AnyHead(ShortlistHead(ShortlistHead{}.size(), confirm));
-        if (list.starts_with("shortlist:")) {
-            const std::string_view digits = list.substr(std::string_view("shortlist:").size());
-            std::size_t size = 0;
-            const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
-            if (error == std::errc() && end == digits.data() + digits.size() && size >= 2) return AnyHead(ShortlistHead(size, confirm));
-        }
+        if (const auto list = ShortlistHead::from_spec(name)) return AnyHead(*list);
         fail(ErrorCode::InvalidArgument, "unknown head '", name,
              "'; known: full, candidates, shortlist, shortlist:K (2 or more), shortlist+confirm, shortlist:K+confirm");
     }
@@ -6967,12 +8373,8 @@ class AnyHead {
 
     /// What named() makes the same head of.
     [[nodiscard]] std::string name() const {
-        std::string text(kind());
-        if (const auto* list = std::get_if<ShortlistHead>(&head_)) {
-            if (list->size() != ShortlistHead{}.size()) text += ":" + std::to_string(list->size());
-            if (list->confirms()) text += confirm_suffix;
-        }
-        return text;
+        const auto* const list = std::get_if<ShortlistHead>(&head_);
+        return list != nullptr ? list->spec() : std::string(kind());
     }
 
     [[nodiscard]] bool confirms() const {
@@ -6991,8 +8393,6 @@ class AnyHead {
     }
 
   private:
-    static constexpr std::string_view confirm_suffix = "+confirm";
-
     std::variant<FullHead, CandidateHead, ShortlistHead> head_;
 };
 
@@ -8041,6 +9441,36 @@ class MergeTable {
 #include <vector>
 
 
+// ---- adainfer/tokenize/piece_sink.hpp ------------------------------------------------------------------------------------
+
+#include <concepts>
+
+namespace adainfer::inline v0 {
+
+namespace detail::split {
+
+/// Whoever gets the pieces of a text, any f(first, last), by reference: one type for all, so that every splitter is compiled
+/// once. A call by pointer for each piece is little beside the work on its bytes.
+class PieceSink {
+  public:
+    template <class F>
+        requires(!std::same_as<F, PieceSink>)
+    PieceSink(const F& f) noexcept
+        : object_(&f), call_([](const void* object, const char* first, const char* last) {
+              (*static_cast<const F*>(object))(first, last);
+          }) {}
+
+    void operator()(const char* first, const char* last) const { call_(object_, first, last); }
+
+  private:
+    const void* object_;
+    void (*call_)(const void* object, const char* first, const char* last);
+};
+
+}  // namespace detail::split
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tokenize/split_stages.hpp ----------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -8461,8 +9891,8 @@ using unicode::Glyph;
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. match(p, end) is asked at every code
 /// point and returns the end of the match there, or nullptr; it must not scan far where it fails.
-template <class Match, class Sink>
-constexpr void cut(const char* p, const char* end, Match&& match, Sink&& sink) {
+template <class Match>
+void cut(const char* p, const char* end, const Match& match, PieceSink sink) {
     const char* between = p;
     while (p < end) {
         const char* const last = match(p, end);
@@ -8573,8 +10003,7 @@ struct DeepseekUncased {
 
 /// Cuts off the white space at the end. Not a match for cut(): that would look to the end of each run of white
 /// space once for every character in it.
-template <class Sink>
-constexpr void cut_trailing_spaces(const char* p, const char* end, Sink&& sink) {
+inline void cut_trailing_spaces(const char* p, const char* end, PieceSink sink) {
     const char* tail = p;
     for (const char* at = p; at < end;) {
         const Glyph g = unicode::glyph_at(at, end);
@@ -8625,8 +10054,7 @@ using unicode::Glyph;
 }
 
 /// GPT-2: contractions; letters, numbers or other characters, each with at most one space before; white space.
-template <class Sink>
-constexpr void gpt2(const char* p, const char* end, Sink&& sink) {
+inline void gpt2(const char* p, const char* end, PieceSink sink) {
     constexpr Flags worded = unicode::letter | unicode::number | unicode::space;
     while (p < end) {
         const char* const first = p;
@@ -8659,8 +10087,7 @@ struct Gpt4Rules {
 
 /// GPT-4: contractions in any case; words with at most one other character before; groups of numbers; other
 /// characters with line ends after; white space up to its last line end; other white space.
-template <class Sink>
-constexpr void gpt4(const char* p, const char* end, Gpt4Rules rules, Sink&& sink) {
+inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink) {
     const Flags worded = static_cast<Flags>(rules.word | unicode::number | unicode::space);
     const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
@@ -8716,6 +10143,8 @@ enum class PreTokenizer {
 };
 
 namespace detail::pre_tokenizer {
+
+using split::PieceSink;
 
 struct Name {
     std::string_view name;  ///< as the key tokenizer.ggml.pre of a GGUF file spells it
@@ -8812,28 +10241,24 @@ inline constexpr std::array stages = {
     return found;
 }
 
-template <class Sink>
-void split_starcoder(const char* p, const char* end, Sink& sink) {
+inline void split_starcoder(const char* p, const char* end, PieceSink sink) {
     split::cut(p, end, split::Run{unicode::number, 1}, [&](const char* a, const char* b) { split::gpt2(a, b, sink); });
 }
 
-template <class Sink>
-void split_falcon(const char* p, const char* end, Sink& sink) {
+inline void split_falcon(const char* p, const char* end, PieceSink sink) {
     const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
     const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, digits); };
     split::cut(p, end, split::FalconMarks{true}, words);
 }
 
-template <class Sink>
-void split_default(const char* p, const char* end, Sink& sink) {
+inline void split_default(const char* p, const char* end, PieceSink sink) {
     const auto digits = [&](const char* a, const char* b) { split::cut(a, b, split::ThreeDigits{}, sink); };
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, digits); };
     const auto words = [&](const char* a, const char* b) { split::gpt2(a, b, numbers); };
     split::cut(p, end, split::FalconMarks{false}, words);
 }
 
-template <class Sink>
-void split_deepseek_llm(const char* p, const char* end, Sink& sink) {
+inline void split_deepseek_llm(const char* p, const char* end, PieceSink sink) {
     using Letters = split::SpacedRun<split::DeepseekLetter>;
     using Marks = split::SpacedRun<split::DeepseekMark>;
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number}, sink); };
@@ -8844,8 +10269,7 @@ void split_deepseek_llm(const char* p, const char* end, Sink& sink) {
     split::cut(p, end, split::LineEnd{}, letters);
 }
 
-template <class Sink>
-void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
+inline void split_deepseek_coder(const char* p, const char* end, PieceSink sink) {
     using Spaced = split::SpacedRun<split::HasFlag>;
     const auto numbers = [&](const char* a, const char* b) { split::cut(a, b, split::Run{unicode::number, 1}, sink); };
     const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekUncased{}, numbers); };
@@ -8855,8 +10279,7 @@ void split_deepseek_coder(const char* p, const char* end, Sink& sink) {
 }
 
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
-template <class Sink>
-void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = false) {
+inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool long_s = false) {
     const char* const p = text.data();
     const char* const end = p + text.size();
     switch (kind) {
@@ -8880,8 +10303,7 @@ void run(PreTokenizer kind, std::string_view text, Sink&& sink, bool long_s = fa
 }
 
 /// The same for several, one after the other. Requires at least one.
-template <class Sink>
-void run(std::span<const Name> kinds, std::string_view text, Sink&& sink) {
+inline void run(std::span<const Name> kinds, std::string_view text, PieceSink sink) {
     if (kinds.size() == 1) return run(kinds[0].kind, text, sink, kinds[0].long_s);
     const auto rest = [&](const char* first, const char* last) {
         run(kinds.subspan(1), {first, static_cast<std::size_t>(last - first)}, sink);
@@ -13539,7 +14961,7 @@ class Sampler {
     /// generator. Throws NotFinite (NaN or +infinity; -infinity is a logit that is never drawn), InvalidArgument (empty row).
     template <std::uniform_random_bit_generator G>
     [[nodiscard]] TokenId operator()(std::span<const float> logits, G& generator) {
-        const std::size_t top = top_two(logits).top;
+        const std::size_t top = top_index(logits);
         if (options_.temperature == 0) return static_cast<TokenId>(top);
 
         scale(logits, logits[top]);
@@ -16003,6 +17425,12 @@ namespace adainfer::inline v0 {
 /// while it is in use: reading past its new end stops the process (SIGBUS).
 class MappedFile {
   public:
+#if defined(_WIN32)
+    static constexpr bool maps = false;  ///< what the system can
+#else
+    static constexpr bool maps = true;  ///< what the system can
+#endif
+
     /// Opens a regular file; an empty one has no bytes. Throws Error (Io), naming the path and the system's reason.
     [[nodiscard]] static MappedFile open(const std::filesystem::path& path) {
 #if defined(_WIN32)
@@ -16135,6 +17563,8 @@ class GgufFile {
     [[nodiscard]] std::uint64_t alignment() const noexcept { return alignment_; }
     /// Keeps the bytes of all tensors alive.
     [[nodiscard]] const std::shared_ptr<const void>& storage() const noexcept { return storage_; }
+    /// True where they are a mapped file's.
+    [[nodiscard]] bool mapped() const noexcept { return mapped_; }
 
     // Metadata. find_* returns nothing where the key is absent; get_* throws Error (CorruptFile) then. Both throw
     // Error (CorruptFile) where the value is of another type: the message names file, key, expected and found type.
@@ -16256,7 +17686,9 @@ class GgufFile {
     static GgufFile open_part(const std::filesystem::path& path) {
         auto mapped = std::make_shared<const MappedFile>(MappedFile::open(path));
         const auto bytes = mapped->bytes();
-        return parse_part(bytes, path.string(), std::move(mapped));
+        GgufFile file = parse_part(bytes, path.string(), std::move(mapped));
+        file.mapped_ = MappedFile::maps;
+        return file;
     }
 
     /// This is the first of `count` parts: opens the others and takes over their tensors and storage.
@@ -16460,6 +17892,7 @@ class GgufFile {
 
     std::string name_;
     std::shared_ptr<const void> storage_;
+    bool mapped_ = false;
     std::uint32_t version_ = 0;
     std::uint64_t alignment_ = 32;
     std::vector<GgufEntry> entries_;
@@ -16923,6 +18356,7 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
     tensors.require_all_read(model.config);
     model.identity = detail::identity_of(file, model.config);
     model.storage = file.storage();
+    model.mapped = file.mapped();
     return model;
 }
 
@@ -17344,8 +18778,7 @@ class LensFitter {
   public:
     LensFitter(const Decoder<Backend>& decoder, LensOptions options)
         : decoder_(decoder), options_(std::move(options)), layers_(options_.schedule.layers(decoder.config().layers)),
-          session_(KvCache(decoder.config(), (std::min)((std::max)(options_.chunk, std::size_t{1}), decoder.config().context)),
-                   decoder.weights().identity) {
+          chunk_((std::min)((std::max)(options_.chunk, std::size_t{1}), decoder.config().context)), session_(session_for(chunk_)) {
         if (layers_.empty()) fail(ErrorCode::InvalidArgument, "the lens schedule names no layer of the model");
         const auto n = index(decoder.config().hidden);
         equations_.assign(layers_.size(), {Eigen::MatrixXd::Zero(n + 1, n + 1), Eigen::MatrixXd::Zero(n + 1, n)});
@@ -17354,9 +18787,8 @@ class LensFitter {
 
     /// Adds every position of the text but the first `skip` of each chunk. Throws as Model::prefill() does.
     void add_text(std::span<const TokenId> tokens) {
-        const std::size_t chunk = session_.capacity();
-        for (std::size_t done = 0; done < tokens.size(); done += chunk) {
-            const auto part = tokens.subspan(done, (std::min)(chunk, tokens.size() - done));
+        for (std::size_t done = 0; done < tokens.size(); done += chunk_) {
+            const auto part = tokens.subspan(done, (std::min)(chunk_, tokens.size() - done));
             std::vector<std::size_t> positions;
             for (std::size_t t = options_.skip; t < part.size(); ++t) positions.push_back(t);
             if (!positions.empty()) add_chunk(part, positions, {});
@@ -17365,15 +18797,17 @@ class LensFitter {
     }
 
     /// Adds one prompt whose positions count as much as `weights` [tokens] says; 0 leaves a position out. For prompts like
-    /// those that a policy will see, with more weight where the answers are read. Throws ContextOverflow where the prompt is
-    /// longer than the chunk size, ShapeMismatch where weights and tokens differ in number, and as Model::prefill() does.
+    /// those that a policy will see, with more weight where the answers are read. It may be longer than a chunk. Throws
+    /// ContextOverflow where it is longer than the model's context, ShapeMismatch where weights and tokens differ in number, and
+    /// as Model::prefill() does.
     void add_prompt(std::span<const TokenId> tokens, std::span<const float> weights) {
         if (weights.size() != tokens.size()) {
             fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
         }
-        if (tokens.size() > session_.capacity()) {
-            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the chunk size of ", session_.capacity());
+        if (tokens.size() > decoder_.config().context) {
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ", decoder_.config().context);
         }
+        if (tokens.size() > session_.capacity()) session_ = session_for(tokens.size());
         std::vector<std::size_t> positions;
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             if (weights[t] > 0) positions.push_back(t);
@@ -17413,6 +18847,10 @@ class LensFitter {
         Eigen::MatrixXd gram;    // [hidden + 1, hidden + 1], lower half
         Eigen::MatrixXd target;  // [hidden + 1, hidden]
     };
+
+    [[nodiscard]] Session session_for(std::size_t tokens) const {
+        return {KvCache(decoder_.config(), tokens), decoder_.weights().identity};
+    }
 
     static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
@@ -17456,6 +18894,7 @@ class LensFitter {
     const Decoder<Backend>& decoder_;
     LensOptions options_;
     std::vector<std::size_t> layers_;
+    std::size_t chunk_;
     Session session_;
     std::vector<Equations> equations_;
     std::vector<RowMajor> inputs_;
@@ -20482,6 +21921,7 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -20901,6 +22341,16 @@ struct Parts<AdaInferPolicy<C, F, L, H>> {
     return list;
 }
 
+/// The head that a file names, where type Head can be it: a shortlist's size and confirmation stand in its name.
+template <class Head>
+[[nodiscard]] std::optional<Head> head_of(const PolicyFile& policy) {
+    if constexpr (requires { Head::from_spec(policy.head); }) {
+        return Head::from_spec(policy.head);
+    } else {
+        return policy.head == Head::name ? std::optional<Head>(Head{}) : std::nullopt;
+    }
+}
+
 /// Throws IdentityMismatch where the file was trained for another policy type or model.
 template <class Policy, class Weights>
 void check_fits(const PolicyFile& policy, const Weights& weights, const std::string& where) {
@@ -20914,7 +22364,7 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
     compare("classifier", {policy.kind}, {std::string(P::Classifier::kind)});
     compare("features", policy.features, P::Features::names());
     compare("lens", {policy.lens}, {std::string(P::Lens::name)});
-    compare("head", {policy.head}, {std::string(P::Head::name)});
+    if (!head_of<typename P::Head>(policy)) compare("head", {policy.head}, {std::string(P::Head::name)});
     if (policy.model_identity != weights.identity) {
         fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity),
              " (", gguf::quoted(policy.model_name), "), the model at hand is ", gguf::quoted(weights.identity));
@@ -20929,7 +22379,9 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
 
 /// A policy file with what the policy's type says filled in: kind, features, lens, head. The rest is the caller's.
 template <class Policy>
-[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier) {
+[[nodiscard]] PolicyFile policy_file_for(typename detail::policy::Parts<Policy>::Classifier classifier,
+                                         const typename detail::policy::Parts<Policy>::Head& head =
+                                             typename detail::policy::Parts<Policy>::Head{}) {
     using P = detail::policy::Parts<Policy>;
     PolicyFile policy;
     policy.kind = P::Classifier::kind;
@@ -20938,6 +22390,7 @@ template <class Policy>
     policy.features = P::Features::names();
     policy.lens = P::Lens::name;
     policy.head = P::Head::name;
+    if constexpr (requires { head.spec(); }) policy.head = head.spec();
     return policy;
 }
 
@@ -20960,7 +22413,8 @@ template <class Policy, class Weights>
     }
     auto classifier = std::get<typename P::Classifier>(file.classifier);
     classifier.threshold = file.threshold_for(task);
-    return Policy(std::move(classifier), Schedule::only(file.layers_for(task)), std::move(lens));
+    return Policy(std::move(classifier), Schedule::only(file.layers_for(task)), std::move(lens),
+                  *detail::policy::head_of<typename P::Head>(file));
 }
 
 namespace detail::policy {
@@ -21839,6 +23293,7 @@ template <class Backend>
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -21856,7 +23311,7 @@ struct TrainPolicyOptions {
     CalibrateOptions calibration{};
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.4;    ///< per task: checks begin at the first layer that gives this share of the answers
+    double first_layer_share = 0.4;    ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
     std::uint64_t seed = 0;
     RunOptions run{};
 };
@@ -21913,16 +23368,40 @@ template <class Backend>
     return traces;
 }
 
-/// The first layer of the schedule after which `share` of the answers stand; the last of the schedule where none does.
-[[nodiscard]] inline std::size_t first_layer(std::span<const Trace> traces, double share) {
+[[nodiscard]] inline Schedule schedule_of(std::span<const std::size_t> layers) {
+    return Schedule::only({layers.begin(), layers.end()});
+}
+
+/// Share of the traces whose answer at full depth is on the shortlist, 1 where there is none.
+[[nodiscard]] inline double reachable_share(std::span<const Trace> traces) {
+    const auto reachable = std::count_if(traces.begin(), traces.end(), [](const Trace& trace) { return trace.final_reachable; });
+    return static_cast<double>(reachable) / static_cast<double>(traces.size());
+}
+
+/// A task's traces, from the layer on that its checks begin at: the first of `layers` after which `first_layer_share` of the
+/// answers stand, and whose shortlist holds nearly all answers of full depth. What it lacks is lost wherever an inference stops,
+/// so half of the disagreement that the calibration allows is the most. The last of the layers where none is as good.
+template <class Backend>
+[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer,
+                                                                                 const Task& task, int group,
+                                                                                 std::span<const std::size_t> layers,
+                                                                                 const TrainPolicyOptions& options) {
     std::map<std::size_t, std::size_t> agrees;
-    for (const Trace& trace : traces) {
+    std::size_t prompts = 0;
+    for (const Trace& trace : traces_of(dense, tokenizer, task, group, schedule_of(layers), AnyHead(CandidateHead{}), 1, options)) {
         for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
+        ++prompts;
     }
-    for (const auto& [layer, count] : agrees) {
-        if (static_cast<double>(count) >= share * static_cast<double>(traces.size())) return layer;
+    const auto stand = [&](std::size_t layer) {
+        return static_cast<double>(agrees[layer]) >= options.first_layer_share * static_cast<double>(prompts);
+    };
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+        const bool last = i + 1 == layers.size();
+        if (!last && !stand(layers[i])) continue;
+        auto traces = traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
+        if (last || reachable_share(traces) >= (1 + options.calibration.target) / 2) return {layers[i], std::move(traces)};
     }
-    return agrees.empty() ? 1 : agrees.rbegin()->first;
+    fail(ErrorCode::InvalidArgument, "the schedule names no layer");
 }
 
 }  // namespace detail::train_policy
@@ -21952,12 +23431,13 @@ template <class Backend>
     std::vector<Trace> training, calibration;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Task& task = tasks[i];
+        std::vector<Trace> traces;
         if (options.per_task) {
-            const auto survey = d::traces_of(dense, tokenizer, task, 0, Schedule::only(file.layers), AnyHead(CandidateHead{}), 1, options);
-            file.task_first_layers[task.name] = d::first_layer(survey, options.first_layer_share);
+            std::tie(file.task_first_layers[task.name], traces) =
+                d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), file.layers, options);
+        } else {
+            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head, options.prefixes, options);
         }
-        const Schedule schedule = Schedule::only(file.layers_for(task.name));
-        const auto traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), schedule, options.head, options.prefixes, options);
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
     }
