@@ -39,8 +39,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
     # lens: the shipped one where there is one; first: the first layer that the lens reads
     "smollm2": {"name": "SmolLM2-135M-Instruct", "file": "SmolLM2-135M-Instruct.Q4_1.gguf", "first": 16,
-                "lens": ROOT / "examples/demo/smollm2/lens.safetensors"},
-    "gemma3": {"name": "Gemma 3 270M", "file": "gemma-3-270m-q4_k_m.gguf", "first": 5, "lens": None},
+                "lens": ROOT / "examples/demo/smollm2/lens.safetensors",
+                "calibration": ["--prefixes", 2, "--agreement", 0.95, "--max-accuracy-loss", 0]},
+    "gemma3": {"name": "Gemma 3 270M", "file": "gemma-3-270m-q4_k_m.gguf", "first": 5, "lens": None,
+               "calibration": ["--prefixes", 7, "--agreement", 0.95, "--max-accuracy-loss", 0.01]},
 }
 FUNCTION_VECTORS = ["capitalize", "lowercase_first_letter", "present-past", "country-capital", "landmark-country",
                     "person-occupation", "english-french", "synonym", "next_item", "choose_first_of_3", "choose_last_of_3",
