@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <span>
 
 #include "adainfer/core/types.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/vector_math.hpp"
@@ -50,6 +52,13 @@ concept HasStoredAttention =
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
 
 namespace ops {
+
+/// The level that a backend's kernels are chosen for; Portable where it does not say.
+template <class B>
+[[nodiscard]] CpuLevel level_of(const B& backend) noexcept {
+    if constexpr (requires { { backend.level() } -> std::same_as<CpuLevel>; }) return backend.level();
+    else return CpuLevel::Portable;
+}
 
 /// f(begin, end) over disjoint ranges that cover [0, n), at once where the backend has threads.
 template <class B, class F>

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,13 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "adainfer/backend/ops.hpp"
 #include "adainfer/core/error.hpp"
-#include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/vector_math.hpp"
-#include "adainfer/tensor/dtype.hpp"
-#include "adainfer/tensor/half.hpp"
-#include "adainfer/tensor/matrix_view.hpp"
-#include "adainfer/tensor/weight_view.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -63,7 +60,6 @@ class LinearLens {
             if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
             if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
             data->slot[map.layer] = data->maps.size();
-            data->halves.push_back(turned_halves(map.matrix, hidden));
             data->maps.push_back(std::move(map));
         }
         data_ = std::move(data);
@@ -79,15 +75,20 @@ class LinearLens {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
 
-    /// out [hidden] = the map of the layer, times the hidden state [hidden] without its length. Backends that multiply with weights
-    /// as they come do so, with the map rounded to binary16: a check is memory-bound. Precondition: reads(layer).
+    /// out [hidden] = the map of the layer times the hidden state [hidden] without its length, on the backend's threads and at its
+    /// level; the result does not depend on the number of threads. Precondition: reads(layer).
     template <class Decoder>
     void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        if constexpr (requires(WeightView w, MatrixView<const float> x, MatrixView<float> y) { decoder.backend().matmul(w, x, y); }) {
-            const std::vector<std::uint16_t>& halves = data_->halves[data_->slot[layer]];
-            if (!halves.empty()) return multiply(decoder.backend(), halves, layer, hidden, out);
+        const std::vector<float>& matrix = data_->maps[data_->slot[layer]].matrix;
+        const float scale = lens_scale(hidden);
+        if constexpr (requires { decoder.backend(); }) {
+            const CpuLevel level = ops::level_of(decoder.backend());
+            ops::parallel_for(decoder.backend(), hidden.size(), lanes, [&](std::size_t begin, std::size_t end) {
+                at_level(level, [&] { columns_times(matrix.data(), hidden, scale, begin, end, out); });
+            });
+        } else {
+            columns_times(matrix.data(), hidden, scale, 0, hidden.size(), out);
         }
-        multiply(layer, hidden, out);
     }
 
     /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
@@ -111,55 +112,29 @@ class LinearLens {
         std::string model_identity;
         std::size_t hidden = 0;
         std::vector<Map> maps;
-        std::vector<std::vector<std::uint16_t>> halves;  // of each map, see turned_halves()
         std::vector<std::size_t> slot;  // layer -> index into maps
     };
 
-    /// A map without its bias as binary16 [out, in], a row an output; empty where a number is too large for that.
-    [[nodiscard]] static std::vector<std::uint16_t> turned_halves(const std::vector<float>& matrix, std::size_t n) {
-        std::vector<std::uint16_t> halves(n * n);
-        for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t j = 0; j < n; ++j) {
-                const float value = matrix[i * n + j];
-                if (std::fabs(value) > 65504.0F) return {};
-                halves[j * n + i] = f32_to_f16(value);
-            }
-        }
-        return halves;
-    }
-
-    template <class Backend>
-    void multiply(const Backend& backend, const std::vector<std::uint16_t>& halves, std::size_t layer, std::span<const float> hidden,
-               std::span<float> out) const {
-        struct Slot;
+    /// out [begin, end) = the scaled hidden state times those columns of the matrix, and their bias.
+    static void columns_times(const float* matrix, std::span<const float> hidden, float scale, std::size_t begin, std::size_t end,
+                              std::span<float> out) noexcept {
         const std::size_t n = hidden.size();
-        float* const input = thread_scratch<Slot>(n).data();
-        lens_input(hidden, {input, n});
-        const WeightView weight{DType::F16, n, n, reinterpret_cast<const std::byte*>(halves.data())};
-        backend.matmul(weight, MatrixView<const float>(input, 1, n), MatrixView<float>(out.data(), 1, n));
-        axpy(1.0F, data_->maps[data_->slot[layer]].matrix.data() + n * n, out.data(), n);
-    }
-
-    void multiply(std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::size_t n = hidden.size();
-        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
-        const float scale = lens_scale(hidden);
-        std::copy_n(matrix + n * n, n, out.begin());
+        std::copy_n(matrix + n * n + begin, end - begin, out.data() + begin);
         float* y = out.data();
         std::size_t i = 0;
         for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
             const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
             const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
-            std::size_t j = 0;
-            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
+            std::size_t j = begin;
+            for (; j + lanes <= end; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
                 float sum[lanes];
                 std::copy_n(y + j, lanes, sum);
                 for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
                 std::copy_n(sum, lanes, y + j);
             }
-            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
+            for (; j < end; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
         }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
+        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n + begin, y + begin, end - begin);
     }
 
     [[nodiscard]] const Data& data() const {

@@ -6,8 +6,8 @@
 #include <span>
 #include <utility>
 
+#include "adainfer/backend/ops.hpp"
 #include "adainfer/core/error.hpp"
-#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/top_two.hpp"
 #include "adainfer/model/decoder.hpp"
 #include "adainfer/model/exit_policy.hpp"
@@ -102,12 +102,6 @@ class Observer {
         return hidden.row(hidden.rows() - 1);
     }
 
-    /// What the backend's kernels are chosen for.
-    [[nodiscard]] CpuLevel level() const noexcept {
-        if constexpr (requires { decoder_.backend().level(); }) return decoder_.backend().level();
-        else return CpuLevel::Portable;
-    }
-
     /// The call named candidates, but the logits are of the whole vocabulary.
     [[nodiscard]] bool answers_among_candidates() const noexcept { return !candidates_.empty() && columns_.empty(); }
 
@@ -147,7 +141,7 @@ class Observer {
     void read_top(bool with_entropy) {
         if (top_read_ && (entropy_read_ || !with_entropy)) return;
         if (!top_read_) reading_.previous_token = reading_.token;
-        reading_.top = top_two(logits(), with_entropy, level());
+        reading_.top = top_two(logits(), with_entropy, ops::level_of(decoder_.backend()));
         reading_.token = answers_among_candidates() ? best_candidate() : token_of(reading_.top.top);
         top_read_ = true;
         entropy_read_ = with_entropy;
