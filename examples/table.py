@@ -164,7 +164,7 @@ class Subject:
             def train(name, tasks, *more):
                 self.policies[f"{classifier}_{name}"] = self.once(
                     f"train {classifier}_{name}", "train", *self.task_options(tasks), "--classifier", classifier, *more,
-                    output=self.folder / f"{classifier}_{name}.json")
+                    output=self.policy_file(classifier, name))
             train("paper", None, "--prefixes", 1, "--agreement", 0.99)
             train("lens", None, *through, "--features", "depth", "--per-task", *MODELS[self.key]["calibration"])
             # For the generalisation table: the paper's two features and one threshold.
@@ -174,13 +174,12 @@ class Subject:
             max(1, round(0.1 * self.layers))], self.folder / "influence.json")
         self.influence, self.skipped = influence["influence"], influence["skip"]
 
-    @staticmethod
-    def is_trained(run, key):
-        """Whether the policies that the generalisation table takes to other models are there."""
-        return all((run.work / key / f"{classifier}_sentiment.json").exists() for classifier in ("svm", "crf"))
+    def policy_file(self, classifier, name):
+        return self.folder / f"{classifier}_{name}.json"
 
-    def sentiment_policy(self, classifier):
-        return self.folder / f"{classifier}_sentiment.json"
+    def is_trained(self):
+        """Whether the policies that the generalisation table takes to other models are there."""
+        return all(self.policy_file(classifier, "sentiment").exists() for classifier in ("svm", "crf"))
 
     def rows_of_table(self):
         """(name, specification) of every policy."""
@@ -230,7 +229,7 @@ class Subject:
         policies = []
         for classifier in ("svm", "crf"):
             for source in (self, *others):
-                spec = f"foreign:{source.sentiment_policy(classifier)},lens={self.lens},head=shortlist+confirm"
+                spec = f"foreign:{source.policy_file(classifier, 'sentiment')},lens={self.lens},head=shortlist+confirm"
                 policies.append((f"{classifier.upper()}|{source.name}", spec))
         return self.evaluate("generalisation", policies)
 
@@ -275,7 +274,8 @@ def main():
     subjects = [Subject(run, key, tasks) for key in keys]
     for subject in subjects:
         subject.train_all()
-    trained = subjects + [Subject(run, key, tasks) for key in available if key not in keys and Subject.is_trained(run, key)]
+    others = [Subject(run, key, tasks) for key in available if key not in keys]
+    trained = subjects + [other for other in others if other.is_trained()]
     result = {"created": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
               "limit": options.limit, "tasks": list(tasks), "models": kept(keys, options, list(tasks))}
     for subject in subjects:

@@ -322,6 +322,25 @@ struct DTypeInfo {
     return {"unknown", 1, 0};
 }
 
+/// f.operator()<dtype>(), for code that is compiled for each format.
+template <class F>
+constexpr decltype(auto) with_dtype(DType dtype, F&& f) {
+    switch (dtype) {
+        case DType::F32: return f.template operator()<DType::F32>();
+        case DType::F16: return f.template operator()<DType::F16>();
+        case DType::BF16: return f.template operator()<DType::BF16>();
+        case DType::Q8_0: return f.template operator()<DType::Q8_0>();
+        case DType::Q4_0: return f.template operator()<DType::Q4_0>();
+        case DType::Q4_1: return f.template operator()<DType::Q4_1>();
+        case DType::Q5_0: return f.template operator()<DType::Q5_0>();
+        case DType::Q5_1: return f.template operator()<DType::Q5_1>();
+        case DType::Q4_K: return f.template operator()<DType::Q4_K>();
+        case DType::Q5_K: return f.template operator()<DType::Q5_K>();
+        case DType::Q6_K: break;
+    }
+    return f.template operator()<DType::Q6_K>();
+}
+
 /// Bytes of a row of `cols` elements. Precondition: cols is a multiple of the block size.
 [[nodiscard]] constexpr std::size_t row_bytes(DType dtype, std::size_t cols) noexcept {
     return cols / info(dtype).block_size * info(dtype).block_bytes;
@@ -778,6 +797,34 @@ void at_level(const F& f) {
 #include <span>
 #include <vector>
 
+
+// ---- adainfer/kernels/float_lanes.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// The first `left` of 16 lanes, all of them where there are more.
+[[nodiscard]] inline __mmask16 first_lanes(std::size_t left) noexcept {
+    return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+}
+
+/// 16 elements of a float row as floats; past `left` they are zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    const __mmask16 mask = first_lanes(left);
+    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
 // panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
 // (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
 // off by 2^-7 of itself at most, and the sum of many by far less, since the errors have no common sign.
@@ -801,12 +848,11 @@ class BfloatRows {
 
     /// Row `token` = x [cols]. Rows can be assigned by several threads.
     [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
-        const auto mask = [](std::size_t left) { return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U); };
         std::uint32_t* const out = pairs_.data() + token * stride_;
         for (std::size_t i = 0; i < x.size(); i += 32) {
             const std::size_t left = x.size() - i;
-            const __m512 low = _mm512_maskz_loadu_ps(mask(left), x.data() + i);
-            const __m512 high = _mm512_maskz_loadu_ps(mask(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            const __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+            const __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
             _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
         }
     }
@@ -1625,20 +1671,10 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const Activatio
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return row_dot<DType::Q8_0>;
-        case DType::Q4_0: return row_dot<DType::Q4_0>;
-        case DType::Q4_1: return row_dot<DType::Q4_1>;
-        case DType::Q5_0: return row_dot<DType::Q5_0>;
-        case DType::Q5_1: return row_dot<DType::Q5_1>;
-        case DType::Q4_K: return row_dot<DType::Q4_K>;
-        case DType::Q5_K: return row_dot<DType::Q5_K>;
-        case DType::Q6_K: return row_dot<DType::Q6_K>;
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
+    return with_dtype(dtype, []<DType type>() -> RowDot {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return row_dot<type>;
+    });
 }
 
 #undef ADAINFER_INLINE512
@@ -1703,6 +1739,23 @@ class LaneMemory {
 };
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/touch_rows.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+namespace adainfer::inline v0::detail {
+
+/// Brings rows [first, first + count) into the cache, in order, as the hardware foresees it. It does not foresee parts of many rows
+/// read in turn, which is what packing does.
+inline void touch_rows(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
+    const std::byte* const from = weight.row(first);
+    for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) {
+        static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
 
 // ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
 
@@ -1858,7 +1911,9 @@ template <DType dtype>
                 for (unsigned i = 0; i < each; ++i) {
                     const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
                     const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
-                    bits = _mm512_or_si512(bits, _mm512_slli_epi16(field, width * i));
+                    // Not slli: without optimisation that is a macro, and a count that is no constant is a warning there.
+                    const __m128i count = _mm_cvtsi32_si128(static_cast<int>(width * i));
+                    bits = _mm512_or_si512(bits, _mm512_sll_epi16(field, count));
                 }
                 _mm512_store_si512(out + 64 * (4 + part), bits);
             }
@@ -1870,12 +1925,9 @@ template <DType dtype>
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
     constexpr LaneLayout layout = lane_layout(dtype);
-    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first), stride = weight.row_bytes();
-    const std::vector<std::byte> zero(count < LaneLayout::lanes ? stride : 0);
-    // Row after row, as the hardware foresees it; below, parts of many rows are read in turn.
-    for (std::size_t i = 0; i < count * stride; i += 64) {
-        static_cast<void>(*static_cast<const volatile std::byte*>(weight.row(first) + i));
-    }
+    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first);
+    const std::vector<std::byte> zero(count < LaneLayout::lanes ? weight.row_bytes() : 0);
+    touch_rows(weight, first, count);
     for (std::size_t half = 0; half < 2; ++half) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
@@ -1897,20 +1949,9 @@ template <DType dtype>
 
 /// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
 inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
-    const std::size_t first = i * LaneWeight::lanes;
-    switch (weight.dtype) {
-        case DType::Q8_0: return turn_panel<DType::Q8_0>(weight, first, out.panel(i));
-        case DType::Q4_0: return turn_panel<DType::Q4_0>(weight, first, out.panel(i));
-        case DType::Q4_1: return turn_panel<DType::Q4_1>(weight, first, out.panel(i));
-        case DType::Q5_0: return turn_panel<DType::Q5_0>(weight, first, out.panel(i));
-        case DType::Q5_1: return turn_panel<DType::Q5_1>(weight, first, out.panel(i));
-        case DType::Q4_K: return turn_panel<DType::Q4_K>(weight, first, out.panel(i));
-        case DType::Q5_K: return turn_panel<DType::Q5_K>(weight, first, out.panel(i));
-        case DType::Q6_K: return turn_panel<DType::Q6_K>(weight, first, out.panel(i));
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return;
-    }
+    with_dtype(weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group != 0) turn_panel<dtype>(weight, i * LaneWeight::lanes, out.panel(i));
+    });
 }
 
 }  // namespace detail::avx512
@@ -1924,14 +1965,6 @@ inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i)
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-
-
-// ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
 
 
 // ---- adainfer/kernels/panel_tile.hpp -------------------------------------------------------------------------------------
@@ -2056,25 +2089,6 @@ void for_token_blocks(std::size_t tokens, std::size_t most, F&& f) {
 
 }  // namespace adainfer::inline v0::detail
 
-// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <vector>
-
-namespace adainfer::inline v0 {
-
-/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
-/// a loop that asks for the same size again allocates nothing.
-template <class Slot>
-[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
-    thread_local std::vector<float> buffer;
-    if (buffer.size() < n) buffer.resize(n);
-    return {buffer.data(), n};
-}
-
-}  // namespace adainfer::inline v0
-
 // ---- adainfer/kernels/weight_part.hpp ------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -2157,174 +2171,16 @@ struct LaneQuads {
     }
 };
 
-}  // namespace avx512
-
-#endif
-
-}  // namespace adainfer::inline v0::detail
-
-// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
-
-namespace adainfer::inline v0::detail {
-
-/// panel [depth][lanes] = rows [lanes][depth].
-inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
-    for (std::size_t k = 0; k < depth; ++k) {
-        for (std::size_t r = 0; r < lanes; ++r) panel[k * lanes + r] = rows[r * depth + k];
-    }
-}
-
-#if ADAINFER_X86
-
-namespace avx2 {
-
-/// The same of 16 lanes, squares of 8 by 8 at once.
-[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
-    constexpr std::size_t lanes = 16;
-    const std::size_t whole = depth / 8 * 8;
-    for (std::size_t first = 0; first < lanes; first += 8) {
-        const float* const from = rows + first * depth;
-        for (std::size_t k = 0; k < whole; k += 8) {
-            __m256 v[8], t[8];
-#pragma GCC unroll 8
-            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
-#pragma GCC unroll 4
-            for (std::size_t i = 0; i < 8; i += 2) {
-                t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-                t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-            }
-#pragma GCC unroll 2
-            for (std::size_t i = 0; i < 8; i += 4) {
-                v[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-                v[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
-                v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-                v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
-            }
-#pragma GCC unroll 4
-            for (std::size_t i = 0; i < 4; ++i) {
-                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
-                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
-            }
-        }
-        for (std::size_t k = whole; k < depth; ++k) {
-            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
-        }
-    }
-}
-
-}  // namespace avx2
-
-namespace avx512 {
-
-/// 16 elements of a float row as floats; past `left` they are zero.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
-    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
-    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
-    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
-    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
-/// panel [depth][32] of float rows. Bound: four shuffles and a store for 16 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
-    for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
-        for (std::size_t k = 0; k < part.depth; k += 16) {
-            const std::size_t left = part.depth - k;
-            __m512i v[16];
-#pragma GCC unroll 16
-            for (std::size_t r = 0; r < 16; ++r) v[r] = _mm512_castps_si512(floats16<dtype>(rows[r], k, left));
-            transpose(v);
-            float* const out = panel + k * 32 + 16 * half;
-#pragma GCC unroll 16
-            for (std::size_t i = 0; i < 16; ++i) {
-                if (i < left) _mm512_storeu_ps(out + i * 32, _mm512_castsi512_ps(v[i]));
-            }
-        }
-    }
-}
-
-/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements, 13 where they are repacked.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const WeightPart& part, float* panel) noexcept {
-    constexpr CodeFormat format = code_format(dtype);
-    for (std::size_t half = 0; half < 2; ++half) {
-        const Quads quads(part, half);
-        __m512i scales[16], minima[16];
-        quads.scales(part.depth / format.group, scales, minima);
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
-            __m512i v[16];
-            quads.codes(step, whole, v);
-            float* out = panel + 64 * step * 32 + 16 * half;
-            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
-                const std::size_t g = (64 * step + 4 * j) / format.group;
-                const __m512 scale = _mm512_castsi512_ps(scales[g]);
-                const __m512 shift = format.has_minimum ? _mm512_castsi512_ps(minima[g])
-                                                        : _mm512_mul_ps(scale, _mm512_set1_ps(static_cast<float>(-format.bias)));
-                const __m512i low = _mm512_set1_epi32(255), codes = v[j];
-                const __m512i four[] = {_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi32(codes, 8), low),
-                                        _mm512_and_si512(_mm512_srli_epi32(codes, 16), low), _mm512_srli_epi32(codes, 24)};
-#pragma GCC unroll 4
-                for (std::size_t i = 0; i < 4; ++i) {
-                    _mm512_storeu_ps(out + i * 32, _mm512_fmadd_ps(_mm512_cvtepi32_ps(four[i]), scale, shift));
-                }
-            }
-        }
-    }
-}
-
-template <DType dtype>
-inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
-    if (part.lanes == nullptr) pack_quads_as_floats<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads_as_floats<dtype, LaneQuads<dtype>>(part, panel);
-}
-
-/// panel [depth][32] = the part.
-inline void pack_panel(const WeightPart& part, float* panel) noexcept {
-    switch (part.weight.dtype) {
-        case DType::F32: return pack_floats<DType::F32>(part, panel);
-        case DType::F16: return pack_floats<DType::F16>(part, panel);
-        case DType::BF16: return pack_floats<DType::BF16>(part, panel);
-        case DType::Q8_0: return pack_codes_as_floats<DType::Q8_0>(part, panel);
-        case DType::Q4_0: return pack_codes_as_floats<DType::Q4_0>(part, panel);
-        case DType::Q4_1: return pack_codes_as_floats<DType::Q4_1>(part, panel);
-        case DType::Q5_0: return pack_codes_as_floats<DType::Q5_0>(part, panel);
-        case DType::Q5_1: return pack_codes_as_floats<DType::Q5_1>(part, panel);
-        case DType::Q4_K: return pack_codes_as_floats<DType::Q4_K>(part, panel);
-        case DType::Q5_K: return pack_codes_as_floats<DType::Q5_K>(part, panel);
-        case DType::Q6_K: return pack_codes_as_floats<DType::Q6_K>(part, panel);
-    }
+/// f.operator()<Quads>() with what a part of a quantised weight is read from.
+template <DType dtype, class F>
+void with_quads(const WeightPart& part, F&& f) {
+    if (part.lanes == nullptr) f.template operator()<RowQuads<dtype>>();
+    else f.template operator()<LaneQuads<dtype>>();
 }
 
 }  // namespace avx512
 
 #endif
-
-/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
-template <class Tile>
-void pack_panel_for(const WeightPart& part, float* panel) {
-#if ADAINFER_X86
-    if constexpr (Tile::level == CpuLevel::Avx512) {
-        avx512::pack_panel(part, panel);
-    } else
-#endif
-    {
-        struct Rows;
-        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
-        at_level<Tile::level>([&] {
-            for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
-        });
-#if ADAINFER_X86
-        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
-        else
-#endif
-            turn(rows, part.depth, Tile::lanes, panel);
-    }
-}
 
 }  // namespace adainfer::inline v0::detail
 
@@ -2423,27 +2279,12 @@ template <DType dtype, class Quads>
     }
 }
 
-template <DType dtype>
-inline void pack_codes_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
-    if (part.lanes == nullptr) pack_quads_as_bfloat<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads_as_bfloat<dtype, LaneQuads<dtype>>(part, panel);
-}
-
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
-    switch (part.weight.dtype) {
-        case DType::F32: return pack_floats_as_bfloat<DType::F32>(part, panel);
-        case DType::F16: return pack_floats_as_bfloat<DType::F16>(part, panel);
-        case DType::BF16: return pack_floats_as_bfloat<DType::BF16>(part, panel);
-        case DType::Q8_0: return pack_codes_as_bfloat<DType::Q8_0>(part, panel);
-        case DType::Q4_0: return pack_codes_as_bfloat<DType::Q4_0>(part, panel);
-        case DType::Q4_1: return pack_codes_as_bfloat<DType::Q4_1>(part, panel);
-        case DType::Q5_0: return pack_codes_as_bfloat<DType::Q5_0>(part, panel);
-        case DType::Q5_1: return pack_codes_as_bfloat<DType::Q5_1>(part, panel);
-        case DType::Q4_K: return pack_codes_as_bfloat<DType::Q4_K>(part, panel);
-        case DType::Q5_K: return pack_codes_as_bfloat<DType::Q5_K>(part, panel);
-        case DType::Q6_K: return pack_codes_as_bfloat<DType::Q6_K>(part, panel);
-    }
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
+        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_bfloat<dtype, Quads>(part, panel); });
+    });
 }
 
 /// Fills a panel with a part of at most BfloatPanel::most_columns columns.
@@ -2537,6 +2378,34 @@ inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked,
 #include <cstring>
 #include <span>
 #include <vector>
+
+
+// ---- adainfer/kernels/quad_product.hpp -----------------------------------------------------------------------------------
+
+#include <cstdint>
+#include <cstring>
+
+#if ADAINFER_X86
+
+// Products of four bytes at once, sixteen rows in the lanes of a vector.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Four values, the same in every lane.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i quad_of(const std::int8_t* values) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, values, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/// sum += products of four bytes each, the weight's unsigned. GCC 12 copies the sum of the intrinsic back and forth.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_products(__m512i& sum, __m512i weight, __m512i activation) noexcept {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
 
 // panel_tile.hpp's product in integers: quantised weights stay codes, activations are rounded to 8 bits.
 
@@ -2636,33 +2505,17 @@ template <DType dtype, class Quads>
 
 template <DType dtype>
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    if (part.lanes == nullptr) pack_quads<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads<dtype, LaneQuads<dtype>>(part, panel);
+    with_quads<dtype>(part, [&]<class Quads>() { pack_quads<dtype, Quads>(part, panel); });
 }
 
 using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
 
 /// pack_codes() of a dtype that has a code format, else null.
 [[nodiscard]] inline PackCodes pack_codes_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return pack_codes<DType::Q8_0>;
-        case DType::Q4_0: return pack_codes<DType::Q4_0>;
-        case DType::Q4_1: return pack_codes<DType::Q4_1>;
-        case DType::Q5_0: return pack_codes<DType::Q5_0>;
-        case DType::Q5_1: return pack_codes<DType::Q5_1>;
-        case DType::Q4_K: return pack_codes<DType::Q4_K>;
-        case DType::Q5_K: return pack_codes<DType::Q5_K>;
-        case DType::Q6_K: return pack_codes<DType::Q6_K>;
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
-}
-
-/// sum += products of four bytes each. GCC 12 copies the sum of the intrinsic back and forth.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_products(__m512i& sum, __m512i weight, __m512i activation) noexcept {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+    return with_dtype(dtype, []<DType type>() -> PackCodes {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return pack_codes<type>;
+    });
 }
 
 /// What a token's row of activations is made of, from the panel's first column on.
@@ -2703,9 +2556,7 @@ struct CodeTile {
                 const __m512i w0 = _mm512_load_si512(panel.codes[j]), w1 = _mm512_load_si512(panel.codes[j] + 16);
 #pragma GCC unroll 6
                 for (std::size_t t = 0; t < count; ++t) {
-                    std::int32_t four;
-                    std::memcpy(&four, x.codes + t * x.cols + 4 * j, sizeof four);
-                    const __m512i activation = _mm512_set1_epi32(four);
+                    const __m512i activation = quad_of(x.codes + t * x.cols + 4 * j);
                     add_products(sum[t][0], w0, activation);
                     add_products(sum[t][1], w1, activation);
                 }
@@ -2783,7 +2634,7 @@ template <DType dtype>
     }
     for (; k < cols; k += 16) {
         const std::size_t left = cols - k;
-        const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+        const __mmask16 mask = first_lanes(left);
         sum[0] = _mm512_fmadd_ps(floats16<dtype>(row, k, left), _mm512_maskz_loadu_ps(mask, x + k), sum[0]);
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
@@ -3459,17 +3310,6 @@ namespace detail::avx512 {
 
 #define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
 
-/// sum += products of four bytes each, the four of the activations the same for all. GCC 12 copies the sum of the intrinsic.
-[[ADAINFER_INLINE512]] inline void add_quads(__m512i& sum, __m512i weight, __m512i activation) noexcept {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
-}
-
-[[ADAINFER_INLINE512]] inline __m512i quad_of(const std::int8_t* values) noexcept {
-    std::int32_t four;
-    std::memcpy(&four, values, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
 /// Integer sums of 32 columns: [token][half of the rows][group][codes, rests]. A group is 32 columns, or 16.
 template <std::size_t tokens, std::size_t groups>
 using QuadSums = __m512i[tokens][2][groups][2];
@@ -3487,10 +3327,10 @@ template <DType dtype, std::size_t tokens, std::size_t groups, int j>
 #pragma GCC unroll 2
         for (std::size_t q = 0; q < 2; ++q) {
             const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
-            add_quads(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
-            add_quads(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
-            add_quads(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
-            add_quads(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+            add_products(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
+            add_products(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
+            add_products(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
+            add_products(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
         }
     }
 }
@@ -3604,20 +3444,10 @@ template <DType dtype>
 
 /// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
 [[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return lane_product_of<DType::Q8_0>(tokens);
-        case DType::Q4_0: return lane_product_of<DType::Q4_0>(tokens);
-        case DType::Q4_1: return lane_product_of<DType::Q4_1>(tokens);
-        case DType::Q5_0: return lane_product_of<DType::Q5_0>(tokens);
-        case DType::Q5_1: return lane_product_of<DType::Q5_1>(tokens);
-        case DType::Q4_K: return lane_product_of<DType::Q4_K>(tokens);
-        case DType::Q5_K: return lane_product_of<DType::Q5_K>(tokens);
-        case DType::Q6_K: return lane_product_of<DType::Q6_K>(tokens);
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
+    return with_dtype(dtype, [tokens]<DType type>() -> LaneProduct {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return lane_product_of<type>(tokens);
+    });
 }
 
 #undef ADAINFER_INLINE512
@@ -3627,6 +3457,173 @@ template <DType dtype>
 #endif
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+
+// ---- adainfer/kernels/thread_scratch.hpp ---------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
+/// a loop that asks for the same size again allocates nothing.
+template <class Slot>
+[[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
+    thread_local std::vector<float> buffer;
+    if (buffer.size() < n) buffer.resize(n);
+    return {buffer.data(), n};
+}
+
+}  // namespace adainfer::inline v0
+
+// Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
+
+namespace adainfer::inline v0::detail {
+
+/// panel [depth][lanes] = rows [lanes][depth].
+inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float* panel) noexcept {
+    for (std::size_t k = 0; k < depth; ++k) {
+        for (std::size_t r = 0; r < lanes; ++r) panel[k * lanes + r] = rows[r * depth + k];
+    }
+}
+
+#if ADAINFER_X86
+
+namespace avx2 {
+
+/// The same of 16 lanes, squares of 8 by 8 at once.
+[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
+    constexpr std::size_t lanes = 16;
+    const std::size_t whole = depth / 8 * 8;
+    for (std::size_t first = 0; first < lanes; first += 8) {
+        const float* const from = rows + first * depth;
+        for (std::size_t k = 0; k < whole; k += 8) {
+            __m256 v[8], t[8];
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 8; i += 2) {
+                t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+                t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+            }
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 8; i += 4) {
+                v[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+                v[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+                v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+                v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+            }
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
+                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+            }
+        }
+        for (std::size_t k = whole; k < depth; ++k) {
+            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
+        }
+    }
+}
+
+}  // namespace avx2
+
+namespace avx512 {
+
+/// panel [depth][32] of float rows. Bound: four shuffles and a store for 16 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
+        for (std::size_t k = 0; k < part.depth; k += 16) {
+            const std::size_t left = part.depth - k;
+            __m512i v[16];
+#pragma GCC unroll 16
+            for (std::size_t r = 0; r < 16; ++r) v[r] = _mm512_castps_si512(floats16<dtype>(rows[r], k, left));
+            transpose(v);
+            float* const out = panel + k * 32 + 16 * half;
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) {
+                if (i < left) _mm512_storeu_ps(out + i * 32, _mm512_castsi512_ps(v[i]));
+            }
+        }
+    }
+}
+
+/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements, 13 where they are repacked.
+template <DType dtype, class Quads>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const WeightPart& part, float* panel) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
+    for (std::size_t half = 0; half < 2; ++half) {
+        const Quads quads(part, half);
+        __m512i scales[16], minima[16];
+        quads.scales(part.depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
+            const bool whole = 64 * step + 64 <= part.depth;
+            __m512i v[16];
+            quads.codes(step, whole, v);
+            float* out = panel + 64 * step * 32 + 16 * half;
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j, out += 4 * 32) {
+                const std::size_t g = (64 * step + 4 * j) / format.group;
+                const __m512 scale = _mm512_castsi512_ps(scales[g]);
+                const __m512 shift = format.has_minimum ? _mm512_castsi512_ps(minima[g])
+                                                        : _mm512_mul_ps(scale, _mm512_set1_ps(static_cast<float>(-format.bias)));
+                const __m512i low = _mm512_set1_epi32(255), codes = v[j];
+                const __m512i four[] = {_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi32(codes, 8), low),
+                                        _mm512_and_si512(_mm512_srli_epi32(codes, 16), low), _mm512_srli_epi32(codes, 24)};
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) {
+                    _mm512_storeu_ps(out + i * 32, _mm512_fmadd_ps(_mm512_cvtepi32_ps(four[i]), scale, shift));
+                }
+            }
+        }
+    }
+}
+
+/// panel [depth][32] = the part.
+inline void pack_panel(const WeightPart& part, float* panel) noexcept {
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_floats<dtype, Quads>(part, panel); });
+    });
+}
+
+}  // namespace avx512
+
+#endif
+
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
+template <class Tile>
+void pack_panel_for(const WeightPart& part, float* panel) {
+#if ADAINFER_X86
+    if constexpr (Tile::level == CpuLevel::Avx512) {
+        avx512::pack_panel(part, panel);
+    } else
+#endif
+    {
+        struct Rows;
+        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
+        at_level<Tile::level>([&] {
+            for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+        });
+#if ADAINFER_X86
+        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
+        else
+#endif
+            turn(rows, part.depth, Tile::lanes, panel);
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
 
 // ---- adainfer/kernels/quantize_avx512.hpp --------------------------------------------------------------------------------
 
@@ -3740,7 +3737,7 @@ template <std::size_t some>
 #pragma GCC unroll 4
         for (std::size_t c = 0; c < 4; ++c) {
             const std::size_t left = d - (std::min)(d, j + 16 * c);
-            mask[c] = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+            mask[c] = first_lanes(left);
         }
         __m512 sum[some][4];
 #pragma GCC unroll 4
@@ -4017,6 +4014,7 @@ consteval void require_backend() {
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <span>
 
@@ -4057,6 +4055,13 @@ concept HasStoredAttention =
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
 
 namespace ops {
+
+/// The level that a backend's kernels are chosen for; Portable where it does not say.
+template <class B>
+[[nodiscard]] CpuLevel level_of(const B& backend) noexcept {
+    if constexpr (requires { { backend.level() } -> std::same_as<CpuLevel>; }) return backend.level();
+    else return CpuLevel::Portable;
+}
 
 /// f(begin, end) over disjoint ranges that cover [0, n), at once where the backend has threads.
 template <class B, class F>
@@ -4703,7 +4708,7 @@ class SimdBackend {
                 struct Slot;
                 const std::size_t count = (std::min)(lanes, weight.rows - first);
                 const bool whole = count == lanes;
-                if (prepared.lanes.empty()) touch(weight, first, count);
+                if (prepared.lanes.empty()) detail::touch_rows(weight, first, count);
                 // The last rows may be fewer than a panel has.
                 float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
                 const std::size_t stride = whole ? y.stride() : lanes;
@@ -4720,13 +4725,6 @@ class SimdBackend {
 
     [[nodiscard]] static const LaneWeight* lanes_of(const Weight& weight) noexcept {
         return weight.lanes.empty() ? nullptr : &weight.lanes;
-    }
-
-    /// Brings rows into the cache. Packing reads parts of rows one after the other, which the hardware does not foresee as it
-    /// foresees this.
-    static void touch(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
-        const std::byte* const from = weight.row(first);
-        for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
     }
 
     /// Bytes of the calling thread, until its next call.
@@ -4981,6 +4979,8 @@ inline void validate(const ModelConfig& config, const std::string& source) {
 
 // ---- adainfer/model/weights.hpp ------------------------------------------------------------------------------------------
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -5015,6 +5015,11 @@ struct LayerWeights {
     LinearWeights up;                     ///< [feed_forward, hidden]
     LinearWeights down;                   ///< [hidden, feed_forward]
     NormWeights feed_forward_post_norm;   ///< optional [hidden]
+
+    /// All of its matrices, also those that the family does not have.
+    [[nodiscard]] std::array<const LinearWeights*, 7> matrices() const noexcept {
+        return {&q, &k, &v, &attention_output, &gate, &up, &down};
+    }
 };
 
 /// A model as a file holds it: configuration, and views into bytes that `storage` keeps alive.
@@ -5036,9 +5041,9 @@ struct ModelWeights {
 
     /// Bytes of the matrices of one layer.
     [[nodiscard]] std::size_t layer_bytes(std::size_t layer) const noexcept {
-        const LayerWeights& l = layers[layer];
-        return l.q.weight.bytes() + l.k.weight.bytes() + l.v.weight.bytes() + l.attention_output.weight.bytes() +
-               l.gate.weight.bytes() + l.up.weight.bytes() + l.down.weight.bytes();
+        std::size_t bytes = 0;
+        for (const LinearWeights* matrix : layers[layer].matrices()) bytes += matrix->weight.bytes();
+        return bytes;
     }
 };
 
@@ -5154,8 +5159,8 @@ struct CostOptions {
 
 // ---- adainfer/model/decoder.hpp ------------------------------------------------------------------------------------------
 
+#include <array>
 #include <cstddef>
-#include <initializer_list>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -5914,12 +5919,12 @@ class Decoder {
           frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
         if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
         if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
-        release({&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
+        release(std::array{&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
             layers_.emplace_back(backend_, layer);
-            release({&layer.q, &layer.k, &layer.v, &layer.attention_output, &layer.gate, &layer.up, &layer.down});
+            release(layer.matrices());
             if (options.progress) options.progress({"prepare weights", layers_.size(), weights_.layers.size()});
         }
     }
@@ -5999,7 +6004,7 @@ class Decoder {
 
   private:
     /// Gives the pages of the file that hold weights which the backend has copied back to the system.
-    void release(std::initializer_list<const LinearWeights*> prepared) const noexcept {
+    void release(std::span<const LinearWeights* const> prepared) const noexcept {
         if constexpr (requires { backend_.repacks(DType::F32); }) {
             if (!weights_.mapped) return;
             for (const LinearWeights* each : prepared) {
@@ -6656,12 +6661,6 @@ class Observer {
         return hidden.row(hidden.rows() - 1);
     }
 
-    /// What the backend's kernels are chosen for.
-    [[nodiscard]] CpuLevel level() const noexcept {
-        if constexpr (requires { decoder_.backend().level(); }) return decoder_.backend().level();
-        else return CpuLevel::Portable;
-    }
-
     /// The call named candidates, but the logits are of the whole vocabulary.
     [[nodiscard]] bool answers_among_candidates() const noexcept { return !candidates_.empty() && columns_.empty(); }
 
@@ -6701,7 +6700,7 @@ class Observer {
     void read_top(bool with_entropy) {
         if (top_read_ && (entropy_read_ || !with_entropy)) return;
         if (!top_read_) reading_.previous_token = reading_.token;
-        reading_.top = top_two(logits(), with_entropy, level());
+        reading_.top = top_two(logits(), with_entropy, ops::level_of(decoder_.backend()));
         reading_.token = answers_among_candidates() ? best_candidate() : token_of(reading_.top.top);
         top_read_ = true;
         entropy_read_ = with_entropy;
@@ -8034,7 +8033,6 @@ class AnyClassifier {
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -8086,7 +8084,6 @@ class LinearLens {
             if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
             if (data->slot[map.layer] != none) fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " stands twice");
             data->slot[map.layer] = data->maps.size();
-            data->halves.push_back(turned_halves(map.matrix, hidden));
             data->maps.push_back(std::move(map));
         }
         data_ = std::move(data);
@@ -8102,15 +8099,20 @@ class LinearLens {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
 
-    /// out [hidden] = the map of the layer, times the hidden state [hidden] without its length. Backends that multiply with weights
-    /// as they come do so, with the map rounded to binary16: a check is memory-bound. Precondition: reads(layer).
+    /// out [hidden] = the map of the layer times the hidden state [hidden] without its length, on the backend's threads and at its
+    /// level; the result does not depend on the number of threads. Precondition: reads(layer).
     template <class Decoder>
     void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        if constexpr (requires(WeightView w, MatrixView<const float> x, MatrixView<float> y) { decoder.backend().matmul(w, x, y); }) {
-            const std::vector<std::uint16_t>& halves = data_->halves[data_->slot[layer]];
-            if (!halves.empty()) return multiply(decoder.backend(), halves, layer, hidden, out);
+        const std::vector<float>& matrix = data_->maps[data_->slot[layer]].matrix;
+        const float scale = lens_scale(hidden);
+        if constexpr (requires { decoder.backend(); }) {
+            const CpuLevel level = ops::level_of(decoder.backend());
+            ops::parallel_for(decoder.backend(), hidden.size(), lanes, [&](std::size_t begin, std::size_t end) {
+                at_level(level, [&] { columns_times(matrix.data(), hidden, scale, begin, end, out); });
+            });
+        } else {
+            columns_times(matrix.data(), hidden, scale, 0, hidden.size(), out);
         }
-        multiply(layer, hidden, out);
     }
 
     /// Throws IdentityMismatch where the lens was fitted on other weights, or is empty.
@@ -8134,55 +8136,29 @@ class LinearLens {
         std::string model_identity;
         std::size_t hidden = 0;
         std::vector<Map> maps;
-        std::vector<std::vector<std::uint16_t>> halves;  // of each map, see turned_halves()
         std::vector<std::size_t> slot;  // layer -> index into maps
     };
 
-    /// A map without its bias as binary16 [out, in], a row an output; empty where a number is too large for that.
-    [[nodiscard]] static std::vector<std::uint16_t> turned_halves(const std::vector<float>& matrix, std::size_t n) {
-        std::vector<std::uint16_t> halves(n * n);
-        for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t j = 0; j < n; ++j) {
-                const float value = matrix[i * n + j];
-                if (std::fabs(value) > 65504.0F) return {};
-                halves[j * n + i] = f32_to_f16(value);
-            }
-        }
-        return halves;
-    }
-
-    template <class Backend>
-    void multiply(const Backend& backend, const std::vector<std::uint16_t>& halves, std::size_t layer, std::span<const float> hidden,
-               std::span<float> out) const {
-        struct Slot;
+    /// out [begin, end) = the scaled hidden state times those columns of the matrix, and their bias.
+    static void columns_times(const float* matrix, std::span<const float> hidden, float scale, std::size_t begin, std::size_t end,
+                              std::span<float> out) noexcept {
         const std::size_t n = hidden.size();
-        float* const input = thread_scratch<Slot>(n).data();
-        lens_input(hidden, {input, n});
-        const WeightView weight{DType::F16, n, n, reinterpret_cast<const std::byte*>(halves.data())};
-        backend.matmul(weight, MatrixView<const float>(input, 1, n), MatrixView<float>(out.data(), 1, n));
-        axpy(1.0F, data_->maps[data_->slot[layer]].matrix.data() + n * n, out.data(), n);
-    }
-
-    void multiply(std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::size_t n = hidden.size();
-        const float* matrix = data_->maps[data_->slot[layer]].matrix.data();
-        const float scale = lens_scale(hidden);
-        std::copy_n(matrix + n * n, n, out.begin());
+        std::copy_n(matrix + n * n + begin, end - begin, out.data() + begin);
         float* y = out.data();
         std::size_t i = 0;
         for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
             const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
             const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
-            std::size_t j = 0;
-            for (; j + lanes <= n; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
+            std::size_t j = begin;
+            for (; j + lanes <= end; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
                 float sum[lanes];
                 std::copy_n(y + j, lanes, sum);
                 for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
                 std::copy_n(sum, lanes, y + j);
             }
-            for (; j < n; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
+            for (; j < end; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
         }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n, y, n);
+        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n + begin, y + begin, end - begin);
     }
 
     [[nodiscard]] const Data& data() const {
@@ -22389,8 +22365,8 @@ template <class Policy>
     policy.classifier = std::move(classifier);
     policy.features = P::Features::names();
     policy.lens = P::Lens::name;
-    policy.head = P::Head::name;
     if constexpr (requires { head.spec(); }) policy.head = head.spec();
+    else policy.head = P::Head::name;
     return policy;
 }
 

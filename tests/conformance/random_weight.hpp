@@ -6,7 +6,10 @@
 #include <cstring>
 #include <vector>
 
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/lane_memory.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/tensor/dtype.hpp"
 #include "adainfer/tensor/half.hpp"
 #include "adainfer/tensor/weight_view.hpp"
@@ -53,7 +56,20 @@ struct RandomWeight {
     }
 };
 
+#if ADAINFER_X86
+/// A quantised weight in lanes. Precondition: the machine has AVX-512.
+inline LaneWeight repacked(const WeightView& weight) {
+    LaneMemory memory;
+    LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
+    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::avx512::fill_panel(weight, lanes, i);
+    return lanes;
+}
+#endif
+
 }  // namespace random_weight
 
 using random_weight::dtypes;
 using random_weight::RandomWeight;
+#if ADAINFER_X86
+using random_weight::repacked;
+#endif

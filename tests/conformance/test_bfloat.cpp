@@ -14,7 +14,6 @@
 #include "adainfer/backend/simd.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/tensor/half.hpp"
@@ -174,9 +173,7 @@ TEST_CASE("bfloat16: a repacked weight packs to the same bits") {
         if (code_format(dtype).group == 0) continue;
         CAPTURE(info(dtype).name);
         const RandomWeight w(dtype, 64, 768, random);
-        LaneMemory memory;
-        LaneWeight lanes(dtype, 64, 768, memory);
-        for (std::size_t i = 0; i < lanes.panels(); ++i) fill_panel(w.view, lanes, i);
+        const LaneWeight lanes = repacked(w.view);
         for (const std::size_t depth : Sizes{256, 512}) {
             const detail::WeightPart part{w.view, 32, 32, 256, depth};
             pack_bfloat(part, *expected);

@@ -43,13 +43,6 @@ bool has_avx512() {
     return false;
 }
 
-LaneWeight repacked(const WeightView& weight) {
-    LaneMemory memory;
-    LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
-    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::avx512::fill_panel(weight, lanes, i);
-    return lanes;
-}
-
 }  // namespace
 
 TEST_CASE("lane memory: places that do not overlap, each a cache line's, alive as long as somebody has them") {

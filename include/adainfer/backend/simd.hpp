@@ -36,6 +36,7 @@
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/token_attention.hpp"
+#include "adainfer/kernels/touch_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/tensor/kv_type.hpp"
@@ -370,7 +371,7 @@ class SimdBackend {
                 struct Slot;
                 const std::size_t count = (std::min)(lanes, weight.rows - first);
                 const bool whole = count == lanes;
-                if (prepared.lanes.empty()) touch(weight, first, count);
+                if (prepared.lanes.empty()) detail::touch_rows(weight, first, count);
                 // The last rows may be fewer than a panel has.
                 float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
                 const std::size_t stride = whole ? y.stride() : lanes;
@@ -387,13 +388,6 @@ class SimdBackend {
 
     [[nodiscard]] static const LaneWeight* lanes_of(const Weight& weight) noexcept {
         return weight.lanes.empty() ? nullptr : &weight.lanes;
-    }
-
-    /// Brings rows into the cache. Packing reads parts of rows one after the other, which the hardware does not foresee as it
-    /// foresees this.
-    static void touch(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
-        const std::byte* const from = weight.row(first);
-        for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
     }
 
     /// Bytes of the calling thread, until its next call.

@@ -90,8 +90,8 @@ template <class Policy>
     policy.classifier = std::move(classifier);
     policy.features = P::Features::names();
     policy.lens = P::Lens::name;
-    policy.head = P::Head::name;
     if constexpr (requires { head.spec(); }) policy.head = head.spec();
+    else policy.head = P::Head::name;
     return policy;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 
 // panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
 // (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
@@ -31,12 +32,11 @@ class BfloatRows {
 
     /// Row `token` = x [cols]. Rows can be assigned by several threads.
     [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
-        const auto mask = [](std::size_t left) { return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U); };
         std::uint32_t* const out = pairs_.data() + token * stride_;
         for (std::size_t i = 0; i < x.size(); i += 32) {
             const std::size_t left = x.size() - i;
-            const __m512 low = _mm512_maskz_loadu_ps(mask(left), x.data() + i);
-            const __m512 high = _mm512_maskz_loadu_ps(mask(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            const __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+            const __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
             _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
         }
     }

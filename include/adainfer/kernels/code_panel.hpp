@@ -10,7 +10,9 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/quad_product.hpp"
 #include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/tensor/dtype.hpp"
 
 // panel_tile.hpp's product in integers: quantised weights stay codes, activations are rounded to 8 bits.
 
@@ -110,33 +112,17 @@ template <DType dtype, class Quads>
 
 template <DType dtype>
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    if (part.lanes == nullptr) pack_quads<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads<dtype, LaneQuads<dtype>>(part, panel);
+    with_quads<dtype>(part, [&]<class Quads>() { pack_quads<dtype, Quads>(part, panel); });
 }
 
 using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
 
 /// pack_codes() of a dtype that has a code format, else null.
 [[nodiscard]] inline PackCodes pack_codes_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return pack_codes<DType::Q8_0>;
-        case DType::Q4_0: return pack_codes<DType::Q4_0>;
-        case DType::Q4_1: return pack_codes<DType::Q4_1>;
-        case DType::Q5_0: return pack_codes<DType::Q5_0>;
-        case DType::Q5_1: return pack_codes<DType::Q5_1>;
-        case DType::Q4_K: return pack_codes<DType::Q4_K>;
-        case DType::Q5_K: return pack_codes<DType::Q5_K>;
-        case DType::Q6_K: return pack_codes<DType::Q6_K>;
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
-}
-
-/// sum += products of four bytes each. GCC 12 copies the sum of the intrinsic back and forth.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_products(__m512i& sum, __m512i weight, __m512i activation) noexcept {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+    return with_dtype(dtype, []<DType type>() -> PackCodes {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return pack_codes<type>;
+    });
 }
 
 /// What a token's row of activations is made of, from the panel's first column on.
@@ -177,9 +163,7 @@ struct CodeTile {
                 const __m512i w0 = _mm512_load_si512(panel.codes[j]), w1 = _mm512_load_si512(panel.codes[j] + 16);
 #pragma GCC unroll 6
                 for (std::size_t t = 0; t < count; ++t) {
-                    std::int32_t four;
-                    std::memcpy(&four, x.codes + t * x.cols + 4 * j, sizeof four);
-                    const __m512i activation = _mm512_set1_epi32(four);
+                    const __m512i activation = quad_of(x.codes + t * x.cols + 4 * j);
                     add_products(sum[t][0], w0, activation);
                     add_products(sum[t][1], w1, activation);
                 }

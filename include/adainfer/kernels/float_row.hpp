@@ -3,7 +3,7 @@
 #include <cstddef>
 
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 #if ADAINFER_X86
@@ -33,7 +33,7 @@ template <DType dtype>
     }
     for (; k < cols; k += 16) {
         const std::size_t left = cols - k;
-        const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+        const __mmask16 mask = first_lanes(left);
         sum[0] = _mm512_fmadd_ps(floats16<dtype>(row, k, left), _mm512_maskz_loadu_ps(mask, x + k), sum[0]);
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));

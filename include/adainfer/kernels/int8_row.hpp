@@ -194,20 +194,10 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const Activatio
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return row_dot<DType::Q8_0>;
-        case DType::Q4_0: return row_dot<DType::Q4_0>;
-        case DType::Q4_1: return row_dot<DType::Q4_1>;
-        case DType::Q5_0: return row_dot<DType::Q5_0>;
-        case DType::Q5_1: return row_dot<DType::Q5_1>;
-        case DType::Q4_K: return row_dot<DType::Q4_K>;
-        case DType::Q5_K: return row_dot<DType::Q5_K>;
-        case DType::Q6_K: return row_dot<DType::Q6_K>;
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
+    return with_dtype(dtype, []<DType type>() -> RowDot {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return row_dot<type>;
+    });
 }
 
 #undef ADAINFER_INLINE512

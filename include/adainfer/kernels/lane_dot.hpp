@@ -10,6 +10,7 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/quad_product.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 // Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
@@ -72,17 +73,6 @@ namespace detail::avx512 {
 
 #define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
 
-/// sum += products of four bytes each, the four of the activations the same for all. GCC 12 copies the sum of the intrinsic.
-[[ADAINFER_INLINE512]] inline void add_quads(__m512i& sum, __m512i weight, __m512i activation) noexcept {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
-}
-
-[[ADAINFER_INLINE512]] inline __m512i quad_of(const std::int8_t* values) noexcept {
-    std::int32_t four;
-    std::memcpy(&four, values, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
 /// Integer sums of 32 columns: [token][half of the rows][group][codes, rests]. A group is 32 columns, or 16.
 template <std::size_t tokens, std::size_t groups>
 using QuadSums = __m512i[tokens][2][groups][2];
@@ -100,10 +90,10 @@ template <DType dtype, std::size_t tokens, std::size_t groups, int j>
 #pragma GCC unroll 2
         for (std::size_t q = 0; q < 2; ++q) {
             const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
-            add_quads(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
-            add_quads(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
-            add_quads(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
-            add_quads(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+            add_products(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
+            add_products(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
+            add_products(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
+            add_products(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
         }
     }
 }
@@ -217,20 +207,10 @@ template <DType dtype>
 
 /// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
 [[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return lane_product_of<DType::Q8_0>(tokens);
-        case DType::Q4_0: return lane_product_of<DType::Q4_0>(tokens);
-        case DType::Q4_1: return lane_product_of<DType::Q4_1>(tokens);
-        case DType::Q5_0: return lane_product_of<DType::Q5_0>(tokens);
-        case DType::Q5_1: return lane_product_of<DType::Q5_1>(tokens);
-        case DType::Q4_K: return lane_product_of<DType::Q4_K>(tokens);
-        case DType::Q5_K: return lane_product_of<DType::Q5_K>(tokens);
-        case DType::Q6_K: return lane_product_of<DType::Q6_K>(tokens);
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return nullptr;
-    }
-    return nullptr;
+    return with_dtype(dtype, [tokens]<DType type>() -> LaneProduct {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return lane_product_of<type>(tokens);
+    });
 }
 
 #undef ADAINFER_INLINE512

@@ -12,6 +12,7 @@
 #include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_memory.hpp"
+#include "adainfer/kernels/touch_rows.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/tensor/dtype.hpp"
 #include "adainfer/tensor/weight_view.hpp"
@@ -102,7 +103,9 @@ template <DType dtype>
                 for (unsigned i = 0; i < each; ++i) {
                     const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
                     const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
-                    bits = _mm512_or_si512(bits, _mm512_slli_epi16(field, width * i));
+                    // Not slli: without optimisation that is a macro, and a count that is no constant is a warning there.
+                    const __m128i count = _mm_cvtsi32_si128(static_cast<int>(width * i));
+                    bits = _mm512_or_si512(bits, _mm512_sll_epi16(field, count));
                 }
                 _mm512_store_si512(out + 64 * (4 + part), bits);
             }
@@ -114,12 +117,9 @@ template <DType dtype>
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
     constexpr LaneLayout layout = lane_layout(dtype);
-    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first), stride = weight.row_bytes();
-    const std::vector<std::byte> zero(count < LaneLayout::lanes ? stride : 0);
-    // Row after row, as the hardware foresees it; below, parts of many rows are read in turn.
-    for (std::size_t i = 0; i < count * stride; i += 64) {
-        static_cast<void>(*static_cast<const volatile std::byte*>(weight.row(first) + i));
-    }
+    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first);
+    const std::vector<std::byte> zero(count < LaneLayout::lanes ? weight.row_bytes() : 0);
+    touch_rows(weight, first, count);
     for (std::size_t half = 0; half < 2; ++half) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
@@ -141,20 +141,9 @@ template <DType dtype>
 
 /// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
 inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
-    const std::size_t first = i * LaneWeight::lanes;
-    switch (weight.dtype) {
-        case DType::Q8_0: return turn_panel<DType::Q8_0>(weight, first, out.panel(i));
-        case DType::Q4_0: return turn_panel<DType::Q4_0>(weight, first, out.panel(i));
-        case DType::Q4_1: return turn_panel<DType::Q4_1>(weight, first, out.panel(i));
-        case DType::Q5_0: return turn_panel<DType::Q5_0>(weight, first, out.panel(i));
-        case DType::Q5_1: return turn_panel<DType::Q5_1>(weight, first, out.panel(i));
-        case DType::Q4_K: return turn_panel<DType::Q4_K>(weight, first, out.panel(i));
-        case DType::Q5_K: return turn_panel<DType::Q5_K>(weight, first, out.panel(i));
-        case DType::Q6_K: return turn_panel<DType::Q6_K>(weight, first, out.panel(i));
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return;
-    }
+    with_dtype(weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group != 0) turn_panel<dtype>(weight, i * LaneWeight::lanes, out.panel(i));
+    });
 }
 
 }  // namespace detail::avx512

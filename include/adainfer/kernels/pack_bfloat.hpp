@@ -7,7 +7,8 @@
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/tensor/dtype.hpp"
@@ -107,27 +108,12 @@ template <DType dtype, class Quads>
     }
 }
 
-template <DType dtype>
-inline void pack_codes_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
-    if (part.lanes == nullptr) pack_quads_as_bfloat<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads_as_bfloat<dtype, LaneQuads<dtype>>(part, panel);
-}
-
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
-    switch (part.weight.dtype) {
-        case DType::F32: return pack_floats_as_bfloat<DType::F32>(part, panel);
-        case DType::F16: return pack_floats_as_bfloat<DType::F16>(part, panel);
-        case DType::BF16: return pack_floats_as_bfloat<DType::BF16>(part, panel);
-        case DType::Q8_0: return pack_codes_as_bfloat<DType::Q8_0>(part, panel);
-        case DType::Q4_0: return pack_codes_as_bfloat<DType::Q4_0>(part, panel);
-        case DType::Q4_1: return pack_codes_as_bfloat<DType::Q4_1>(part, panel);
-        case DType::Q5_0: return pack_codes_as_bfloat<DType::Q5_0>(part, panel);
-        case DType::Q5_1: return pack_codes_as_bfloat<DType::Q5_1>(part, panel);
-        case DType::Q4_K: return pack_codes_as_bfloat<DType::Q4_K>(part, panel);
-        case DType::Q5_K: return pack_codes_as_bfloat<DType::Q5_K>(part, panel);
-        case DType::Q6_K: return pack_codes_as_bfloat<DType::Q6_K>(part, panel);
-    }
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
+        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_bfloat<dtype, Quads>(part, panel); });
+    });
 }
 
 /// Fills a panel with a part of at most BfloatPanel::most_columns columns.

@@ -9,10 +9,12 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/tensor/dtype.hpp"
 
 // Rows of a weight, dequantised and turned so that they lie side by side: what panel_tile.hpp multiplies with.
 
@@ -67,16 +69,6 @@ namespace avx2 {
 
 namespace avx512 {
 
-/// 16 elements of a float row as floats; past `left` they are zero.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
-    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
-    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
-    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
-    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
 /// panel [depth][32] of float rows. Bound: four shuffles and a store for 16 elements.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
@@ -128,27 +120,12 @@ template <DType dtype, class Quads>
     }
 }
 
-template <DType dtype>
-inline void pack_codes_as_floats(const WeightPart& part, float* panel) noexcept {
-    if (part.lanes == nullptr) pack_quads_as_floats<dtype, RowQuads<dtype>>(part, panel);
-    else pack_quads_as_floats<dtype, LaneQuads<dtype>>(part, panel);
-}
-
 /// panel [depth][32] = the part.
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
-    switch (part.weight.dtype) {
-        case DType::F32: return pack_floats<DType::F32>(part, panel);
-        case DType::F16: return pack_floats<DType::F16>(part, panel);
-        case DType::BF16: return pack_floats<DType::BF16>(part, panel);
-        case DType::Q8_0: return pack_codes_as_floats<DType::Q8_0>(part, panel);
-        case DType::Q4_0: return pack_codes_as_floats<DType::Q4_0>(part, panel);
-        case DType::Q4_1: return pack_codes_as_floats<DType::Q4_1>(part, panel);
-        case DType::Q5_0: return pack_codes_as_floats<DType::Q5_0>(part, panel);
-        case DType::Q5_1: return pack_codes_as_floats<DType::Q5_1>(part, panel);
-        case DType::Q4_K: return pack_codes_as_floats<DType::Q4_K>(part, panel);
-        case DType::Q5_K: return pack_codes_as_floats<DType::Q5_K>(part, panel);
-        case DType::Q6_K: return pack_codes_as_floats<DType::Q6_K>(part, panel);
-    }
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_floats<dtype, Quads>(part, panel); });
+    });
 }
 
 }  // namespace avx512

@@ -5,9 +5,10 @@
 #include <cstddef>
 
 #include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/kv_rows.hpp"
 #include "adainfer/kernels/lane_attention.hpp"
-#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
@@ -73,7 +74,7 @@ template <std::size_t some>
 #pragma GCC unroll 4
         for (std::size_t c = 0; c < 4; ++c) {
             const std::size_t left = d - (std::min)(d, j + 16 * c);
-            mask[c] = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+            mask[c] = first_lanes(left);
         }
         __m512 sum[some][4];
 #pragma GCC unroll 4

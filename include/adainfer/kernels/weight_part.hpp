@@ -88,6 +88,13 @@ struct LaneQuads {
     }
 };
 
+/// f.operator()<Quads>() with what a part of a quantised weight is read from.
+template <DType dtype, class F>
+void with_quads(const WeightPart& part, F&& f) {
+    if (part.lanes == nullptr) f.template operator()<RowQuads<dtype>>();
+    else f.template operator()<LaneQuads<dtype>>();
+}
+
 }  // namespace avx512
 
 #endif

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
-#include <initializer_list>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -43,12 +43,12 @@ class Decoder {
           frequencies_(rope_frequencies(weights_.config.rope)), window_frequencies_(rope_frequencies(weights_.config.window_rope)) {
         if (!weights_.embedding_in.weight.empty()) embedding_in_.emplace(backend_, weights_.embedding_in);
         if (!weights_.embedding_out.weight.empty()) embedding_out_.emplace(backend_, weights_.embedding_out);
-        release({&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
+        release(std::array{&weights_.head, &weights_.embedding_in, &weights_.embedding_out});
         layers_.reserve(weights_.layers.size());
         for (const LayerWeights& layer : weights_.layers) {
             if (options.stop.stop_requested()) fail(ErrorCode::Cancelled, "loading '", config().name, "' was cancelled");
             layers_.emplace_back(backend_, layer);
-            release({&layer.q, &layer.k, &layer.v, &layer.attention_output, &layer.gate, &layer.up, &layer.down});
+            release(layer.matrices());
             if (options.progress) options.progress({"prepare weights", layers_.size(), weights_.layers.size()});
         }
     }
@@ -128,7 +128,7 @@ class Decoder {
 
   private:
     /// Gives the pages of the file that hold weights which the backend has copied back to the system.
-    void release(std::initializer_list<const LinearWeights*> prepared) const noexcept {
+    void release(std::span<const LinearWeights* const> prepared) const noexcept {
         if constexpr (requires { backend_.repacks(DType::F32); }) {
             if (!weights_.mapped) return;
             for (const LinearWeights* each : prepared) {

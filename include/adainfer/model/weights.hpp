@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -37,6 +39,11 @@ struct LayerWeights {
     LinearWeights up;                     ///< [feed_forward, hidden]
     LinearWeights down;                   ///< [hidden, feed_forward]
     NormWeights feed_forward_post_norm;   ///< optional [hidden]
+
+    /// All of its matrices, also those that the family does not have.
+    [[nodiscard]] std::array<const LinearWeights*, 7> matrices() const noexcept {
+        return {&q, &k, &v, &attention_output, &gate, &up, &down};
+    }
 };
 
 /// A model as a file holds it: configuration, and views into bytes that `storage` keeps alive.
@@ -58,9 +65,9 @@ struct ModelWeights {
 
     /// Bytes of the matrices of one layer.
     [[nodiscard]] std::size_t layer_bytes(std::size_t layer) const noexcept {
-        const LayerWeights& l = layers[layer];
-        return l.q.weight.bytes() + l.k.weight.bytes() + l.v.weight.bytes() + l.attention_output.weight.bytes() +
-               l.gate.weight.bytes() + l.up.weight.bytes() + l.down.weight.bytes();
+        std::size_t bytes = 0;
+        for (const LinearWeights* matrix : layers[layer].matrices()) bytes += matrix->weight.bytes();
+        return bytes;
     }
 };
 

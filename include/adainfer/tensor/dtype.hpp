@@ -32,6 +32,25 @@ struct DTypeInfo {
     return {"unknown", 1, 0};
 }
 
+/// f.operator()<dtype>(), for code that is compiled for each format.
+template <class F>
+constexpr decltype(auto) with_dtype(DType dtype, F&& f) {
+    switch (dtype) {
+        case DType::F32: return f.template operator()<DType::F32>();
+        case DType::F16: return f.template operator()<DType::F16>();
+        case DType::BF16: return f.template operator()<DType::BF16>();
+        case DType::Q8_0: return f.template operator()<DType::Q8_0>();
+        case DType::Q4_0: return f.template operator()<DType::Q4_0>();
+        case DType::Q4_1: return f.template operator()<DType::Q4_1>();
+        case DType::Q5_0: return f.template operator()<DType::Q5_0>();
+        case DType::Q5_1: return f.template operator()<DType::Q5_1>();
+        case DType::Q4_K: return f.template operator()<DType::Q4_K>();
+        case DType::Q5_K: return f.template operator()<DType::Q5_K>();
+        case DType::Q6_K: break;
+    }
+    return f.template operator()<DType::Q6_K>();
+}
+
 /// Bytes of a row of `cols` elements. Precondition: cols is a multiple of the block size.
 [[nodiscard]] constexpr std::size_t row_bytes(DType dtype, std::size_t cols) noexcept {
     return cols / info(dtype).block_size * info(dtype).block_bytes;

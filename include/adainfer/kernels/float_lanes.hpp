@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/tensor/dtype.hpp"
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// The first `left` of 16 lanes, all of them where there are more.
+[[nodiscard]] inline __mmask16 first_lanes(std::size_t left) noexcept {
+    return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+}
+
+/// 16 elements of a float row as floats; past `left` they are zero.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    const __mmask16 mask = first_lanes(left);
+    if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
