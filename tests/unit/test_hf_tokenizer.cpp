@@ -182,7 +182,7 @@ const std::string small = R"({
 
 TEST_CASE("hf_tokenizer: 2,000 texts in every family agree with `tokenizers`") {
     CHECK(lines_of(fixtures() / "texts.txt").size() == 2000);
-    CHECK(check_families(fixtures(), false) == 16);
+    CHECK(check_families(fixtures(), false) == 19);
 }
 
 TEST_CASE("hf_tokenizer: more texts and real tokenizers") {
@@ -296,6 +296,42 @@ TEST_CASE("hf_tokenizer: what stands beside tokenizer.json") {
     SUBCASE("no tokenizer.json") {
         CHECK(contains(error_of(ErrorCode::Io, [&] { (void)adainfer::load_hf_tokenizer(folder.path()); }), "tokenizer.json"));
     }
+}
+
+TEST_CASE("hf_tokenizer: regular expressions of cased words and of DeepSeek-V3") {
+    const Folder folder;
+    const auto split = [](const std::string& regex, const std::string& how = R"("Isolated", "invert": false)") {
+        return R"({"type": "Split", "pattern": {"Regex": ")" + regex + R"("}, "behavior": )" + how + "}, ";
+    };
+    const auto file = [](const std::string& splits) {
+        return R"({"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "decoder": {"type": "ByteLevel"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [)" + splits +
+               R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]}})";
+    };
+    const auto cased = [](const std::string& suffix, const std::string& numbers) {
+        const std::string before = R"([^\\r\\n\\p{L}\\p{N}]?)";
+        return before + R"([\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+)" + suffix + "|" + before +
+               R"([\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*)" + suffix + R"(|\\p{N})" + numbers +
+               R"(| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+)";
+    };
+    const std::string suffix = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?", inverted = R"("Removed", "invert": true)";
+    CHECK(folder.read(file(split(cased(suffix, "{1,3}")))).pre == "gpt-4o");
+    CHECK(folder.read(file(split(cased(suffix, "{1,3}"), inverted))).pre == "gpt-4o");
+    CHECK(folder.read(file(split(cased("", "")))).pre == "tekken");
+    const auto refused = [&](const std::string& splits) { return folder.refused(ErrorCode::Unsupported, file(splits)); };
+    CHECK(contains(refused(split(cased("", "{1,3}"))), "regular expression that is not known"));
+
+    const std::string numbers = R"(\\p{N}{1,3})", kana = R"([\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+)";
+    for (const std::string line_end : {R"(\r\n)", R"(\\r\\n)"}) {  // the characters, or their escapes
+        CAPTURE(line_end);
+        const std::string words = R"([!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^)" + line_end +
+                                  R"(\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[)" + line_end +
+                                  R"(]*|\\s*[)" + line_end + R"(]+|\\s+(?!\\S)|\\s+)";
+        const std::string all = split(numbers) + split(kana) + split(words);
+        CHECK(folder.read(file(all)).pre == "number-groups+han-kana+deepseek-v3-words");
+        CHECK(contains(refused(split(numbers) + split(words, inverted)), "'Removed', inverted"));
+    }
+    CHECK(contains(refused(split(numbers, inverted)), "'Removed', inverted"));
 }
 
 TEST_CASE("hf_tokenizer: what cannot be done is refused by name") {

@@ -2,9 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/tokenize/pre_tokenizer.hpp"
 #include "adainfer/tokenize/unicode.hpp"
 
@@ -17,6 +21,39 @@ std::string split(std::string_view name, std::string_view text) {
                                              if (!out.empty()) out += '|';
                                              out.append(first, last);
                                          });
+    return out;
+}
+
+std::string fixture_path(const std::string& name) {
+#ifdef ADAINFER_FIXTURES
+    return ADAINFER_FIXTURES "/" + name;
+#else
+    const std::string here = __FILE__;
+    return here.substr(0, here.find_last_of("/\\") + 1) + "../fixtures/" + name;
+#endif
+}
+
+std::vector<std::string> fields_of(const std::string& line) {
+    std::istringstream stream(line);
+    std::vector<std::string> fields;
+    for (std::string field; std::getline(stream, field, '\t');) fields.push_back(field);
+    return fields;
+}
+
+std::string from_hex(std::string_view text) {
+    std::string bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+        bytes += static_cast<char>(static_cast<unsigned char>(std::stoi(std::string(text.substr(i, 2)), nullptr, 16)));
+    return bytes;
+}
+
+/// Bytes of each piece, as split_pieces.txt has them.
+std::string lengths(std::string_view name, std::string_view text) {
+    namespace pre = adainfer::detail::pre_tokenizer;
+    std::string out;
+    pre::run(pre::find_all(name, true), text, [&out](const char* first, const char* last) {
+        out += (out.empty() ? "" : " ") + std::to_string(last - first);
+    });
     return out;
 }
 
@@ -72,6 +109,50 @@ TEST_CASE("split: deepseek") {
     CHECK(split("deepseek-coder", "f(x);") == "f|(|x|);");
 }
 
+TEST_CASE("split: gpt-4o and tekken cut words by case") {
+    CHECK(split("gpt-4o", "camelCase HTTPServer ABC") == "camel|Case| HTTPServer| ABC");
+    CHECK(split("gpt-4o", "iPhone's WE'LL don'T 'tis") == "i|Phone's| WE'LL| don'T| '|tis");
+    CHECK(split("tekken", "it's WE'LL") == "it|'s| WE|'LL");
+    CHECK(split("gpt-4o", "1234567 12") == "123|456|7| |12");
+    CHECK(split("tekken", "123 12") == "1|2|3| |1|2");
+    CHECK(split("gpt-4o", "中文ABC") == "中文|ABC");
+    CHECK(split("gpt-4o", "e\xCC\x81té") == "e\xCC\x81té");
+    CHECK(split("gpt-4o", "a//\n/\n b") == "a|//\n/\n| b");
+    CHECK(split("tekken", "a \n\n  b   ") == "a| \n\n| | b|   ");
+    for (const char* name : {"llama4", "kanana2", "talkie", "minimax-m2"}) CHECK(split(name, "aB's 1234") == "a|B's| |123|4");
+    CHECK(adainfer::pre_tokenizer_adds_bos("tekken"));
+    CHECK_FALSE(adainfer::pre_tokenizer_adds_bos("gpt-4o"));
+}
+
+TEST_CASE("split: deepseek-v3") {
+    CHECK(split("deepseek-v3", "f(x, 12345)") == "f|(x|,| |123|45|)");
+    CHECK(split("deepseek-v3", "(été) ((a") == "(|été|)| ((|a");
+    CHECK(split("deepseek-v3", "日本語のテキスト。abc中x") == "日本語のテキスト|。|abc|中|x");
+    CHECK(split("deepseek-v3", "a !?\n\n  b  1") == "a| !?\n\n| | b|  |1");
+    CHECK(split("hunyuan-dense", "'s 1234") == "'s| |123|4");
+    const std::string controls("\0\0\1a", 4);  // in no alternative, but for the one before a letter
+    CHECK(split("deepseek-v3", controls) == std::string("\0\0|\1a", 5));
+    CHECK(split("deepseek-r1-qwen", "(été 12") == split("qwen2", "(été 12"));
+}
+
+TEST_CASE("split: 400 texts are cut as `tokenizers` cuts them") {
+    std::ifstream file(fixture_path("split_pieces.txt"), std::ios::binary);
+    std::string line;
+    REQUIRE(std::getline(file, line));
+    const std::vector<std::string> names = fields_of(line);
+    REQUIRE(names == std::vector<std::string>{"text", "gpt-4o", "tekken", "deepseek-v3"});
+    std::size_t texts = 0;
+    for (; std::getline(file, line); ++texts) {
+        const std::vector<std::string> fields = fields_of(line);
+        REQUIRE(fields.size() == names.size());
+        const std::string text = from_hex(fields[0]);
+        CAPTURE(fields[0]);
+        for (std::size_t i = 1; i < names.size(); ++i) CHECK(lengths(names[i], text) == fields[i]);
+        CHECK(lengths("number-groups+han-kana+deepseek-v3-words", text) == fields[3]);
+    }
+    CHECK(texts == 400);
+}
+
 TEST_CASE("split: every byte string is covered by its pieces") {
     std::uint32_t state = 1;
     for (int round = 0; round < 300; ++round) {
@@ -96,7 +177,15 @@ TEST_CASE("split: every byte string is covered by its pieces") {
 
 TEST_CASE("split: Unicode classes") {
     namespace unicode = adainfer::detail::unicode;
-    CHECK(unicode::flags_of('a') == unicode::letter);
+    CHECK(unicode::flags_of('a') == (unicode::letter | unicode::lower));
+    CHECK(unicode::flags_of('Z') == (unicode::letter | unicode::upper));
+    // Upper and lower case in turn, odd code points first and even ones first.
+    for (std::uint32_t code : {0x139U, 0x147U, 0x100U, 0x1E94U}) {
+        CHECK(unicode::flags_of(code) == (unicode::letter | unicode::upper));
+        CHECK(unicode::flags_of(code + 1) == (unicode::letter | unicode::lower));
+    }
+    CHECK(unicode::flags_of(0x01C5) == (unicode::letter | unicode::upper));  // title case
+    CHECK(unicode::flags_of(0x02B0) == unicode::letter);                     // a modifier
     CHECK(unicode::flags_of(0x00BD) == unicode::number);
     CHECK(unicode::flags_of(0x0301) == unicode::mark);
     CHECK((unicode::flags_of(0x3000) & unicode::space) != 0);

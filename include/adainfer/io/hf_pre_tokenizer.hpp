@@ -16,6 +16,7 @@ namespace adainfer::inline v0::detail::hf {
 /// Regular expressions that a "Split" is known to have, and the pre-tokenizer that cuts as they do.
 struct KnownRegex {
     std::string_view regex, name;
+    bool covers = true;  ///< whether there is never text between its matches
 };
 
 inline constexpr std::array known_regexes = {
@@ -29,8 +30,32 @@ inline constexpr std::array known_regexes = {
                R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen2"},
     KnownRegex{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
                R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen35"},
-    KnownRegex{"[0-9][0-9][0-9]", "three-digits"},
+    KnownRegex{R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+               R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+               R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)", "gpt-4o"},
+    KnownRegex{R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+               R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+               R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)", "tekken"},
+    KnownRegex{"[0-9][0-9][0-9]", "three-digits", false},
+    KnownRegex{R"(\p{N}{1,3})", "number-groups", false},
+    // U+4E00 to U+9FA5, U+3040 to U+309F, U+30A0 to U+30FF.
+    KnownRegex{"[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+", "han-kana", false},
+    KnownRegex{R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)"
+               R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "deepseek-v3-words", false},
 };
+
+/// A regular expression with its line ends escaped, which some files hold as such.
+[[nodiscard]] inline std::string with_escaped_line_ends(std::string_view regex) {
+    std::string escaped;
+    for (const char c : regex) {
+        if (c == '\r' || c == '\n') {
+            escaped += c == '\r' ? "\\r" : "\\n";
+        } else {
+            escaped += c;
+        }
+    }
+    return escaped;
+}
 
 /// Reads normalizer and pre_tokenizer into the fields of TokenizerData that say the same.
 class TextReader {
@@ -122,12 +147,12 @@ class TextReader {
             if (text && text->text() == " " && spaces_marked_) return;
             c.refuse(" cuts at ", c.pattern(), "; supported: a space that the normalizer has replaced, or a regular expression");
         }
+        const std::string escaped = with_escaped_line_ends(regex->text());
         for (const KnownRegex& known : known_regexes) {
-            if (known.regex != regex->text()) continue;
+            if (known.regex != escaped) continue;
             const std::string& behavior = c.text("behavior");
             const bool invert = c.flag("invert", false);
-            const bool covers = known.name != "three-digits";  // then there is no text between the matches
-            if (!(behavior == "Isolated" && !invert) && !(covers && behavior == "Removed" && invert)) {
+            if (!(behavior == "Isolated" && !invert) && !(known.covers && behavior == "Removed" && invert)) {
                 c.refuse(" has the behavior ", gguf::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
             }
             add_stage(c, known.name);

@@ -10,6 +10,8 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/tokenize/piece_sink.hpp"
+#include "adainfer/tokenize/split_cased_words.hpp"
+#include "adainfer/tokenize/split_deepseek_v3.hpp"
 #include "adainfer/tokenize/split_stages.hpp"
 #include "adainfer/tokenize/split_words.hpp"
 
@@ -18,8 +20,8 @@ namespace adainfer::inline v0 {
 /// How text is cut into the pieces inside which merges happen. Named after the best-known user; the last ones only after what
 /// they cut out, as they are stages of others.
 enum class PreTokenizer {
-    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder,
-    Digit, Digits, Mark, Marks, ThreeDigits
+    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Gpt4o, Tekken, Falcon, DeepseekLlm, DeepseekCoder, DeepseekV3,
+    Digit, Digits, Mark, Marks, ThreeDigits, NumberGroups, HanKana, DeepseekV3Words
 };
 
 namespace detail::pre_tokenizer {
@@ -81,9 +83,17 @@ inline constexpr std::array names = {
     Name{"solar-open", PreTokenizer::Qwen2},
     Name{"grok-2", PreTokenizer::Qwen2},
     Name{"qwen35", PreTokenizer::Qwen35},
+    Name{"gpt-4o", PreTokenizer::Gpt4o},
+    Name{"llama4", PreTokenizer::Gpt4o},
+    Name{"kanana2", PreTokenizer::Gpt4o},
+    Name{"talkie", PreTokenizer::Gpt4o},
+    Name{"minimax-m2", PreTokenizer::Gpt4o},
+    Name{"tekken", PreTokenizer::Tekken, true, true},
     Name{"falcon", PreTokenizer::Falcon},
     Name{"deepseek-llm", PreTokenizer::DeepseekLlm},
     Name{"deepseek-coder", PreTokenizer::DeepseekCoder},
+    Name{"deepseek-v3", PreTokenizer::DeepseekV3},
+    Name{"hunyuan-dense", PreTokenizer::DeepseekV3},
 };
 
 /// What a name such as "digit+gpt-2" is made of, beside the names above.
@@ -93,6 +103,9 @@ inline constexpr std::array stages = {
     Name{"mark", PreTokenizer::Mark},      // every punctuation character, ASCII symbols among them
     Name{"marks", PreTokenizer::Marks},    // every run of them
     Name{"three-digits", PreTokenizer::ThreeDigits},
+    Name{"number-groups", PreTokenizer::NumberGroups},  // up to three number characters
+    Name{"han-kana", PreTokenizer::HanKana},
+    Name{"deepseek-v3-words", PreTokenizer::DeepseekV3Words},
 };
 
 /// Throws Error(Unsupported), with the names that are known.
@@ -158,6 +171,12 @@ inline void split_deepseek_coder(const char* p, const char* end, PieceSink sink)
     split::cut(p, end, split::LineEnd{}, letters);
 }
 
+inline void split_deepseek_v3(const char* p, const char* end, PieceSink sink) {
+    const auto words = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekV3Words{}, sink); };
+    const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::HanKana{}, words); };
+    split::cut(p, end, split::Run{unicode::number, 3}, uncased);
+}
+
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
 inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool long_s = false) {
     const char* const p = text.data();
@@ -171,14 +190,20 @@ inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool l
         case PreTokenizer::Qwen35:
             split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark, long_s}, sink);
             return;
+        case PreTokenizer::Gpt4o: split::cased_words(p, end, split::CasedRules{3, true, long_s}, sink); return;
+        case PreTokenizer::Tekken: split::cased_words(p, end, split::CasedRules{1, false}, sink); return;
         case PreTokenizer::Falcon: split_falcon(p, end, sink); return;
         case PreTokenizer::DeepseekLlm: split_deepseek_llm(p, end, sink); return;
         case PreTokenizer::DeepseekCoder: split_deepseek_coder(p, end, sink); return;
+        case PreTokenizer::DeepseekV3: split_deepseek_v3(p, end, sink); return;
         case PreTokenizer::Digit: split::cut(p, end, split::Run{unicode::number, 1}, sink); return;
         case PreTokenizer::Digits: split::cut(p, end, split::Run{unicode::number}, sink); return;
         case PreTokenizer::Mark: split::cut(p, end, split::FalconMarks{true, 1}, sink); return;
         case PreTokenizer::Marks: split::cut(p, end, split::FalconMarks{true}, sink); return;
         case PreTokenizer::ThreeDigits: split::cut(p, end, split::ThreeDigits{}, sink); return;
+        case PreTokenizer::NumberGroups: split::cut(p, end, split::Run{unicode::number, 3}, sink); return;
+        case PreTokenizer::HanKana: split::cut(p, end, split::HanKana{}, sink); return;
+        case PreTokenizer::DeepseekV3Words: split::cut(p, end, split::DeepseekV3Words{}, sink); return;
     }
 }
 

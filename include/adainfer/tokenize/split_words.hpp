@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 #include "adainfer/tokenize/piece_sink.hpp"
+#include "adainfer/tokenize/split_white_space.hpp"
 #include "adainfer/tokenize/unicode.hpp"
 
 namespace adainfer::inline v0 {
@@ -29,11 +29,6 @@ using unicode::Glyph;
     if (long_s && a == '\xC5' && p[2] == '\xBF') return 3;
     const char b = lower(p[2]);
     return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
-}
-
-/// White space before a word leaves its last character to that word.
-[[nodiscard]] constexpr const char* end_of_spaces(const unicode::Spaces& s, const char* end) noexcept {
-    return s.count > 1 && s.end != end ? s.last : s.end;
 }
 
 /// GPT-2: contractions; letters, numbers or other characters, each with at most one space before; white space.
@@ -72,7 +67,6 @@ struct Gpt4Rules {
 /// characters with line ends after; white space up to its last line end; other white space.
 inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink) {
     const Flags worded = static_cast<Flags>(rules.word | unicode::number | unicode::space);
-    const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
         const char* const first = p;
         if (const std::size_t n = contraction_at(p, end, true, rules.long_s)) {
@@ -91,7 +85,7 @@ inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink
             sink(first, p);
             continue;
         }
-        if (!is_line_end(g.code) && (g.is(rules.word) || unicode::glyph_at(p + g.length, end).is(rules.word))) {
+        if (!is_line_end(*p) && (g.is(rules.word) || unicode::glyph_at(p + g.length, end).is(rules.word))) {
             p = unicode::skip_any(p + g.length, end, rules.word);
             sink(first, p);
             continue;
@@ -100,14 +94,11 @@ inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink
         const Glyph other = unicode::glyph_at(body, end);
         if (other.length != 0 && !other.is(worded)) {
             p = unicode::skip_none(body + other.length, end, worded);
-            while (p < end && (*p == '\r' || *p == '\n')) ++p;
+            while (p < end && is_line_end(*p)) ++p;
             sink(first, p);
             continue;
         }
-        const unicode::Spaces spaces = unicode::spaces_at(p, end);
-        const char* line_end = spaces.end;
-        while (line_end > p && line_end[-1] != '\r' && line_end[-1] != '\n') --line_end;
-        p = line_end > p ? line_end : end_of_spaces(spaces, end);
+        p = end_of_white_space(p, end);
         sink(first, p);
     }
 }

@@ -19,12 +19,17 @@ inline constexpr Flags number = 0x02;
 inline constexpr Flags mark = 0x04;
 inline constexpr Flags punctuation = 0x08;
 inline constexpr Flags symbol = 0x10;
+inline constexpr Flags upper = 0x20;  ///< title case too
+inline constexpr Flags lower = 0x40;
 inline constexpr Flags space = 0x80;
 
 /// Flags of a code point by binary search.
 [[nodiscard]] constexpr Flags search_flags(std::uint32_t code) noexcept {
     const auto after = std::upper_bound(runs.begin(), runs.end(), (code << 8U) | 0xFFU);
-    return static_cast<Flags>(*(after - 1) & 0xFFU);
+    const std::uint32_t run = *(after - 1);
+    const auto flags = static_cast<Flags>(run & 0xFFU);
+    if ((flags & upper) == 0 || (flags & lower) == 0) return flags;
+    return static_cast<Flags>(flags & ~((code - (run >> 8U)) % 2 == 0 ? lower : upper));
 }
 
 [[nodiscard]] constexpr std::array<Flags, 128> make_ascii() noexcept {
