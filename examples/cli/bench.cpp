@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/model/cost.hpp"
 #include "command.hpp"
 #include "machine.hpp"
@@ -57,21 +58,14 @@ std::vector<adainfer::TokenId> some_tokens(std::size_t n, std::size_t vocabulary
     return tokens;
 }
 
-/// How a backend multiplies prompts: in float unless it says otherwise.
-template <class Backend>
-std::string products_of(const Backend& backend) {
-    if constexpr (requires { backend.products(); }) return std::string(to_string(backend.products()));
-    else return "exact";
-}
-
-template <class Model>
-std::vector<Row> measure(const Model& model, const Options& options, std::size_t threads, const Context& context) {
+std::vector<Row> measure(const DenseModel& model, const Options& options, std::size_t threads, const Context& context) {
     const std::size_t vocabulary = model.config().vocabulary;
     const adainfer::KvType kv = options.model.kv_type();
-    Row common{model.config().name, options.model.backend, products_of(model.decoder().backend()), {}, threads};
-    if constexpr (requires { model.decoder().backend().repacked_bytes(); }) {
-        common.repacked_bytes = model.decoder().backend().repacked_bytes();
-        common.repack_seconds = model.decoder().backend().repack_seconds();
+    Row common{model.config().name, options.model.backend, "exact", {}, threads};
+    if (const auto* simd = model.decoder().backend().target<adainfer::SimdBackend>()) {
+        common.products = to_string(simd->products());
+        common.repacked_bytes = simd->repacked_bytes();
+        common.repack_seconds = simd->repack_seconds();
     }
     std::vector<Row> rows;
     for (const std::size_t n : options.prompts) {
@@ -139,7 +133,7 @@ void bench(Options options, const Context& context) {
         if (options.model.path.empty()) continue;
         options.model.threads = threads;
         std::vector<Row> rows;
-        with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer&) { rows = measure(model, options, threads, context); });
+        with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer&) { rows = measure(model, options, threads, context); });
         if (!options.json && !rows.empty() && rows[0].repacked_bytes != 0) {
             std::cerr << "repacked " << as_bytes(static_cast<double>(rows[0].repacked_bytes)) << " of weights in "
                       << fixed(rows[0].repack_seconds, 2) << " s\n";

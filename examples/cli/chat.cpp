@@ -178,7 +178,7 @@ void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
 
 void chat(const Options& options, const Context& context) {
     options.sampling.validate();
-    with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
         try {
             static_cast<void>(adainfer::ChatTemplate(tokenizer));
         } catch (const adainfer::Error& error) {

@@ -93,7 +93,7 @@ std::vector<adainfer::Classification> classify_all(const Model& model, const ada
 void classify(const Options& options, const Context& context) {
     const adainfer::Task task = make_task(options);
     std::vector<adainfer::Classification> results;
-    with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
         const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights(), task.name));
         results = classify_all(model, tokenizer, task, options.model.kv_type(), context);
     });

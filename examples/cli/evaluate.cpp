@@ -126,7 +126,7 @@ void evaluate(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
     if (!options.names.empty() && options.names.size() != options.policies.size()) throw UsageError("--name must be given once a --policy, or not at all");
-    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         std::vector<adainfer::NamedPolicy> policies;
         for (const std::string& spec : options.policies) policies.push_back(name_policy(spec, model.decoder().weights()));
         for (std::size_t i = 0; i < options.names.size(); ++i) policies[i].name = options.names[i];

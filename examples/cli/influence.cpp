@@ -72,7 +72,7 @@ void print_text(const std::vector<double>& influence, const std::vector<std::siz
 
 void influence(const Options& options, const Context& context) {
     if (options.file.empty() && options.tasks.empty()) throw UsageError("influence needs text: --file F or --task F");
-    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         const std::size_t layers = model.config().layers;
         if (options.skip >= layers) throw UsageError("--skip: the model has " + std::to_string(layers) + " layers");
         Sequences sequences;

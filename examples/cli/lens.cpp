@@ -57,8 +57,7 @@ std::vector<adainfer::TokenId> sample_text(const Model& model, const adainfer::T
     return text;
 }
 
-template <class Backend>
-void fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+void fit(const DenseModel& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
     std::vector<adainfer::TokenId> text;
     if (options.self > 0) {
         text = sample_text(model, tokenizer, options, context);
@@ -73,7 +72,7 @@ void fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& token
     lens_options.ridge = options.ridge;
     lens_options.chunk = chunk;
     lens_options.run = {context.stop, bar.callback()};
-    adainfer::LensFitter<Backend> fitter(model.decoder(), lens_options);
+    adainfer::LensFitter fitter(model.decoder(), lens_options);
     adainfer::LensSamples samples;
     // Refined on the positions of the tasks, or on the start of the text where there are none.
     const std::size_t refined = options.refine > 0 && options.tasks.empty() ? (std::min)(text.size(), 16 * chunk) : 0;
@@ -112,7 +111,7 @@ void fit(const adainfer::Model<Backend>& model, const adainfer::Tokenizer& token
 
 void lens(const Options& options, const Context& context) {
     if (options.file.empty() && options.self == 0 && options.tasks.empty()) throw UsageError("lens needs text: --file F, --self N or --task F");
-    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) { fit(model, tokenizer, options, context); });
+    with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) { fit(model, tokenizer, options, context); });
 }
 
 }  // namespace

@@ -133,7 +133,7 @@ double int8_speed(adainfer::ThreadPool& pool) {
     const std::vector<std::byte> row(adainfer::row_bytes(adainfer::DType::Q4_0, depth));
     const adainfer::WeightView weight{adainfer::DType::Q4_0, 1, depth, row.data()};
     kernels::CodePanel panel;
-    kernels::pack_codes<adainfer::DType::Q4_0>({weight, 0, 1, 0, depth}, panel);
+    kernels::pack_codes({weight, 0, 1, 0, depth}, panel);
     adainfer::ActivationCodes codes;
     codes.resize(Tile::tokens, depth, adainfer::code_format(adainfer::DType::Q4_0));
     const std::vector<float> x(depth, 0.5F);

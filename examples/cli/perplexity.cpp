@@ -62,7 +62,7 @@ Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const O
 
 void perplexity(const Options& options, const Context& context) {
     Report report;
-    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         report = measure(model, tokenizer, options, context);
     });
     const double mean = report.nats / static_cast<double>(report.tokens);

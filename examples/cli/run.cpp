@@ -6,6 +6,7 @@
 
 #include "adainfer/generate/chat.hpp"
 #include "adainfer/generate/generate.hpp"
+#include "adainfer/model/kv_completion.hpp"
 #include "adainfer/tokenize/stream_decoder.hpp"
 #include "command.hpp"
 #include "cost_warning.hpp"
@@ -20,7 +21,7 @@ namespace {
 struct Options {
     ModelOptions model;
     std::string prompt, system, policy = "dense";
-    bool chat = false, json = false;
+    bool chat = false, exact_kv = false, json = false;
     std::size_t tokens = 128;
     SamplingArguments sampling;
 };
@@ -84,10 +85,14 @@ void run(const Options& options, const Context& context) {
     options.sampling.validate();
     Report report;
     try {
-        with_model(options.model, context, [&](const auto& dense, const adainfer::Tokenizer& tokenizer) {
+        with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
             const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights()));
             warn_of_cost(options.policy, dense.decoder().weights(), model.policy());
-            generate(model, tokenizer, options, context, report);
+            if (options.exact_kv) {
+                generate(model.with_completion<adainfer::DeferredExact>(), tokenizer, options, context, report);
+            } else {
+                generate(model, tokenizer, options, context, report);
+            }
         });
     } catch (...) {
         if (!options.json && !report.ids.empty()) std::cout << '\n';  // the message begins on a line of its own
@@ -126,6 +131,9 @@ void add_run(CLI::App& app, const Context& context) {
     command->add_flag("--chat", options->chat, "put the prompt into the model's chat template, as the user's turn");
     command->add_option("--system", options->system, "with --chat: a system turn before it")->type_name("S")->needs("--chat");
     add_policy_option(*command, options->policy);
+    command->add_flag("--exact-kv", options->exact_kv,
+                      "of layers that a token did not run, compute its keys and values when a later token runs them (default: from "
+                      "the hidden state at which it left)");
     options->sampling.add_to(*command);
     command->add_flag("--json", options->json,
                       "print JSON when done: ids, text, exit_layers (one a token), layers, mean_layers, policy, prompt_tokens, "

@@ -229,13 +229,13 @@ void add_trace(CLI::App& app, const Context& context) {
         "top_prob, agreement");
     command->callback([options, &context] {
         if (!options->tasks.empty()) {
-            with_model(options->model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+            with_model(options->model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
                 trace_tasks(model, tokenizer, *options, context);
             });
             return;
         }
         Report report;
-        with_model(options->model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+        with_model(options->model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
             report = trace(model, tokenizer, *options, context);
         });
         options->json ? print_json(report, *options) : print_text(report, *options);

@@ -47,7 +47,7 @@ void train(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
     if (options.per_layer && options.classifier != "svm") throw UsageError("--per-layer needs --classifier svm");
-    with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
+    with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         const Stopwatch watch;
         ProgressBar bar;
         adainfer::TrainPolicyOptions training;

@@ -32,6 +32,8 @@ CALL = f"""adainfer::Classification adainfer::classify(const {MODEL}&, adainfer:
 EXTERN = f"extern template class {MODEL};\nextern template {CALL}"
 INSTANTIATE = f"template class {MODEL};\ntemplate {CALL}"
 MODEL_ALONE = NARROW.replace(CLASSIFY, "") + f"template class {MODEL};\n"
+# A program constructs its backend somewhere, and with it the kernels.
+BACKEND = "adainfer::SimdBackend backend() { return adainfer::SimdBackend(2); }\n"
 LOADS = f"""
 adainfer::Classification answer(const char* path) {{
     const adainfer::ModelFile file = adainfer::load_model(path);
@@ -49,18 +51,21 @@ std::size_t answer(const {MODEL}& model, adainfer::Session& session, const adain
 }}
 """
 LIGHT = ["-DADAINFER_NO_EIGEN"]
+ELSEWHERE = [*LIGHT, "-DADAINFER_COMPILED_KERNELS"]
 EIGEN = ["-isystem", "/usr/include/eigen3"]
 CASES = [  # what it is, source, flags, needs the narrow headers
     ("nothing but the umbrella header, read", UMBRELLA, ["-fsyntax-only", *LIGHT], False),
     ("nothing but the umbrella header, -O2", UMBRELLA, ["-O2", *LIGHT], False),
     ("the umbrella header with Eigen, read", UMBRELLA, ["-fsyntax-only", *EIGEN], False),
-    ("nothing but the model, narrow headers, -O2", MODEL_ALONE, ["-O2", *LIGHT], True),
+    ("the model, narrow headers, -O2", MODEL_ALONE, ["-O2", *LIGHT], True),
+    ("the model and its backend, narrow headers, -O2", MODEL_ALONE + BACKEND, ["-O2", *LIGHT], True),
+    ("the same, kernels elsewhere, -O2", MODEL_ALONE + BACKEND, ["-O2", *ELSEWHERE], True),
     ("loads a model and classifies, -O2", UMBRELLA + LOADS, ["-O2", *LIGHT], False),
-    ("loads a model and classifies, after `extern template`, -O2", UMBRELLA + EXTERN + LOADS, ["-O2", *LIGHT], False),
+    ("the same, kernels elsewhere, -O2", UMBRELLA + LOADS, ["-O2", *ELSEWHERE], False),
     ("classifies with a model it is given, -O2", UMBRELLA + ASKS, ["-O2", *LIGHT], False),
     ("classifies with a model it is given, after `extern template`, -O2", UMBRELLA + EXTERN + ASKS, ["-O2", *LIGHT], False),
     ("the same with narrow headers, -O2", NARROW + EXTERN + ASKS, ["-O2", *LIGHT], True),
-    ("the one file of its `template`, narrow headers, -O2", NARROW + INSTANTIATE, ["-O2", *LIGHT], True),
+    ("the one file of its `template`, kernels elsewhere, narrow headers, -O2", NARROW + INSTANTIATE + BACKEND, ["-O2", *ELSEWHERE], True),
 ]
 
 

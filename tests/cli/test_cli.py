@@ -303,6 +303,10 @@ class Model(CliTest):
         gap = self.succeed_json(*arguments, "--policy", "gap:0.9,layers=20-28/4")
         self.assertTrue(set(gap["exit_layers"]) <= {20, 24, 28, 30}, gap["exit_layers"])
         self.assertEqual(self.succeed_json(*arguments, "--policy", "gap:2")["ids"], dense["ids"])
+        exact = self.succeed_json(*arguments, "--policy", "fixed:20", "--exact-kv")  # no later token runs deeper
+        self.assertEqual((exact["ids"], exact["exit_layers"]), (early["ids"], early["exit_layers"]))
+        mixed = self.succeed_json(*arguments, "--policy", "gap:0.9,layers=20-28/4", "--exact-kv")
+        self.assertTrue(set(mixed["exit_layers"]) <= {20, 24, 28, 30}, mixed["exit_layers"])
 
     def test_run_samples(self):
         arguments = ["run", MODEL, "--prompt", "Once upon a time", "-n", "12", "--temperature", "1.5", "--top-p", "0.95", "--top-k", "200"]

@@ -61,7 +61,7 @@ struct RandomWeight {
 inline LaneWeight repacked(const WeightView& weight) {
     LaneMemory memory;
     LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
-    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::avx512::fill_panel(weight, lanes, i);
+    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<detail::avx512::turn_rows>(weight, lanes, i);
     return lanes;
 }
 #endif

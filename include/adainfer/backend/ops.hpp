@@ -16,7 +16,8 @@
 #include "adainfer/tensor/weight_view.hpp"
 
 // The operations of a decoder layer beside the matrix product. Each calls the backend's member of the same name and
-// signature (without the leading backend) where there is one; the body here is the fallback.
+// signature (without the leading backend) where there is one; the body here is the fallback. Those that SimdBackend compiles for
+// its levels are always inlined: see at_level().
 
 namespace adainfer::inline v0 {
 
@@ -72,7 +73,8 @@ void parallel_for(const B& backend, std::size_t n, std::size_t grain, F&& f) {
 
 /// out = x / sqrt(mean(x^2) + eps) * gain, a row at a time (Zhang and Sennrich, arXiv 1910.07467). x may be out.
 template <class B>
-void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+[[gnu::always_inline]] inline void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, float eps,
+                                            MatrixView<float> out) {
     if constexpr (requires { backend.rms_norm(x, gain, eps, out); }) {
         backend.rms_norm(x, gain, eps, out);
     } else {
@@ -89,8 +91,8 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
 /// out = (x - mean) / sqrt(variance + eps) * gain + bias, a row at a time (Ba et al., arXiv 1607.06450). x may be out; an empty
 /// bias is zero.
 template <class B>
-void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
-                MatrixView<float> out) {
+[[gnu::always_inline]] inline void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain,
+                                              std::span<const float> bias, float eps, MatrixView<float> out) {
     if constexpr (requires { backend.layer_norm(x, gain, bias, eps, out); }) {
         backend.layer_norm(x, gain, bias, eps, out);
     } else {
@@ -106,11 +108,36 @@ void layer_norm(const B& backend, MatrixView<const float> x, std::span<const flo
     }
 }
 
+/// Rotates the n pairs (a[stride i], b[stride i]) by the angles of cos[i] and sin[i]. Some are computed before any is stored, as in
+/// set_each().
+template <std::size_t stride>
+[[gnu::always_inline]] inline void rotate(float* a, float* b, const float* cos, const float* sin, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 16;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        float x[lanes], y[lanes];
+        for (std::size_t l = 0; l < lanes; ++l) {
+            const float p = a[stride * (i + l)], q = b[stride * (i + l)];
+            x[l] = p * cos[i + l] - q * sin[i + l];
+            y[l] = p * sin[i + l] + q * cos[i + l];
+        }
+        for (std::size_t l = 0; l < lanes; ++l) {
+            a[stride * (i + l)] = x[l];
+            b[stride * (i + l)] = y[l];
+        }
+    }
+    for (; i < n; ++i) {
+        const float p = a[stride * i], q = b[stride * i];
+        a[stride * i] = p * cos[i] - q * sin[i];
+        b[stride * i] = p * sin[i] + q * cos[i];
+    }
+}
+
 /// Rotates pairs of each head by the angles whose cosines and sines stand in `cos`, `sin` [tokens, pairs] (Su et al.,
 /// arXiv 2104.09864). Interleaved: pair i is (x[2i], x[2i+1]); else (x[i], x[i + pairs]). Elements past the pairs stay.
 template <class B>
-void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
-          MatrixView<const float> sin) {
+[[gnu::always_inline]] inline void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool interleaved,
+                                        MatrixView<const float> cos, MatrixView<const float> sin) {
     if constexpr (requires { backend.rope(x, head_dim, interleaved, cos, sin); }) {
         backend.rope(x, head_dim, interleaved, cos, sin);
     } else {
@@ -120,13 +147,8 @@ void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool inte
             const float* s = sin.row(t).data();
             for (std::size_t head = 0; head < x.cols() / head_dim; ++head) {
                 float* h = x.row(t).data() + head * head_dim;
-                for (std::size_t i = 0; i < pairs; ++i) {
-                    float& a = interleaved ? h[2 * i] : h[i];
-                    float& b = interleaved ? h[2 * i + 1] : h[i + pairs];
-                    const float rotated = a * c[i] - b * s[i];
-                    b = a * s[i] + b * c[i];
-                    a = rotated;
-                }
+                if (interleaved) rotate<2>(h, h + 1, c, s, pairs);
+                else rotate<1>(h, h + pairs, c, s, pairs);
             }
         }
     }
@@ -163,7 +185,7 @@ void attention(const B& backend, const AttentionArgs& args) {
 }
 
 template <class Map>
-void map_rows(MatrixView<float> x, Map map) {
+[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
         set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
@@ -172,7 +194,7 @@ void map_rows(MatrixView<float> x, Map map) {
 
 /// x = f(x), elementwise.
 template <class B>
-void activate(const B& backend, Activation activation, MatrixView<float> x) {
+[[gnu::always_inline]] inline void activate(const B& backend, Activation activation, MatrixView<float> x) {
     if constexpr (requires { backend.activate(activation, x); }) {
         backend.activate(activation, x);
     } else {
@@ -186,6 +208,31 @@ void activate(const B& backend, Activation activation, MatrixView<float> x) {
                 });
             case Activation::Relu: return map_rows(x, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
         }
+    }
+}
+
+/// y = f(y) * x, elementwise: a gated feed-forward network (Shazeer, arXiv 2002.05202).
+template <class B>
+[[gnu::always_inline]] inline void gate(const B& backend, Activation activation, MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { backend.gate(activation, x, y); }) {
+        backend.gate(activation, x, y);
+    } else {
+        ops::activate(backend, activation, y);
+        for (std::size_t t = 0; t < y.rows(); ++t) {
+            const float* factors = x.row(t).data();
+            float* row = y.row(t).data();
+            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
+        }
+    }
+}
+
+/// y += x, elementwise.
+template <class B>
+[[gnu::always_inline]] inline void add(const B& backend, MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { backend.add(x, y); }) {
+        backend.add(x, y);
+    } else {
+        for (std::size_t t = 0; t < y.rows(); ++t) axpy(1.0F, x.row(t).data(), y.row(t).data(), y.cols());
     }
 }
 

@@ -35,10 +35,12 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
 template <CpuLevel level, class F>
 void at_level(const F& f) {
 #if ADAINFER_X86
-    if constexpr (level == CpuLevel::Avx512) return detail::run_avx512(f);
-    if constexpr (level == CpuLevel::Avx2) return detail::run_avx2(f);
+    if constexpr (level == CpuLevel::Avx512) detail::run_avx512(f);
+    else if constexpr (level == CpuLevel::Avx2) detail::run_avx2(f);
+    else f();
+#else
+    f();
 #endif
-    if constexpr (level == CpuLevel::Portable) f();
 }
 
 }  // namespace adainfer::inline v0

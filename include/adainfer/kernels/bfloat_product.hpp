@@ -37,9 +37,9 @@ namespace adainfer::inline v0::detail::avx512 {
         return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
     }
     const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-    const std::size_t first = part.begin / layout.columns * layout.bytes, bytes = part.depth / layout.columns * layout.bytes;
+    const std::size_t bytes = part.depth / layout.columns * layout.bytes;
     const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
-    return {reinterpret_cast<std::uintptr_t>(part.lanes->panel(part.first / LaneWeight::lanes) + first), each, each};
+    return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
 }
 
 /// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same

@@ -88,21 +88,21 @@ struct CodePanel {
     std::size_t depth;
 };
 
-/// Fills a panel with a part of at most 32 rows. Bound: 6 instructions for 64 elements.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const WeightPart& part, CodePanel& panel) noexcept {
-    panel.depth = part.depth;
+/// Fills a panel with quantised rows in lanes. Bound: 3 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, CodePanel& panel) noexcept {
+    panel.depth = depth;
     for (std::size_t half = 0; half < 32; half += 16) {
-        const Quads quads(part, half / 16);
+        const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        const std::size_t groups = part.depth / code_format(dtype).group;
+        const std::size_t groups = depth / code_format(dtype).group;
         quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
             if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
         }
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
+        for (std::size_t step = 0; 64 * step < depth; ++step) {
+            const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
@@ -110,18 +110,10 @@ template <DType dtype, class Quads>
     }
 }
 
-template <DType dtype>
+/// Fills a panel with a part of a weight that has a code format.
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    with_quads<dtype>(part, [&]<class Quads>() { pack_quads<dtype, Quads>(part, panel); });
-}
-
-using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
-
-/// pack_codes() of a dtype that has a code format, else null.
-[[nodiscard]] inline PackCodes pack_codes_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> PackCodes {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return pack_codes<type>;
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group != 0) pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -101,20 +102,25 @@ template <DType dtype, std::size_t tokens, std::size_t groups, int j>
 /// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
 inline constexpr std::size_t lane_prefetch = 8192;
 
-/// out[token][32] = a panel of `cols` columns times rows of activations. Bound: memory; four instructions for 64 weights and
-/// two products of 64, about twenty for the scales of 1024.
+/// out[token][32] = a panel of `cols` columns times `count` rows of activations, one to `tokens` of them; where there are fewer,
+/// the last is multiplied again. Bound: memory; four instructions for 64 weights and two products of 64, about twenty for the
+/// scales of 1024.
 template <DType dtype, std::size_t tokens>
 [[ADAINFER_TARGET_AVX512]] inline void lane_product(const std::byte* panel, std::size_t cols,
                                                     const LaneActivations::Block* activations, std::size_t stride,
-                                                    float* out) noexcept {
+                                                    std::size_t count, float* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
-    for (std::size_t t = 0; t < tokens; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
+    for (std::size_t t = 0; t < tokens; ++t) {
+        rows[t] = activations + (std::min)(t, count - 1) * stride;
+        total[t][0] = total[t][1] = _mm512_setzero_ps();
+    }
     for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
         __m512 block_sum[tokens][2], block_less[tokens][2];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
@@ -133,7 +139,7 @@ template <DType dtype, std::size_t tokens>
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
             for (std::size_t t = 0; t < tokens; ++t) {
-                x[t] = activations + t * stride + b * pieces + p;
+                x[t] = rows[t] + b * pieces + p;
 #pragma GCC unroll 2
                 for (std::size_t g = 0; g < groups; ++g) {
                     sums[t][0][g][0] = sums[t][1][g][0] = _mm512_set1_epi32(format.bias != 0 ? x[t]->offsets[g] : 0);
@@ -188,28 +194,19 @@ template <DType dtype, std::size_t tokens>
     }
 }
 
-using LaneProduct = void (*)(const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
-                             std::size_t stride, float* out) noexcept;
-
 /// Tokens that lane_product() takes at once.
 inline constexpr std::size_t most_lane_tokens = 4;
 
-template <DType dtype>
-[[nodiscard]] inline LaneProduct lane_product_of(std::size_t tokens) noexcept {
-    switch (tokens) {
-        case 1: return lane_product<dtype, 1>;
-        case 2: return lane_product<dtype, 2>;
-        case 3: return lane_product<dtype, 3>;
-        case 4: return lane_product<dtype, 4>;
-        default: return nullptr;
-    }
-}
-
-/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
-[[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
-    return with_dtype(dtype, [tokens]<DType type>() -> LaneProduct {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return lane_product_of<type>(tokens);
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
+/// most_lane_tokens times 32.
+inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
+                         std::size_t stride, std::size_t count, float* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) {
+            if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+            else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+            else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
+        }
     });
 }
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
@@ -41,7 +40,7 @@ class LaneWeight {
     [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
     [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
 
-    /// The blocks of rows [lanes * i, lanes * (i + 1)); the last panel's missing rows are zero.
+    /// The blocks of rows [lanes * i, lanes * (i + 1)); the weight's last row stands for those that are missing after it.
     [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
     [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
 
@@ -53,7 +52,7 @@ class LaneWeight {
 
 #if ADAINFER_X86
 
-namespace detail::avx512 {
+namespace detail {
 
 /// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
 template <DType dtype>
@@ -71,7 +70,7 @@ inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byt
         std::memcpy(out + 2 * lane, block, 2);
         std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
         std::uint64_t scales, minima;
-        k_scale_bytes(block, scales, minima);
+        avx512::k_scale_bytes(block, scales, minima);
         for (std::size_t g = 0; g < 8; ++g) {
             std::byte* const piece = out + layout.piece_at(g);
             piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
@@ -79,6 +78,22 @@ inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byt
         }
     }
 }
+
+/// Blocks of a panel from the same `cols` columns of 32 rows, for a dtype that has a code format.
+using TurnRows = void (*)(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols,
+                          std::byte* out) noexcept;
+
+/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads.
+template <TurnRows turn>
+void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) noexcept {
+    const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows - first);
+    const std::byte* rows[LaneWeight::lanes];
+    for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = weight.row(first + (std::min)(r, count - 1));
+    touch_rows(weight, first, count);
+    turn(weight.dtype, rows, weight.cols, out.panel(i));
+}
+
+namespace avx512 {
 
 /// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
 template <DType dtype>
@@ -113,40 +128,39 @@ template <DType dtype>
     }
 }
 
-/// Packs rows [first, first + 32) of a weight; rows past its last become zero.
+/// TurnRows of one dtype.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
+[[ADAINFER_TARGET_AVX512]] inline void turn_rows(const std::byte* const (&rows)[32], std::size_t cols, std::byte* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
-    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first);
-    const std::vector<std::byte> zero(count < LaneLayout::lanes ? weight.row_bytes() : 0);
-    touch_rows(weight, first, count);
     for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
-        for (std::size_t b = 0; b < weight.cols / layout.columns; ++b) {
+        const std::byte* some[16];
+        std::copy_n(rows + 16 * half, 16, some);
+        for (std::size_t b = 0; b < cols / layout.columns; ++b) {
             for (std::size_t r = 0; r < 16; ++r) {
-                turn_block_scales<dtype>(rows[r] + b * info(dtype).block_bytes, 16 * half + r, panel + b * layout.bytes);
+                turn_block_scales<dtype>(some[r] + b * info(dtype).block_bytes, 16 * half + r, out + b * layout.bytes);
             }
         }
-        const auto codes = [&](std::size_t i) { return panel + layout.piece_at(i) + layout.codes + half * layout.half; };
-        for (std::size_t step = 0; 64 * step < weight.cols; ++step) {
-            const bool whole = 64 * step + 64 <= weight.cols;
+        const auto codes = [&](std::size_t i) { return out + layout.piece_at(i) + layout.codes + half * layout.half; };
+        for (std::size_t step = 0; 64 * step < cols; ++step) {
+            const bool whole = 64 * step + 64 <= cols;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            turned_codes<dtype>(some, step, whole, v);
             store_quads<dtype>(v, codes(2 * step));
             if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
         }
     }
 }
 
-/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
-inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
-    with_dtype(weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group != 0) turn_panel<dtype>(weight, i * LaneWeight::lanes, out.panel(i));
+/// A TurnRows.
+inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
     });
 }
 
-}  // namespace detail::avx512
+}  // namespace avx512
+
+}  // namespace detail
 
 #endif
 

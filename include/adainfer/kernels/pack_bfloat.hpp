@@ -62,9 +62,10 @@ struct CodeFloat {
     static constexpr std::uint64_t byte = eight_bits ? 1 : 2;
 };
 
-/// panel [depth / 2][32] of quantised rows. Bound: 21 instructions for 64 elements, 15 where they are repacked.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+/// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
+                                                              std::uint32_t (*panel)[32]) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -75,11 +76,11 @@ template <DType dtype, class Quads>
     const __m512i first = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
     for (std::size_t half = 0; half < 32; half += 16) {
-        const Quads quads(part, half / 16);
+        const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        quads.scales(part.depth / format.group, scales, minima);
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
+        quads.scales(depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < depth; ++step) {
+            const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -112,7 +113,7 @@ template <DType dtype, class Quads>
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
         if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
-        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_bfloat<dtype, Quads>(part, panel); });
+        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
 

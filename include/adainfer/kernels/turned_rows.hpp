@@ -2,7 +2,6 @@
 
 #include <cstddef>
 
-#include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/tensor/dtype.hpp"
@@ -41,21 +40,6 @@ namespace adainfer::inline v0::detail::avx512 {
     }
 #pragma GCC unroll 16
     for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
-}
-
-/// Scales and minima of 16 rows, [depth / group][16] each.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
-                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
-#pragma GCC unroll 1
-    for (std::size_t r = 0; r < 16; ++r) {
-        __m512 scale, minimum;
-        group_scales<dtype>(rows[r], groups, scale, minimum);
-        scales[r] = _mm512_castps_si512(scale);
-        minima[r] = _mm512_castps_si512(minimum);
-    }
-    transpose(scales);
-    if constexpr (code_format(dtype).has_minimum) transpose(minima);
 }
 
 /// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.

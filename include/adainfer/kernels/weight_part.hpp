@@ -7,7 +7,7 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
-#include "adainfer/kernels/turned_rows.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/tensor/dtype.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -27,41 +27,54 @@ struct WeightPart {
         const auto block = info(weight.dtype);
         return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
     }
+
+    /// Where those columns of the repacked weight begin.
+    [[nodiscard]] const std::byte* blocks() const noexcept {
+        const LaneLayout layout = lane_layout(weight.dtype);
+        return lanes->panel(first / LaneWeight::lanes) + begin / layout.columns * layout.bytes;
+    }
 };
 
 #if ADAINFER_X86
 
-namespace avx512 {
+/// A part of 32 rows of a quantised weight, at most panel_depth columns, in the order of lane_layout.hpp: as it is repacked, or
+/// turned for this once.
+template <TurnRows turn>
+class LaneBlocks {
+  public:
+    explicit LaneBlocks(const WeightPart& part) noexcept : blocks_(room_) {
+        if (part.lanes != nullptr) {
+            blocks_ = part.blocks();
+            return;
+        }
+        const std::byte* rows[LaneWeight::lanes];
+        for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = part.row(r);
+        turn(part.weight.dtype, rows, part.depth, room_);
+    }
+    LaneBlocks(const LaneBlocks&) = delete;
+    LaneBlocks& operator=(const LaneBlocks&) = delete;
 
-/// Sixteen rows of a part of a quantised weight, from the file's bytes: what is packed from them.
-template <DType dtype>
-struct RowQuads {
-    const std::byte* rows[16];
+    [[nodiscard]] const std::byte* get() const noexcept { return blocks_; }
 
-    RowQuads(const WeightPart& part, std::size_t half) noexcept {
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
-    }
-    /// Of the first `groups` groups; minima only where the format has them.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
-                                                               __m512i (&minima)[16]) const noexcept {
-        turned_scales<dtype>(rows, groups, scales, minima);
-    }
-    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
-        turned_codes<dtype>(rows, step, whole, quads);
-    }
+  private:
+    alignas(64) std::byte room_[panel_depth / 32 * lane_layout(DType::Q8_0).bytes];  // no format takes more
+    const std::byte* blocks_;
 };
 
-/// The same from a repacked weight, where they are turned already.
+namespace avx512 {
+
+using LaneBlocks = detail::LaneBlocks<turn_rows>;
+
+/// Sixteen of the 32 rows: what is packed from them.
 template <DType dtype>
 struct LaneQuads {
     static constexpr LaneLayout layout = lane_layout(dtype);
     const std::byte* block;
     std::size_t half;
 
-    LaneQuads(const WeightPart& part, std::size_t which) noexcept
-        : block(part.lanes->panel(part.first / LaneWeight::lanes) + part.begin / layout.columns * layout.bytes), half(which) {}
+    LaneQuads(const std::byte* blocks, std::size_t which) noexcept : block(blocks), half(which) {}
 
+    /// Of the first `groups` groups; minima only where the format has them.
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
                                                                __m512i (&minima)[16]) const noexcept {
         constexpr std::size_t in_piece = 32 / code_format(dtype).group, in_block = in_piece * layout.columns / 32;
@@ -73,6 +86,7 @@ struct LaneQuads {
         }
     }
 
+    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
         codes32(2 * step, quads);
         if (whole) codes32(2 * step + 1, quads + 8);
@@ -87,13 +101,6 @@ struct LaneQuads {
         quads_at<dtype, 3>(at, quads[3], quads[7]);
     }
 };
-
-/// f.operator()<Quads>() with what a part of a quantised weight is read from.
-template <DType dtype, class F>
-void with_quads(const WeightPart& part, F&& f) {
-    if (part.lanes == nullptr) f.template operator()<RowQuads<dtype>>();
-    else f.template operator()<LaneQuads<dtype>>();
-}
 
 }  // namespace avx512
 

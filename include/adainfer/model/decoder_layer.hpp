@@ -117,8 +117,7 @@ class DecoderLayer {
             const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
             gate_->apply(backend, input, inner);
             up_.apply(backend, input, up);
-            ops::activate(backend, config.activation, inner);
-            multiply(up, inner);
+            ops::gate(backend, config.activation, up, inner);
         } else {
             up_.apply(backend, input, inner);
             ops::activate(backend, config.activation, inner);
@@ -142,7 +141,7 @@ class DecoderLayer {
                           Workspace& work) {
         const MatrixView<float> projected = work.projected.view(), hidden = work.hidden.view();
         apply_norm(backend, config, post_norm, projected, projected);
-        for (std::size_t t = 0; t < hidden.rows(); ++t) axpy(1.0F, projected.row(t).data(), hidden.row(t).data(), hidden.cols());
+        ops::add(backend, projected, hidden);
         if (config.norm_placement == NormPlacement::After) apply_norm(backend, config, norm, hidden, hidden);
     }
 
@@ -155,14 +154,6 @@ class DecoderLayer {
         const bool own = config.window_rope.dims != 0 && config.window_of(layer) != 0;
         ops::rope(backend, x, config.head_dim, config.rope.interleaved, (own ? work.window_cos : work.cos).view(),
                   (own ? work.window_sin : work.sin).view());
-    }
-
-    static void multiply(MatrixView<const float> x, MatrixView<float> y) noexcept {
-        for (std::size_t t = 0; t < y.rows(); ++t) {
-            const float* factors = x.row(t).data();
-            float* row = y.row(t).data();
-            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
-        }
     }
 
     const LayerWeights* weights_;

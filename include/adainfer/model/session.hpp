@@ -8,7 +8,7 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
-#include "adainfer/model/buffer.hpp"
+#include "adainfer/tensor/buffer.hpp"
 #include "adainfer/model/deferred_rows.hpp"
 #include "adainfer/model/kv_cache.hpp"
 #include "adainfer/model/skipped_layers.hpp"

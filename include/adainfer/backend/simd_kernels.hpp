@@ -1,0 +1,159 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "adainfer/backend/ops.hpp"
+#include "adainfer/backend/simd_attention.hpp"
+#include "adainfer/backend/simd_products.hpp"
+#include "adainfer/core/thread_pool.hpp"
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_tile.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/lane_weight_avx2.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/token_attention.hpp"
+#include "adainfer/kernels/token_attention_avx2.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+namespace adainfer::inline v0 {
+
+/// What SimdBackend computes at one level. Null is what the level does not have.
+struct SimdKernels {
+    using Product = void (*)(ThreadPool& pool, const detail::simd::Operand& weight, MatrixView<const float> x, MatrixView<float> y);
+
+    /// Fills panel `i` of a repacked weight.
+    void (*repack)(const WeightView& weight, LaneWeight& out, std::size_t i) = nullptr;
+    /// Of at most `lane_tokens` tokens with a repacked weight; from there on a tile of tokens is faster than one after the other.
+    std::size_t lane_tokens = 0;
+    void (*lanes)(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    /// Of one token with some rows or all.
+    void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
+                 float* out) = nullptr;
+    Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
+    void (*attention)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) = nullptr;
+    void (*rms_norm)(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) = nullptr;
+    void (*layer_norm)(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                       MatrixView<float> out) = nullptr;
+    void (*rope)(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                 MatrixView<const float> sin) = nullptr;
+    void (*activate)(Activation activation, MatrixView<float> x) = nullptr;
+    void (*gate)(Activation activation, MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    void (*add)(MatrixView<const float> x, MatrixView<float> y) = nullptr;
+};
+
+namespace detail::simd {
+
+struct Loops {};  // a backend without operations: the loops of ops.hpp
+
+/// The loops of ops.hpp, compiled for the level.
+template <CpuLevel level>
+struct LevelLoops {
+    static void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+        at_level<level>([&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+    }
+    static void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                           MatrixView<float> out) {
+        at_level<level>([&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+    }
+    static void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                     MatrixView<const float> sin) {
+        at_level<level>([&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+    }
+    static void activate(Activation activation, MatrixView<float> x) {
+        at_level<level>([&] { ops::activate(Loops{}, activation, x); });
+    }
+    static void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::gate(Loops{}, activation, x, y); });
+    }
+    static void add(MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::add(Loops{}, x, y); });
+    }
+};
+
+template <CpuLevel level>
+struct LevelTiles {
+    using Panel = PanelTilePortable;
+    using Attention = FloatTilePortable;
+};
+#if ADAINFER_X86
+template <>
+struct LevelTiles<CpuLevel::Avx2> {
+    using Panel = PanelTileAvx2;
+    using Attention = FloatTileAvx2;
+};
+template <>
+struct LevelTiles<CpuLevel::Avx512> {
+    using Panel = PanelTileAvx512;
+    using Attention = FloatTileAvx512;
+};
+
+template <class Kernels, class Tile>
+void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    if (args.q.rows() == 1) token_attention<Kernels>(pool, args, kv);
+    else lanes_of_attention<Tile>(pool, args, kv);
+}
+#endif
+
+}  // namespace detail::simd
+
+/// The kernels of a level. They are most of what a file that uses SimdBackend has to compile; a program of many such files can
+/// compile them in one, by an explicit instantiation of this function for each level and its `extern` declaration in the others:
+/// what ADAINFER_COMPILED_KERNELS and CMake's adainfer::kernels do.
+template <CpuLevel level>
+const SimdKernels& simd_kernels() {
+    namespace simd = detail::simd;
+    static constexpr SimdKernels kernels = [] {
+        using Loops = simd::LevelLoops<level>;
+        using Tiles = simd::LevelTiles<level>;
+        SimdKernels k;
+        k.rows = simd::rows_times<level>;
+        k.exact = simd::float_panels<typename Tiles::Panel>;
+        k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
+        k.rms_norm = Loops::rms_norm;
+        k.layer_norm = Loops::layer_norm;
+        k.rope = Loops::rope;
+        k.activate = Loops::activate;
+        k.gate = Loops::gate;
+        k.add = Loops::add;
+#if ADAINFER_X86
+        if constexpr (level == CpuLevel::Avx512) {
+            k.repack = detail::fill_panel<detail::avx512::turn_rows>;
+            k.lane_tokens = 24;  // lanes are read again for every four
+            k.lanes = simd::lane_products;
+            k.bfloat16 = simd::bfloat_panels;
+            k.bits8 = simd::code_panels;
+            k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
+        } else if constexpr (level == CpuLevel::Avx2) {
+            k.repack = detail::fill_panel<detail::avx2::turn_rows>;
+            k.lane_tokens = 2;
+            k.lanes = simd::word_lanes;
+            k.exact = simd::word_panels;
+            k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
+        }
+#endif
+        return k;
+    }();
+    return kernels;
+}
+
+#ifdef ADAINFER_COMPILED_KERNELS
+extern template const SimdKernels& simd_kernels<CpuLevel::Portable>();
+#if ADAINFER_X86
+extern template const SimdKernels& simd_kernels<CpuLevel::Avx2>();
+extern template const SimdKernels& simd_kernels<CpuLevel::Avx512>();
+#endif
+#endif
+
+/// The same for a level that is known at run time.
+[[nodiscard]] inline const SimdKernels& simd_kernels([[maybe_unused]] CpuLevel level) {
+#if ADAINFER_X86
+    if (level == CpuLevel::Avx512) return simd_kernels<CpuLevel::Avx512>();
+    if (level == CpuLevel::Avx2) return simd_kernels<CpuLevel::Avx2>();
+#endif
+    return simd_kernels<CpuLevel::Portable>();
+}
+
+}  // namespace adainfer::inline v0

@@ -1,0 +1,255 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "adainfer/core/thread_pool.hpp"
+#include "adainfer/core/types.hpp"
+#include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/activation_words.hpp"
+#include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/bfloat_product.hpp"
+#include "adainfer/kernels/bfloat_tile.hpp"
+#include "adainfer/kernels/code_panel.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/float_row.hpp"
+#include "adainfer/kernels/int8_row.hpp"
+#include "adainfer/kernels/int8_row_avx2.hpp"
+#include "adainfer/kernels/lane_dot.hpp"
+#include "adainfer/kernels/lane_dot_avx2.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/quantize_avx512.hpp"
+#include "adainfer/kernels/thread_scratch.hpp"
+#include "adainfer/kernels/touch_rows.hpp"
+#include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/kernels/word_panel.hpp"
+#include "adainfer/tensor/matrix_view.hpp"
+#include "adainfer/tensor/weight_view.hpp"
+
+// The products of SimdBackend, spread over its threads: y [tokens, rows] = x [tokens, cols] times the weight transposed.
+
+namespace adainfer::inline v0::detail::simd {
+
+/// A weight as a product reads it: in its file, and repacked where it was.
+struct Operand {
+    const WeightView& view;
+    const LaneWeight* lanes = nullptr;
+};
+
+// ---- a row of activations ------------------------------------------------------------------------------------------------
+
+/// Which rows of a weight: all of them in order, or those that are named.
+struct RowChoice {
+    std::size_t count = 0;
+    const TokenId* rows = nullptr;  ///< [count]; null: all
+
+    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept { return rows == nullptr ? i : static_cast<std::size_t>(rows[i]); }
+};
+
+/// out[i] = row chosen[i] of the weight . x, in float.
+template <CpuLevel level>
+void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+#if ADAINFER_X86
+        if constexpr (level == CpuLevel::Avx512) {
+            const auto row_dot = avx512::float_row_dot_of(weight.dtype);
+            const std::size_t ahead = chosen.rows == nullptr ? avx512::float_row_prefetch : 0;
+            for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data(), ahead);
+            return;
+        }
+#endif
+        struct Slot;
+        float* const row = thread_scratch<Slot>(weight.cols).data();
+        at_level<level>([&] {
+            for (std::size_t i = begin; i < end; ++i) {
+                dequantize::row_to_floats(weight.dtype, weight.row(chosen[i]), weight.cols, row);
+                out[i] = dot(row, x.data(), weight.cols);
+            }
+        });
+    });
+}
+
+#if ADAINFER_X86
+
+/// The same as integers, of a quantised weight; the activations are rounded to 16 bits.
+inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    thread_local ActivationRow own;
+    ActivationRow& codes = own;  // of this thread, read by all
+    const CodeFormat format = code_format(weight.dtype);
+    codes.assign(x, format.bias, avx512::quantize);
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        const std::size_t groups = weight.cols / format.group + 32;
+        float* const factors = thread_scratch<Slot>(groups).data();
+        const auto row_dot = avx512::row_dot_of(weight.dtype);
+        for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, codes, factors);
+    });
+}
+
+/// Rows of activations rounded to 16 bits, for AVX2; the calling thread's until its next call.
+[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
+    thread_local avx2::ActivationWords own;
+    avx2::ActivationWords& words = own;  // of this thread, read by all
+    words.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) words.assign(t, x.row(t));
+    });
+    return words;
+}
+
+/// code_rows() with AVX2.
+inline void word_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    const avx2::ActivationWords& words = words_of(pool, {x.data(), 1, x.size()});
+    const auto row_dot = avx2::row_dot_of(weight.dtype);
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, words.row(0));
+    });
+}
+
+#endif
+
+/// out[i] = row chosen[i] of the weight . x.
+template <CpuLevel level>
+void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+#if ADAINFER_X86
+    const bool quantised = code_format(weight.dtype).group != 0;
+    if constexpr (level == CpuLevel::Avx512) {
+        if (quantised) return code_rows(pool, weight, chosen, x, out);
+    } else if constexpr (level == CpuLevel::Avx2) {
+        if (quantised) return word_rows(pool, weight, chosen, x, out);
+    }
+#endif
+    float_rows<level>(pool, weight, chosen, x, out);
+}
+
+// ---- many rows of activations --------------------------------------------------------------------------------------------
+
+/// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
+/// out [tokens][lanes], which is zero before the first one.
+template <std::size_t lanes, std::size_t depth, class F>
+void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F&& add) {
+    const WeightView& weight = operand.view;
+    pool.parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+            struct Slot;
+            const std::size_t count = (std::min)(lanes, weight.rows - first);
+            const bool whole = count == lanes;
+            if (operand.lanes == nullptr) touch_rows(weight, first, count);
+            // The last rows may be fewer than a panel has.
+            float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
+            const std::size_t stride = whole ? y.stride() : lanes;
+            for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
+            for (std::size_t column = 0; column < weight.cols; column += depth) {
+                const std::size_t some = (std::min)(depth, weight.cols - column);
+                add(WeightPart{weight, first, count, column, some, operand.lanes}, out, stride);
+            }
+            if (whole) continue;
+            for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+        }
+    });
+}
+
+/// In float.
+template <class Tile>
+void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    for_panels<Tile::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        struct Slot;
+        float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
+        pack_panel_for<Tile>(part, panel);
+        for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride, stride);
+        });
+    });
+}
+
+#if ADAINFER_X86
+
+/// Of few tokens with a repacked weight, the activations rounded to 16 bits.
+inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local LaneActivations own;
+    LaneActivations& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
+    });
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+            for_token_blocks(x.rows(), avx512::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
+                avx512::lane_product(weight.dtype(), weight.panel(i), weight.cols(), rows.row(token),
+                                     weight.cols() / activation_block, tokens, out.data());
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
+                }
+            });
+        }
+    });
+}
+
+/// The same with AVX2, one token after the other.
+inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
+    const avx2::ActivationWords& words = words_of(pool, x);
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, LaneWeight::lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+            for (std::size_t t = 0; t < x.rows(); ++t) {
+                avx2::lane_product(weight.dtype(), weight.panel(i), weight.cols(), words.row(t), out.data());
+                std::copy_n(out.data(), count, y.row(t).data() + first);
+            }
+        }
+    });
+}
+
+/// Of many tokens with AVX2: of integers where the weight is quantised, the activations rounded to 16 bits.
+inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileAvx2>(pool, weight, x, y);
+    const avx2::ActivationWords& words = words_of(pool, x);
+    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        avx2::word_panel_times(part, words, x.rows(), out, stride);
+    });
+}
+
+/// With weights and activations rounded to bfloat16.
+inline void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local avx512::BfloatRows own;
+    avx512::BfloatRows& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
+    });
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
+        avx512::bfloat_product(weight.view, weight.lanes, rows, begin, end, y, scratch);
+    });
+}
+
+/// Of integers with a quantised weight, the activations rounded to 8 bits.
+inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local ActivationCodes own;
+    ActivationCodes& codes = own;  // of this thread, read by all
+    const CodeFormat format = code_format(weight.view.dtype);
+    codes.resize(x.rows(), x.cols(), format);
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), avx512::quantize);
+    });
+    for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        avx512::CodePanel panel;
+        avx512::pack_codes(part, panel);
+        avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
+    });
+}
+
+#endif
+
+}  // namespace adainfer::inline v0::detail::simd

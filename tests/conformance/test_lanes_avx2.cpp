@@ -1,0 +1,212 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "adainfer/kernels/activation_words.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/int8_row_avx2.hpp"
+#include "adainfer/kernels/lane_dot_avx2.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/lane_memory.hpp"
+#include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/lane_weight_avx2.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/kernels/word_panel.hpp"
+#include "backends.hpp"
+#include "random_weight.hpp"
+
+// Quantised weights with AVX2: repacked, multiplied with one token and with several, from the file and from lanes.
+
+using namespace adainfer;
+
+#if ADAINFER_X86
+
+namespace {
+
+namespace avx2 = detail::avx2;
+
+constexpr std::array quantised{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
+                               DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+
+/// False, with a message, on a machine without the instructions.
+bool has_avx2() {
+    if (best_cpu_level() >= CpuLevel::Avx2) return true;
+    MESSAGE("skipped: this machine has no AVX2");
+    return false;
+}
+
+LaneWeight turned(const WeightView& weight) {
+    LaneMemory memory;
+    LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
+    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<avx2::turn_rows>(weight, lanes, i);
+    return lanes;
+}
+
+/// True where `result` is row `row` of the weight times x [cols], to the rounding of 16 bits.
+bool is_product(float result, const RandomWeight& w, std::size_t row, const float* x) {
+    double sum = 0, size = 0;
+    for (std::size_t c = 0; c < w.view.cols; ++c) {
+        const double value = static_cast<double>(w.values[row * w.view.cols + c]) * static_cast<double>(x[c]);
+        sum += value;
+        size += std::abs(value);
+    }
+    return std::abs(static_cast<double>(result) - sum) <= 4e-5 * size;
+}
+
+}  // namespace
+
+TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for those after it") {
+    if (!has_avx2()) return;
+    Random random(31);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size, group = code_format(dtype).group;
+        for (const std::size_t rows : Sizes{1, 32, 70}) {
+            for (const std::size_t cols : Sizes{block, 3 * block}) {
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = turned(w.view);
+                const auto panel = std::make_unique<avx2::WordPanel>();
+                std::size_t wrong = 0;
+                for (std::size_t first = 0; first < rows; first += 32) {
+                    for (std::size_t begin = 0; begin < cols; begin += block) {
+                        const detail::WeightPart part{w.view, first, std::min(rows - first, std::size_t{32}), begin, block, &lanes};
+                        for (std::size_t half = 0; half < 2; ++half) {
+                            avx2::widen(dtype, part.blocks(), half, block / 32, *panel);
+                            CHECK(panel->depth == block);
+                            for (std::size_t r = 0; r < 16; ++r) {
+                                for (std::size_t c = 0; c < block; ++c) {
+                                    // Columns 0 2 1 3 of each four, two in a dword.
+                                    const std::size_t pair = c / 4 * 2 + c % 2, g = c / group;
+                                    const float word = panel->words[pair][r][c % 4 / 2];
+                                    const float minimum = code_format(dtype).has_minimum ? panel->minima[g][r] : 0.0F;
+                                    const std::size_t row = std::min(first + 16 * half + r, rows - 1);
+                                    if (std::fma(panel->scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;
+                                }
+                            }
+                        }
+                    }
+                }
+                CHECK(wrong == 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN") {
+    if (!has_avx2()) return;
+    Random random(32);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size;
+        for (const std::size_t rows : Sizes{1, 32, 45}) {
+            for (const std::size_t cols : Sizes{block, 5 * block}) {
+                constexpr std::size_t tokens = 2 * avx2::WordTile::tokens + 1;
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = turned(w.view);
+                std::vector<float> x = random.reals(tokens * cols);
+                avx2::ActivationWords words;
+                words.resize(tokens, cols);
+                for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
+
+                std::size_t wrong = 0;
+                const auto row_dot = avx2::row_dot_of(dtype);
+                for (std::size_t row = 0; row < rows; ++row) {
+                    if (!is_product(row_dot(w.view.row(row), cols, words.row(0)), w, row, x.data())) ++wrong;
+                }
+                CHECK(wrong == 0);
+
+                const auto multiply = [&](std::size_t panel, std::size_t token) {
+                    std::vector<float> out(32);
+                    avx2::lane_product(dtype, lanes.panel(panel), cols, words.row(token), out.data());
+                    return out;
+                };
+                for (std::size_t first = 0; first < rows; first += 32) {
+                    const std::vector<float> out = multiply(first / 32, 1);
+                    for (std::size_t r = 0; r < 32; ++r) {
+                        if (!is_product(out[r], w, std::min(first + r, rows - 1), x.data() + cols)) ++wrong;
+                    }
+                }
+                CHECK(wrong == 0);
+
+                for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
+                    for (std::size_t count = 1; count <= tokens; ++count) {
+                        for (std::size_t first = 0; first < rows; first += 32) {
+                            constexpr std::size_t stride = 37;
+                            std::vector<float> out(count * stride, 0.0F);
+                            for (std::size_t begin = 0; begin < cols; begin += detail::panel_depth) {
+                                const std::size_t some = std::min(detail::panel_depth, cols - begin);
+                                const std::size_t here = std::min(rows - first, std::size_t{32});
+                                avx2::word_panel_times({w.view, first, here, begin, some, from}, words, count, out.data(), stride);
+                            }
+                            for (std::size_t t = 0; t < count; ++t) {
+                                for (std::size_t r = 0; r < 32; ++r) {
+                                    const std::size_t row = std::min(first + r, rows - 1);
+                                    if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
+                                }
+                                for (std::size_t r = 32; r < stride; ++r) {
+                                    if (out[t * stride + r] != 0.0F) ++wrong;
+                                }
+                            }
+                        }
+                    }
+                }
+                CHECK(wrong == 0);
+
+                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+                    x[cols + cols / 2] = bad;  // of token 1
+                    words.assign(1, {x.data() + cols, cols});
+                    std::vector<float> out(2 * 32, 0.0F);
+                    avx2::word_panel_times({w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes}, words, 2, out.data(), 32);
+                    const std::vector<float> here = multiply(0, 0), there = multiply(0, 1);
+                    CHECK(std::isnan(row_dot(w.view.row(0), cols, words.row(1))));
+                    for (std::size_t r = 0; r < 32; ++r) {
+                        CHECK(std::isfinite(here[r]));
+                        CHECK(std::isnan(there[r]));
+                        CHECK(std::isfinite(out[r]));
+                        if (cols / 2 < block) CHECK(std::isnan(out[32 + r]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("ActivationWords: rounded to the nearest of 65535 steps, tiny blocks are zero") {
+    if (!has_avx2()) return;
+    Random random(33);
+    constexpr std::array<std::size_t, 4> place{0, 2, 1, 3};
+    for (const float spread : {1.0F, 1e-30F, 1e30F}) {
+        const std::vector<float> x = random.reals(64, spread);
+        avx2::ActivationWords words;
+        words.resize(1, 64);
+        words.assign(0, x);
+        CHECK(words.blocks() == 2);
+        for (std::size_t b = 0; b < 2; ++b) {
+            const avx2::WordBlock& block = words.row(0)[b];
+            double sums[2] = {};
+            for (std::size_t i = 0; i < 32; ++i) {
+                const std::int16_t word = block.words[i / 4 * 4 + place[i % 4]];
+                const double step = static_cast<double>(block.scale);
+                CHECK(std::abs(step * word - static_cast<double>(x[32 * b + i])) <= 0.51 * step);
+                sums[i / 16] += word;
+            }
+            CHECK(block.sums[0] == sums[0]);
+            CHECK(block.sums[1] == sums[1]);
+            CHECK(static_cast<double>(block.sum) == doctest::Approx(static_cast<double>(block.scale) * (sums[0] + sums[1])));
+        }
+    }
+    avx2::WordBlock block;
+    const std::vector<float> tiny(32, 1e-38F);
+    avx2::quantize(tiny.data(), block);
+    CHECK(block.scale == 0.0F);
+    CHECK(std::all_of(block.words, block.words + 32, [](std::int16_t word) { return word == 0; }));
+}
+
+#endif
