@@ -240,12 +240,12 @@ LinearLens random_lens(const ModelWeights& weights, const std::vector<std::size_
     const std::size_t n = weights.config.hidden;
     std::vector<LinearLens::Map> maps;
     for (const std::size_t layer : at) {
-        LinearLens::Map map{layer, std::vector<float>((n + 1) * n)};
-        for (float& value : map.matrix) {
+        std::vector<float> numbers((n + 1) * n);
+        for (float& value : numbers) {
             state = state * 1664525U + 1013904223U;
             value = static_cast<float>(state >> 8U) * 0x1p-24F - 0.5F;
         }
-        maps.push_back(std::move(map));
+        maps.push_back({layer, std::move(numbers)});
     }
     return {weights.identity, n, std::move(maps)};
 }
@@ -254,14 +254,15 @@ std::vector<double> read_by_hand(const LinearLens& lens, std::size_t layer, cons
     const auto map = std::find_if(lens.maps().begin(), lens.maps().end(), [&](const auto& m) { return m.layer == layer; });
     REQUIRE(map != lens.maps().end());
     const std::size_t n = hidden.size();
+    const std::vector<float> matrix = map->matrix.to_floats();
     double squares = 0;
     for (const float value : hidden) squares += static_cast<double>(value) * static_cast<double>(value);
     const double scale = 1 / (std::sqrt(squares / static_cast<double>(n)) + 1e-6);
     std::vector<double> out(n);
     for (std::size_t j = 0; j < n; ++j) {
-        out[j] = static_cast<double>(map->matrix[n * n + j]);
+        out[j] = static_cast<double>(matrix[n * n + j]);
         for (std::size_t i = 0; i < n; ++i) {
-            out[j] += scale * static_cast<double>(hidden[i]) * static_cast<double>(map->matrix[i * n + j]);
+            out[j] += scale * static_cast<double>(hidden[i]) * static_cast<double>(matrix[i * n + j]);
         }
     }
     return out;

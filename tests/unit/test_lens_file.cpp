@@ -40,12 +40,12 @@ LinearLens lens_of(std::vector<LinearLens::Map> maps) { return LinearLens("01234
 
 LinearLens two_maps() { return lens_of({{24, random_map(1)}, {7, random_map(2, 1000)}}); }
 
-const LinearLens::Map& map_of(const LinearLens& lens, std::size_t layer) {
+std::vector<float> floats_of(const LinearLens& lens, std::size_t layer) {
     for (const LinearLens::Map& map : lens.maps()) {
-        if (map.layer == layer) return map;
+        if (map.layer == layer) return map.matrix.to_floats();
     }
     FAIL("the lens has no map of layer ", layer);
-    return lens.maps().front();
+    return {};
 }
 
 /// A lens file as its tensors and metadata, to be broken.
@@ -94,10 +94,10 @@ TEST_CASE("lens file: F16 keeps every number to half a unit of its last place") 
     CHECK(loaded.lens.hidden() == width);
     REQUIRE(loaded.lens.maps().size() == 2);
     for (const LinearLens::Map& map : lens.maps()) {
-        const LinearLens::Map& again = map_of(loaded.lens, map.layer);
-        REQUIRE(again.matrix.size() == map.matrix.size());
-        for (std::size_t i = 0; i < map.matrix.size(); ++i) {
-            CHECK(std::abs(again.matrix[i] - map.matrix[i]) <= std::abs(map.matrix[i]) * 0x1p-11F + 0x1p-25F);
+        const std::vector<float> saved = map.matrix.to_floats(), again = floats_of(loaded.lens, map.layer);
+        REQUIRE(again.size() == saved.size());
+        for (std::size_t i = 0; i < saved.size(); ++i) {
+            CHECK(std::abs(again[i] - saved[i]) <= std::abs(saved[i]) * 0x1p-11F + 0x1p-25F);
         }
     }
     // Numbers that F16 has survive exactly, so saving what was loaded gives the same file.
@@ -109,36 +109,36 @@ TEST_CASE("lens file: F16 keeps every number to half a unit of its last place") 
 TEST_CASE("lens file: 8 bits keep every number to half a step of its row, in half the bytes") {
     const TemporaryFiles files;
     const auto path = files.directory() / "lens.safetensors", wide = files.directory() / "wide.safetensors";
-    LinearLens::Map odd{3, random_map(3)};
-    std::fill_n(odd.matrix.begin(), width, 0.0F);                  // a row of zeros
+    std::vector<float> odd = random_map(3);
+    std::fill_n(odd.begin(), width, 0.0F);                   // a row of zeros
     for (std::size_t j = 0; j < width; ++j) {
-        odd.matrix[width + j] = 1e-9F;                             // a row below the smallest F16
-        odd.matrix[2 * width + j] = j % 2 == 0 ? 8e6F : -8e6F;     // a row whose numbers F16 could not hold, only their scale
-        odd.matrix[3 * width + j] = 3e-6F * static_cast<float>(j);  // a row with a subnormal scale
+        odd[width + j] = 1e-9F;                              // a row below the smallest F16
+        odd[2 * width + j] = j % 2 == 0 ? 8e6F : -8e6F;      // a row whose numbers F16 could not hold, only their scale
+        odd[3 * width + j] = 3e-6F * static_cast<float>(j);  // a row with a subnormal scale
     }
-    const LinearLens lens = lens_of({{24, random_map(1)}, odd});
+    const LinearLens lens = lens_of({{24, random_map(1)}, {3, odd}});
     save_lens(path, lens, {}, LensPrecision::I8);
     save_lens(wide, two_maps(), {}, LensPrecision::F16);
     CHECK(std::filesystem::file_size(path) < std::filesystem::file_size(wide));
     const LinearLens loaded = load_lens(path);
     for (const LinearLens::Map& map : lens.maps()) {
-        const LinearLens::Map& again = map_of(loaded, map.layer);
+        const std::vector<float> saved = map.matrix.to_floats(), again = floats_of(loaded, map.layer);
         for (std::size_t row = 0; row < width; ++row) {
             float largest = 0;
-            for (std::size_t j = 0; j < width; ++j) largest = (std::max)(largest, std::abs(map.matrix[row * width + j]));
+            for (std::size_t j = 0; j < width; ++j) largest = (std::max)(largest, std::abs(saved[row * width + j]));
             // Half a step, what rounding the scale itself costs the largest number, and half of the smallest scale there is.
             const float allowed = largest / 127 * 0.5F * 1.001F + largest * 0x1p-11F + 0x1p-24F * 64;
             for (std::size_t j = 0; j < width; ++j) {
                 CAPTURE(row);
-                CHECK(std::abs(again.matrix[row * width + j] - map.matrix[row * width + j]) <= allowed);
+                CHECK(std::abs(again[row * width + j] - saved[row * width + j]) <= allowed);
             }
         }
         for (std::size_t j = 0; j < width; ++j) {  // the bias is F16 here too
-            const float bias = map.matrix[width * width + j];
-            CHECK(std::abs(again.matrix[width * width + j] - bias) <= std::abs(bias) * 0x1p-11F + 0x1p-25F);
+            const float bias = saved[width * width + j];
+            CHECK(std::abs(again[width * width + j] - bias) <= std::abs(bias) * 0x1p-11F + 0x1p-25F);
         }
     }
-    for (std::size_t j = 0; j < width; ++j) CHECK(map_of(loaded, 3).matrix[j] == 0);
+    for (std::size_t j = 0; j < width; ++j) CHECK(floats_of(loaded, 3)[j] == 0);
 }
 
 TEST_CASE("lens file: a loaded lens maps as the saved one") {
@@ -154,6 +154,50 @@ TEST_CASE("lens file: a loaded lens maps as the saved one") {
         for (std::size_t i = 0; i < width; ++i) {
             CHECK(found[i] == doctest::Approx(expected[i]).epsilon(precision == LensPrecision::F16 ? 2e-3 : 3e-2).scale(3));
         }
+    }
+}
+
+TEST_CASE("lens file: 8 bits stay 8 bits in memory and in the next file") {
+    const TemporaryFiles files;
+    const auto path = files.directory() / "lens", again = files.directory() / "again";
+    std::vector<float> odd = random_map(6);
+    std::fill_n(odd.begin(), width, 0.0F);
+    odd[width] = -1e-7F;                                                     // a row with the smallest scale
+    for (std::size_t j = 0; j < width; ++j) odd[3 * width + j] *= 0x1p-14F;  // a subnormal one
+    save_lens(path, lens_of({{24, random_map(1)}, {3, odd}}), {{{"tokens", "9"}}}, LensPrecision::I8);
+    const LensFile loaded = load_lens_file(path);
+    for (const LinearLens::Map& map : loaded.lens.maps()) REQUIRE(map.matrix.codes() != nullptr);
+    CHECK(loaded.lens.bytes(3) == width * width + 8 * width);
+    CHECK(loaded.lens.bytes(4) == 0);
+    save_lens(again, loaded.lens, loaded.info, LensPrecision::I8);
+    CHECK(lens_hash(again) == loaded.hash);
+    // A code of -128 is another program's; it is kept all the same.
+    Parts parts;
+    parts.use_8_bit();
+    const LensFile foreign = parts.load();
+    save_lens(again, foreign.lens, foreign.info, LensPrecision::I8);
+    CHECK(lens_hash(again) == foreign.hash);
+    // As F16 it becomes floats.
+    save_lens(again, loaded.lens, {}, LensPrecision::F16);
+    CHECK(load_lens(again).maps().front().matrix.codes() == nullptr);
+    CHECK(load_lens(again).bytes(3) == 4 * (width + 1) * width);
+}
+
+TEST_CASE("lens file: a map in 8 bits multiplies as its floats") {
+    const TemporaryFiles files;
+    const auto path = files.directory() / "lens";
+    save_lens(path, lens_of({{5, random_map(7)}}), {}, LensPrecision::I8);
+    const LinearLens loaded = load_lens(path);
+    const std::vector<float> map = floats_of(loaded, 5);
+    std::vector<float> hidden(width), found(width), in_floats(width);
+    std::mt19937 random(8);
+    for (float& value : hidden) value = std::normal_distribution<float>(0, 30)(random);
+    loaded.apply(0, 5, hidden, found);
+    lens_of({{5, map}}).apply(0, 5, hidden, in_floats);
+    for (std::size_t j = 0; j < width; ++j) {
+        float size = std::abs(map[width * width + j]);
+        for (std::size_t i = 0; i < width; ++i) size += std::abs(hidden[i] * lens_scale(hidden) * map[i * width + j]);
+        CHECK(std::abs(found[j] - in_floats[j]) <= 2 * (width + 4) * 0x1p-24F * size);
     }
 }
 
@@ -177,20 +221,15 @@ TEST_CASE("lens file: what cannot be saved") {
     const TemporaryFiles files;
     const auto path = files.directory() / "lens";
     for (const LensPrecision precision : {LensPrecision::F16, LensPrecision::I8}) {
-        LinearLens::Map map{9, random_map(1)};
-        map.matrix.back() = 70000;  // in the bias
-        CHECK(contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }),
-                       "layer 9 holds 70000"));
-        map.matrix.back() = 0;
-        map.matrix.front() = -1e7F;
-        if (precision == LensPrecision::F16) {
-            CHECK(
-                contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "-1e+07"));
-        } else {
-            map.matrix.front() = 1e30F;  // even its scale is too large
-            CHECK(
-                contains(error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({map}), {}, precision); }), "layer 9"));
-        }
+        std::vector<float> map = random_map(1);
+        const auto message = [&] {
+            return error_of(ErrorCode::NotFinite, [&] { save_lens(path, lens_of({{9, map}}), {}, precision); });
+        };
+        map.back() = 70000;  // in the bias
+        CHECK(contains(message(), "layer 9 holds 70000"));
+        map.back() = 0;
+        map.front() = precision == LensPrecision::F16 ? -1e7F : 1e30F;  // in 8 bits only the scale can be too large
+        CHECK(contains(message(), precision == LensPrecision::F16 ? "-1e+07" : "layer 9"));
     }
     CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, lens_of({})); }), "no maps"));
     CHECK(contains(error_of(ErrorCode::InvalidArgument, [&] { save_lens(path, LinearLens()); }), "empty"));
@@ -201,14 +240,14 @@ TEST_CASE("lens file: what cannot be saved") {
 
 TEST_CASE("lens file: both forms by hand") {
     Parts parts;
-    CHECK(parts.load().lens.maps().front().matrix == std::vector<float>{1, 1, 1, 1, 2, 2});
+    CHECK(parts.load().lens.maps().front().matrix.to_floats() == std::vector<float>{1, 1, 1, 1, 2, 2});
     CHECK(parts.load().lens.maps().front().layer == 3);
     parts.use_8_bit();
-    CHECK(parts.load().lens.maps().front().matrix == std::vector<float>{0.5F, -1, 63.5F, -64, 2, 2});
+    CHECK(parts.load().lens.maps().front().matrix.to_floats() == std::vector<float>{0.5F, -1, 63.5F, -64, 2, 2});
     const std::vector<float> plain{1, 2, 3, 4};  // F32 and BF16 are read too
     parts.tensors[0] = {"lens.3.matrix", "F32", {2, 2}, std::as_bytes(std::span(plain))};
     parts.tensors.pop_back();
-    CHECK(parts.load().lens.maps().front().matrix == std::vector<float>{1, 2, 3, 4, 2, 2});
+    CHECK(parts.load().lens.maps().front().matrix.to_floats() == std::vector<float>{1, 2, 3, 4, 2, 2});
 }
 
 TEST_CASE("lens file: metadata that are missing or wrong") {
@@ -283,6 +322,18 @@ TEST_CASE("lens file: tensors that are missing or wrong") {
             parts.tensors[0].name = name;
             parts.check_refused(ErrorCode::CorruptFile, "is none of a lens");
         }
+    }
+    SUBCASE("types beside an I8 matrix") {
+        Parts parts;
+        parts.use_8_bit();
+        parts.tensors[1] = {"lens.3.bias", "I8", {2}, std::as_bytes(std::span(parts.steps)).first(2)};
+        parts.check_refused(ErrorCode::Unsupported, "'lens.3.bias' is of type I8");
+    }
+    SUBCASE("row scales") {
+        Parts parts;
+        parts.use_8_bit();
+        parts.scale[1] = 0x7C00;
+        parts.check_refused(ErrorCode::NotFinite, "the map of layer 3 holds NaN or infinity");
     }
     SUBCASE("numbers") {
         Parts parts;

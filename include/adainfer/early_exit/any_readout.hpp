@@ -42,6 +42,12 @@ class AnyLens {
         return std::holds_alternative<LinearLens>(lens_) ? LinearLens::numbers(hidden) : 0;
     }
 
+    /// Bytes of them that it reads after the layer.
+    [[nodiscard]] std::size_t bytes(std::size_t layer) const noexcept {
+        const auto* linear = std::get_if<LinearLens>(&lens_);
+        return linear == nullptr ? 0 : linear->bytes(layer);
+    }
+
     template <class Weights>
     void check_model(const Weights& weights) const {
         if (const auto* linear = std::get_if<LinearLens>(&lens_)) linear->check_model(weights);

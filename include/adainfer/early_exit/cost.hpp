@@ -12,7 +12,8 @@
 
 // What a policy's checks cost beside the layers that its exits save. A lens and a head say what they read by OPTIONAL members:
 //
-//     std::size_t numbers(std::size_t hidden) const;    // floats that one apply() multiplies with; default none
+//     std::size_t numbers(std::size_t hidden) const;    // that one apply() multiplies with; default none
+//     std::size_t bytes(std::size_t layer) const;       // that apply() reads after the layer; default: numbers as floats
 //     std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const;
 //                                                       // logits of one check, the first or a later one; default all
 //     bool confirms() const;                            // an answer after a later check costs a full head; default false
@@ -81,10 +82,11 @@ struct PolicyCost {
 namespace detail::policy_cost {
 
 template <class Lens>
-[[nodiscard]] Cost of_lens(const Lens& lens, std::size_t hidden) {
+[[nodiscard]] Cost of_lens(const Lens& lens, std::size_t hidden, std::size_t layer) {
     if constexpr (requires { lens.numbers(hidden); }) {
         const std::uint64_t numbers = lens.numbers(hidden);
-        return {numbers * sizeof(float), numbers};
+        if constexpr (requires { lens.bytes(layer); }) return {lens.bytes(layer), numbers};
+        else return {numbers * sizeof(float), numbers};
     } else {
         return {};
     }
@@ -122,10 +124,11 @@ class Checks {
         return reads_logits_ ? lens_ + model_.head_rows(rows_) : lens_;
     }
 
-    /// Lens and head for an exit whose check left no logits.
+    /// Lens and head for an exit after `layer` layers whose check left no logits.
     template <class Policy>
-    [[nodiscard]] Cost answer(const Policy& policy) const {
-        const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_) : Cost{};  // else the check has read it
+    [[nodiscard]] Cost answer(const Policy& policy, std::size_t layer) const {
+        // Where it is not none, the check has read it.
+        const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_, layer) : Cost{};
         const std::uint64_t read = rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_);
         return lens + model_.head_rows(read) + confirmation_of(read);
     }
@@ -161,7 +164,7 @@ class Checks {
                 state));
         } else if constexpr (requires { Policy::Features::needs; }) {
             if constexpr (requires { Policy::needs_dense_answer; }) bound_ = true;
-            if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_);
+            if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_, layer);
             if constexpr (Policy::Features::needs >= Needs::Logits) {
                 rows_ = (std::max)(rows_, rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
                 confirms_ = confirms_ || adainfer::confirms_of(adainfer::head_of(policy));
@@ -203,7 +206,7 @@ template <class Policy>
         const Cost check = checks.after(policy, layer, answered);
         so_far += check;
         result.checks += check;
-        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy));
+        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy, layer));
         if (options.completes_kv) total += run.kv_after(layer);
         result.exits.push_back({layer, check, total});
     }

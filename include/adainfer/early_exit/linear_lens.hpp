@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -12,6 +11,7 @@
 
 #include "adainfer/backend/ops.hpp"
 #include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/lens_matrix.hpp"
 #include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/vector_math.hpp"
@@ -39,7 +39,7 @@ class LinearLens {
     /// The map after `layer` layers.
     struct Map {
         std::size_t layer = 0;
-        std::vector<float> matrix;  ///< [in + 1, out] row-major; the last row is the bias
+        LensMatrix matrix;  ///< from [hidden] to [hidden]
     };
 
     LinearLens() = default;
@@ -50,11 +50,11 @@ class LinearLens {
         data->model_identity = std::move(model_identity);
         data->hidden = hidden;
         for (Map& map : maps) {
-            if (map.matrix.size() != (hidden + 1) * hidden) {
+            if (!map.matrix.is_square(hidden)) {
                 fail(ErrorCode::InvalidArgument, "linear lens: the map of layer ", map.layer, " has ", map.matrix.size(),
-                     " numbers, expected ", (hidden + 1) * hidden);
+                     " numbers, expected ", numbers(hidden), ": [", hidden + 1, ", ", hidden, "]");
             }
-            if (!all_finite(map.matrix.data(), map.matrix.size())) {
+            if (!map.matrix.is_finite()) {
                 fail(ErrorCode::NotFinite, "linear lens: the map of layer ", map.layer, " holds NaN or infinity");
             }
             if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
@@ -71,6 +71,9 @@ class LinearLens {
     /// Numbers that apply() multiplies with, for the cost model.
     [[nodiscard]] static constexpr std::size_t numbers(std::size_t hidden) noexcept { return (hidden + 1) * hidden; }
 
+    /// Bytes that apply() reads after the layer, for the cost model; 0 where it cannot read there.
+    [[nodiscard]] std::size_t bytes(std::size_t layer) const noexcept { return reads(layer) ? matrix(layer).bytes() : 0; }
+
     [[nodiscard]] bool reads(std::size_t layer) const noexcept {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
@@ -79,15 +82,15 @@ class LinearLens {
     /// level; the result does not depend on the number of threads. Precondition: reads(layer).
     template <class Decoder>
     void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::vector<float>& matrix = data_->maps[data_->slot[layer]].matrix;
+        const LensMatrix& map = matrix(layer);
         const float scale = lens_scale(hidden);
         if constexpr (requires { decoder.backend(); }) {
             const CpuLevel level = ops::level_of(decoder.backend());
-            ops::parallel_for(decoder.backend(), hidden.size(), lanes, [&](std::size_t begin, std::size_t end) {
-                at_level(level, [&] { columns_times(matrix.data(), hidden, scale, begin, end, out); });
+            ops::parallel_for(decoder.backend(), hidden.size(), LensMatrix::lanes, [&](std::size_t begin, std::size_t end) {
+                at_level(level, [&] { map.multiply(hidden, scale, begin, end, out); });
             });
         } else {
-            columns_times(matrix.data(), hidden, scale, 0, hidden.size(), out);
+            map.multiply(hidden, scale, 0, hidden.size(), out);
         }
     }
 
@@ -106,7 +109,6 @@ class LinearLens {
 
   private:
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
-    static constexpr std::size_t lanes = 32;
 
     struct Data {
         std::string model_identity;
@@ -115,27 +117,7 @@ class LinearLens {
         std::vector<std::size_t> slot;  // layer -> index into maps
     };
 
-    /// out [begin, end) = the scaled hidden state times those columns of the matrix, and their bias.
-    static void columns_times(const float* matrix, std::span<const float> hidden, float scale, std::size_t begin, std::size_t end,
-                              std::span<float> out) noexcept {
-        const std::size_t n = hidden.size();
-        std::copy_n(matrix + n * n + begin, end - begin, out.data() + begin);
-        float* y = out.data();
-        std::size_t i = 0;
-        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
-            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
-            std::size_t j = begin;
-            for (; j + lanes <= end; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
-                float sum[lanes];
-                std::copy_n(y + j, lanes, sum);
-                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
-                std::copy_n(sum, lanes, y + j);
-            }
-            for (; j < end; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
-        }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n + begin, y + begin, end - begin);
-    }
+    [[nodiscard]] const LensMatrix& matrix(std::size_t layer) const noexcept { return data_->maps[data_->slot[layer]].matrix; }
 
     [[nodiscard]] const Data& data() const {
         if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/early_exit/lens_matrix.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/identity.hpp"
@@ -27,6 +29,7 @@
 
 // A linear lens as a safetensors file: for each map the tensors "lens.<layer>.matrix" [in, out] and "lens.<layer>.bias" [out],
 // F16. In the 8-bit form the matrix is I8 and "lens.<layer>.scale" [in], F16, has what each of its rows is multiplied with.
+// A map loaded from it keeps its 8 bits in memory; the other form becomes floats.
 
 namespace adainfer::inline v0 {
 
@@ -105,6 +108,13 @@ struct Quantized {
     return result;
 }
 
+/// The matrix [cols, cols] of a map as whole numbers: those that it has, or its floats quantized.
+[[nodiscard]] inline Quantized to_quantized(const LensMatrix& map, std::span<const float> matrix, std::size_t cols,
+                                            std::size_t layer) {
+    const LensCodes* const codes = map.codes();
+    return codes == nullptr ? quantize(matrix, cols, layer) : Quantized{codes->codes, to_halves(codes->row_scales, layer)};
+}
+
 /// The layer in "lens.<layer>.<part>", or nothing where the name is not of that form.
 [[nodiscard]] inline std::optional<std::size_t> layer_of(std::string_view name) {
     constexpr std::string_view prefix = "lens.";
@@ -117,9 +127,9 @@ struct Quantized {
     return known && name == "lens." + std::to_string(layer) + std::string(part) ? std::optional(layer) : std::nullopt;
 }
 
-/// The tensor as floats. Throws CorruptFile where it has another shape.
-[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name,
-                                             std::vector<std::uint64_t> shape) {
+/// The tensor. Throws CorruptFile where it has another shape.
+[[nodiscard]] inline const SafetensorsTensor& get(const SafetensorsFile& file, const std::string& name,
+                                                  const std::vector<std::uint64_t>& shape) {
     const SafetensorsTensor& tensor = file.get(name);
     if (tensor.shape != shape) {
         const auto text = [](std::span<const std::uint64_t> extents) {
@@ -130,27 +140,30 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ",
              text(shape));
     }
-    if (tensor.dtype != "I8") return file.to_f32(tensor);
-    std::vector<float> values;
-    values.reserve(tensor.data.size());
-    for (const std::byte byte : tensor.data) values.push_back(static_cast<float>(static_cast<std::int8_t>(byte)));
-    return values;
+    return tensor;
 }
 
 [[nodiscard]] inline LinearLens::Map read_map(const SafetensorsFile& file, std::size_t layer, std::size_t hidden) {
     const std::string prefix = "lens." + std::to_string(layer);
     const std::uint64_t n = hidden;
-    LinearLens::Map map{layer, read(file, prefix + ".matrix", {n, n})};
-    if (file.get(prefix + ".matrix").dtype == "I8") {
-        const std::vector<float> scale = read(file, prefix + ".scale", {n});
-        for (std::size_t i = 0; i < map.matrix.size(); ++i) map.matrix[i] *= scale[i / hidden];
-    } else if (file.find(prefix + ".scale") != nullptr) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", prefix, ".scale' belongs to an I8 matrix, this one is ",
-             file.get(prefix + ".matrix").dtype);
+    const SafetensorsTensor& matrix = get(file, prefix + ".matrix", {n, n});
+    const auto floats = [&](const char* part) { return file.to_f32(get(file, prefix + part, {n})); };
+    if (matrix.dtype == "I8") {
+        LensCodes map;
+        map.codes.resize(matrix.data.size());
+        std::memcpy(map.codes.data(), matrix.data.data(), matrix.data.size());
+        map.row_scales = floats(".scale");
+        map.bias = floats(".bias");
+        return {layer, std::move(map)};
     }
-    const std::vector<float> bias = read(file, prefix + ".bias", {n});
-    map.matrix.insert(map.matrix.end(), bias.begin(), bias.end());
-    return map;
+    if (file.find(prefix + ".scale") != nullptr) {
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", prefix, ".scale' belongs to an I8 matrix, this one is ",
+             matrix.dtype);
+    }
+    std::vector<float> map = file.to_f32(matrix);
+    const std::vector<float> bias = floats(".bias");
+    map.insert(map.end(), bias.begin(), bias.end());
+    return {layer, std::move(map)};
 }
 
 [[nodiscard]] inline LensFile read_file(const SafetensorsFile& file) {
@@ -196,7 +209,8 @@ struct Quantized {
 
 }  // namespace detail::lens
 
-/// Writes a lens, whole or not at all. What is loaded again differs from `lens` by rounding: calibrate on the loaded one.
+/// Writes a lens, whole or not at all. What is loaded again differs from `lens` by rounding: calibrate on the loaded one. A lens
+/// that was loaded and is saved in the precision of its file gives the same tensors.
 /// Throws Error: InvalidArgument (no maps), NotFinite (a number beyond 65504), Io.
 inline void save_lens(const std::filesystem::path& path, const LinearLens& lens, const LensInfo& info = {},
                       LensPrecision precision = LensPrecision::F16) {
@@ -215,12 +229,13 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
     for (const LinearLens::Map& map : lens.maps()) {
         if (map.layer > detail::lens::max_layer)
             fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
-        const std::span<const float> all(map.matrix);
+        const std::vector<float> floats = map.matrix.to_floats();
+        const std::span<const float> all(floats);
         if (precision == LensPrecision::F16) {
             add(map.layer, ".matrix", "F16", {n, n},
                 halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
         } else {
-            const auto& q = quantized.emplace_back(detail::lens::quantize(all.first(n * n), n, map.layer));
+            const auto& q = quantized.emplace_back(detail::lens::to_quantized(map.matrix, all.first(n * n), n, map.layer));
             add(map.layer, ".matrix", "I8", {n, n}, q.values);
             add(map.layer, ".scale", "F16", {n}, q.scales);
         }

@@ -103,9 +103,9 @@ class LensFitter {
             Eigen::MatrixXd gram = equations_[i].gram.template selfadjointView<Eigen::Lower>();
             gram.diagonal().array() += options_.ridge * total_weight_;
             const Eigen::MatrixXd solution = gram.ldlt().solve(equations_[i].target);
-            LinearLens::Map map{layers_[i], std::vector<float>((hidden + 1) * hidden)};
-            Rows(map.matrix.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
-            maps.push_back(std::move(map));
+            std::vector<float> numbers((hidden + 1) * hidden);
+            Rows(numbers.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
+            maps.push_back({layers_[i], std::move(numbers)});
         }
         return LinearLens(decoder_.weights().identity, hidden, std::move(maps));
     }

@@ -100,8 +100,8 @@ template <class Backend>
     std::vector<LinearLens::Map> maps;
     RowMajor x(index(batch), index(hidden + 1)), y(index(batch), index(hidden));
     for (std::size_t m = 0; m < lens.maps().size(); ++m) {
-        LinearLens::Map map = lens.maps()[m];
-        RowMajor matrix = ConstRows(map.matrix.data(), index(hidden + 1), index(hidden));
+        std::vector<float> numbers = lens.maps()[m].matrix.to_floats();
+        RowMajor matrix = ConstRows(numbers.data(), index(hidden + 1), index(hidden));
         Adam adam(matrix.rows(), matrix.cols());
         for (std::size_t step = 0; step < options.steps; ++step) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
@@ -132,8 +132,8 @@ template <class Backend>
             adam.step(matrix, gradient, options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
             if (options.run.progress) options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
         }
-        std::copy_n(matrix.data(), map.matrix.size(), map.matrix.begin());
-        maps.push_back(std::move(map));
+        std::copy_n(matrix.data(), numbers.size(), numbers.begin());
+        maps.push_back({lens.maps()[m].layer, std::move(numbers)});
     }
     return LinearLens(decoder.weights().identity, hidden, std::move(maps));
 }
