@@ -288,6 +288,91 @@ inline constexpr Version version{ADAINFER_VERSION_MAJOR, ADAINFER_VERSION_MINOR,
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tensor/buffer.hpp ------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+
+// ---- adainfer/tensor/matrix_view.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
+namespace adainfer::inline v0 {
+
+/// A row-major matrix that belongs to somebody else. Rows are `stride` elements apart.
+template <class T>
+class MatrixView {
+  public:
+    constexpr MatrixView() noexcept = default;
+    constexpr MatrixView(T* data, std::size_t rows, std::size_t cols, std::size_t stride) noexcept
+        : data_(data), rows_(rows), cols_(cols), stride_(stride) {}
+    constexpr MatrixView(T* data, std::size_t rows, std::size_t cols) noexcept : MatrixView(data, rows, cols, cols) {}
+
+    /// A view of mutable elements is also a view of const ones.
+    constexpr operator MatrixView<const T>() const noexcept  // NOLINT(google-explicit-constructor)
+        requires(!std::is_const_v<T>)
+    {
+        return {data_, rows_, cols_, stride_};
+    }
+
+    [[nodiscard]] constexpr T* data() const noexcept { return data_; }
+    [[nodiscard]] constexpr std::size_t rows() const noexcept { return rows_; }
+    [[nodiscard]] constexpr std::size_t cols() const noexcept { return cols_; }
+    [[nodiscard]] constexpr std::size_t stride() const noexcept { return stride_; }
+
+    /// Row i, a span of cols() elements. Precondition: i < rows().
+    [[nodiscard]] constexpr std::span<T> row(std::size_t i) const noexcept { return {data_ + i * stride_, cols_}; }
+
+    /// Rows [first, first + count).
+    [[nodiscard]] constexpr MatrixView rows(std::size_t first, std::size_t count) const noexcept {
+        return {data_ + first * stride_, count, cols_, stride_};
+    }
+
+    /// Columns [first, first + count) of every row.
+    [[nodiscard]] constexpr MatrixView cols(std::size_t first, std::size_t count) const noexcept {
+        return {data_ + first, rows_, count, stride_};
+    }
+
+  private:
+    T* data_ = nullptr;
+    std::size_t rows_ = 0, cols_ = 0, stride_ = 0;
+};
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
+class Buffer {
+  public:
+    MatrixView<float> resize(std::size_t rows, std::size_t cols) {
+        if (data_.size() < rows * cols) data_.resize(rows * cols);
+        first_ = 0;
+        rows_ = rows;
+        cols_ = cols;
+        return view();
+    }
+
+    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
+    void window(std::size_t first, std::size_t rows) noexcept {
+        first_ = first;
+        rows_ = rows;
+    }
+
+    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
+    [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
+
+  private:
+    std::vector<float> data_;
+    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
+};
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tensor/dtype.hpp -------------------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -426,55 +511,6 @@ enum class KvType : std::uint8_t { F32, F16, Q8_0 };
     }
     return 0.0F;
 }
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/tensor/matrix_view.hpp -------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <type_traits>
-
-namespace adainfer::inline v0 {
-
-/// A row-major matrix that belongs to somebody else. Rows are `stride` elements apart.
-template <class T>
-class MatrixView {
-  public:
-    constexpr MatrixView() noexcept = default;
-    constexpr MatrixView(T* data, std::size_t rows, std::size_t cols, std::size_t stride) noexcept
-        : data_(data), rows_(rows), cols_(cols), stride_(stride) {}
-    constexpr MatrixView(T* data, std::size_t rows, std::size_t cols) noexcept : MatrixView(data, rows, cols, cols) {}
-
-    /// A view of mutable elements is also a view of const ones.
-    constexpr operator MatrixView<const T>() const noexcept  // NOLINT(google-explicit-constructor)
-        requires(!std::is_const_v<T>)
-    {
-        return {data_, rows_, cols_, stride_};
-    }
-
-    [[nodiscard]] constexpr T* data() const noexcept { return data_; }
-    [[nodiscard]] constexpr std::size_t rows() const noexcept { return rows_; }
-    [[nodiscard]] constexpr std::size_t cols() const noexcept { return cols_; }
-    [[nodiscard]] constexpr std::size_t stride() const noexcept { return stride_; }
-
-    /// Row i, a span of cols() elements. Precondition: i < rows().
-    [[nodiscard]] constexpr std::span<T> row(std::size_t i) const noexcept { return {data_ + i * stride_, cols_}; }
-
-    /// Rows [first, first + count).
-    [[nodiscard]] constexpr MatrixView rows(std::size_t first, std::size_t count) const noexcept {
-        return {data_ + first * stride_, count, cols_, stride_};
-    }
-
-    /// Columns [first, first + count) of every row.
-    [[nodiscard]] constexpr MatrixView cols(std::size_t first, std::size_t count) const noexcept {
-        return {data_ + first, rows_, count, stride_};
-    }
-
-  private:
-    T* data_ = nullptr;
-    std::size_t rows_ = 0, cols_ = 0, stride_ = 0;
-};
 
 }  // namespace adainfer::inline v0
 
@@ -638,7 +674,13 @@ class ActivationRow {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/at_level.hpp ---------------------------------------------------------------------------------------
+// ---- adainfer/kernels/activation_words.hpp -------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
 
 
 // ---- adainfer/kernels/cpu.hpp --------------------------------------------------------------------------------------------
@@ -741,12 +783,104 @@ enum class CpuLevel : std::uint8_t {
 
 }  // namespace adainfer::inline v0
 
+#if ADAINFER_X86
+
+// Activations as 16-bit words, 32 under one scale. AVX2 multiplies pairs of them without losing a bit; what it does with bytes
+// saturates.
+
+namespace adainfer::inline v0 {
+
+namespace detail::avx2 {
+
+/// 32 values: scale * word. The words of four columns stand in the order 0, 2, 1, 3, as a dword of codes splits into its even
+/// and its odd bytes.
+struct WordBlock {
+    std::int16_t words[activation_block];
+    std::int32_t sums[2];  ///< of the first 16 words, and of the others
+    float scale;
+    float sum;  ///< of the values: what a weight's minimum is multiplied by
+};
+
+/// 16 values as words; returns their sum.
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline std::int32_t store_words(const float* x, __m256 inverse,
+                                                                               std::int16_t* words) noexcept {
+    const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+    const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), inverse));
+    const __m256i all = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    const __m256i turned = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(all, 0xD8), 0xD8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), turned);
+    const __m256i sum = _mm256_add_epi32(a, b);
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
+
+inline constexpr float largest_word = 32767;
+
+/// Words of 32 values and their scale: the largest magnitude becomes largest_word. A block with a NaN or an infinity gets a NaN as
+/// scale and zero words, so that it is NaN that comes out of every product.
+[[ADAINFER_TARGET_AVX2]] inline void quantize(const float* x, WordBlock& block) noexcept {
+    const __m256 zero = _mm256_setzero_ps(), sign = _mm256_set1_ps(-0.0F);
+    __m256 poison = zero, largest = zero;  // poison: 0, or NaN
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < activation_block; i += 8) {
+        const __m256 v = _mm256_loadu_ps(x + i);
+        poison = _mm256_fmadd_ps(v, zero, poison);
+        largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, v));
+    }
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    const float most = _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+    const bool bad = _mm256_movemask_ps(_mm256_cmp_ps(poison, zero, _CMP_NEQ_UQ)) != 0;
+    if (bad || most < smallest_activation * largest_word) {  // below, largest_word / most could overflow
+        block = {};
+        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
+        return;
+    }
+    const __m256 inverse = _mm256_set1_ps(largest_word / most);
+    block.sums[0] = store_words(x, inverse, block.words);
+    block.sums[1] = store_words(x + 16, inverse, block.words + 16);
+    block.scale = most / largest_word;
+    block.sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+}
+
+/// Rows of activations as words.
+class ActivationWords {
+  public:
+    /// Makes room for rows of `cols` elements, a multiple of 32.
+    void resize(std::size_t tokens, std::size_t cols) {
+        blocks_ = cols / activation_block;
+        if (values_.size() < tokens * blocks_) values_.resize(tokens * blocks_);
+    }
+
+    /// Row `token` = x [cols]. Rows can be assigned by several threads.
+    void assign(std::size_t token, std::span<const float> x) noexcept {
+        for (std::size_t b = 0; b < blocks_; ++b) quantize(x.data() + b * activation_block, values_[token * blocks_ + b]);
+    }
+
+    [[nodiscard]] const WordBlock* row(std::size_t token) const noexcept { return values_.data() + token * blocks_; }
+    [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }  ///< of a row
+
+  private:
+    std::vector<WordBlock> values_;
+    std::size_t blocks_ = 0;
+};
+
+}  // namespace detail::avx2
+
+}  // namespace adainfer::inline v0
+
+#endif
+
+// ---- adainfer/kernels/at_level.hpp ---------------------------------------------------------------------------------------
+
 namespace adainfer::inline v0 {
 
 namespace detail {
 
 #if ADAINFER_X86
-// Everything that f calls is inlined, so that loops written once are compiled for each level.
+// Everything that f calls is inlined, so that loops written once are compiled for each level. Clang's flatten inlines direct calls
+// only: what those call in turn must be always_inline.
 template <class F>
 [[ADAINFER_TARGET_AVX2, gnu::flatten, gnu::noinline]] void run_avx2(const F& f) {
     f();
@@ -774,10 +908,12 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
 template <CpuLevel level, class F>
 void at_level(const F& f) {
 #if ADAINFER_X86
-    if constexpr (level == CpuLevel::Avx512) return detail::run_avx512(f);
-    if constexpr (level == CpuLevel::Avx2) return detail::run_avx2(f);
+    if constexpr (level == CpuLevel::Avx512) detail::run_avx512(f);
+    else if constexpr (level == CpuLevel::Avx2) detail::run_avx2(f);
+    else f();
+#else
+    f();
 #endif
-    if constexpr (level == CpuLevel::Portable) f();
 }
 
 }  // namespace adainfer::inline v0
@@ -950,252 +1086,6 @@ struct BfloatTile {
 // ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
 
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-
-// ---- adainfer/kernels/dequantize.hpp -------------------------------------------------------------------------------------
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-// Before a loop of few, fixed steps: compilers that unroll it first then find nothing left to vectorise.
-#if defined(__GNUC__)
-#define ADAINFER_ROLLED _Pragma("GCC unroll 1")
-#else
-#define ADAINFER_ROLLED
-#endif
-
-namespace adainfer::inline v0 {
-
-namespace detail::dequantize {
-
-static_assert(std::endian::native == std::endian::little, "weights are read as little-endian bytes");
-
-// The kernels copy a block's packed bytes into a local array first: loads need no alignment, and the compiler knows
-// that the stores to `out` (floats) do not change what is still to be read (bytes may alias anything, locals do not).
-//
-// d * q + m may be contracted to one fused operation without changing a bit: a binary16 scale has 11 significant
-// bits, the integers of these formats at most 6 + 5, so every product that is followed by a sum is exact.
-
-inline constexpr std::size_t small_block = 32;   ///< elements of a block of the q*_0 and q*_1 formats
-inline constexpr std::size_t super_block = 256;  ///< elements of a block of the q*_k formats
-
-[[nodiscard]] inline float load_f16(const std::byte* p) noexcept {
-    std::uint16_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return f16_to_f32(bits);
-}
-
-/// out[i] = value(i, bytes[i]) for 16 bytes as integers of type Byte. All kernels are made of this step: it is what GCC
-/// and Clang vectorise well for every width from SSE2 to AVX-512 (longer arrays are split badly for AVX2).
-template <class Byte, class Value>
-inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
-    Byte q[16];
-    std::memcpy(q, bytes, sizeof q);
-    ADAINFER_ROLLED for (std::size_t i = 0; i < 16; ++i) out[i] = value(i, q[i]);
-}
-
-inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 34, out += small_block) {
-        const float d = load_f16(block);
-        const auto value = [d](std::size_t, int q) { return d * static_cast<float>(q); };
-        sixteen<std::int8_t>(block + 2, out, value);
-        sixteen<std::int8_t>(block + 18, out + 16, value);
-    }
-}
-
-inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 18, out += small_block) {
-        const float d = load_f16(block);
-        const std::byte* const packed = block + 2;
-        sixteen<std::uint8_t>(packed, out, [d](std::size_t, int q) { return d * static_cast<float>((q & 15) - 8); });
-        sixteen<std::uint8_t>(packed, out + 16,
-                              [d](std::size_t, int q) { return d * static_cast<float>((q >> 4) - 8); });
-    }
-}
-
-inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 20, out += small_block) {
-        const float d = load_f16(block);
-        const float m = load_f16(block + 2);
-        const std::byte* const packed = block + 4;
-        sixteen<std::uint8_t>(packed, out, [d, m](std::size_t, int q) { return d * static_cast<float>(q & 15) + m; });
-        sixteen<std::uint8_t>(packed, out + 16,
-                              [d, m](std::size_t, int q) { return d * static_cast<float>(q >> 4) + m; });
-    }
-}
-
-/// 1 << i, read as a vector: shifts by a count per lane do not exist before AVX2.
-inline constexpr std::int32_t bit_of[16] = {1,       1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
-                                            1 << 8,  1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
-
-/// 16 where bit i is set, otherwise 0.
-[[nodiscard]] inline int fifth_bit(std::int32_t bits, std::size_t i) noexcept {
-    return (bits & bit_of[i]) != 0 ? 16 : 0;
-}
-
-inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 22, out += small_block) {
-        const float d = load_f16(block);
-        std::uint16_t high[2];
-        std::memcpy(high, block + 2, sizeof high);
-        const std::int32_t first = high[0], second = high[1];
-        const std::byte* const packed = block + 6;
-        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
-            return d * static_cast<float>(((q & 15) | fifth_bit(first, i)) - 16);
-        });
-        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
-            return d * static_cast<float>(((q >> 4) | fifth_bit(second, i)) - 16);
-        });
-    }
-}
-
-inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 24, out += small_block) {
-        const float d = load_f16(block);
-        const float m = load_f16(block + 2);
-        std::uint16_t high[2];
-        std::memcpy(high, block + 4, sizeof high);
-        const std::int32_t first = high[0], second = high[1];
-        const std::byte* const packed = block + 8;
-        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
-            return d * static_cast<float>((q & 15) | fifth_bit(first, i)) + m;
-        });
-        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
-            return d * static_cast<float>((q >> 4) | fifth_bit(second, i)) + m;
-        });
-    }
-}
-
-/// The 8 scales and 8 minima of a q4_k or q5_k block, 6 bits each, in 12 bytes: the low six bits of the first four
-/// of each in bytes 0-3 and 4-7, those of the last four as nibbles in bytes 8-11 with their top bits in the upper two
-/// bits of bytes 0-7. Multiplied by the block's two binary16 factors.
-inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
-    const float d = load_f16(block);
-    const float dmin = load_f16(block + 2);
-    std::uint8_t s[12];
-    std::memcpy(s, block + 4, sizeof s);
-    for (std::size_t i = 0; i < 4; ++i) {
-        scale[i] = d * static_cast<float>(s[i] & 63);
-        minimum[i] = dmin * static_cast<float>(s[i + 4] & 63);
-        scale[i + 4] = d * static_cast<float>((s[i + 8] & 15) | ((s[i] >> 6) << 4));
-        minimum[i + 4] = dmin * static_cast<float>((s[i + 8] >> 4) | ((s[i + 4] >> 6) << 4));
-    }
-}
-
-inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 144, out += super_block) {
-        float scale[8], minimum[8];
-        scales_and_minima(block, scale, minimum);
-        for (std::size_t part = 0; part < 8; ++part) {  // 16 bytes of 8 x 16; 32 bytes share scales
-            const std::size_t group = part / 2 * 2;     // low nibbles belong to group, high ones to the next
-            const std::byte* const packed = block + 16 + 16 * part;
-            float* const low = out + 32 * group + 16 * (part % 2);
-            const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
-            sixteen<std::uint8_t>(packed, low,
-                                  [=](std::size_t, int q) { return d0 * static_cast<float>(q & 15) - m0; });
-            sixteen<std::uint8_t>(packed, low + 32,
-                                  [=](std::size_t, int q) { return d1 * static_cast<float>(q >> 4) - m1; });
-        }
-    }
-}
-
-inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 176, out += super_block) {
-        float scale[8], minimum[8];
-        scales_and_minima(block, scale, minimum);
-        for (std::size_t half = 0; half < 2; ++half) {
-            std::uint8_t high[16];  // bit g of byte i belongs to element i of group g
-            std::memcpy(high, block + 16 + 16 * half, sizeof high);
-            for (std::size_t group = 0; group < 8; group += 2) {
-                const std::byte* const packed = block + 48 + 16 * group + 16 * half;
-                float* const low = out + 32 * group + 16 * half;
-                const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
-                const int bit = static_cast<int>(group);
-                sixteen<std::uint8_t>(packed, low, [&, d0, m0, bit](std::size_t i, int q) {
-                    return d0 * static_cast<float>((q & 15) | (((high[i] >> bit) & 1) << 4)) - m0;
-                });
-                sixteen<std::uint8_t>(packed, low + 32, [&, d1, m1, bit](std::size_t i, int q) {
-                    return d1 * static_cast<float>((q >> 4) | (((high[i] >> bit) & 2) << 3)) - m1;
-                });
-            }
-        }
-    }
-}
-
-inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 210, out += super_block) {
-        std::int8_t s[16];
-        std::memcpy(s, block + 192, sizeof s);
-        const float d = load_f16(block + 208);
-        float scale[16];
-        for (std::size_t i = 0; i < 16; ++i) scale[i] = d * static_cast<float>(s[i]);
-        for (std::size_t half = 0; half < 2; ++half) {
-            for (std::size_t part = 0; part < 8; ++part) {  // 16 elements under one scale
-                const std::size_t group = part / 2, first = 16 * (part % 2);
-                const std::byte* const packed = block + 64 * half + 32 * (group % 2) + first;
-                std::uint8_t high[16];
-                std::memcpy(high, block + 128 + 32 * half + first, sizeof high);
-                const float factor = scale[8 * half + part];
-                const int nibble_shift = group < 2 ? 0 : 4, high_shift = static_cast<int>(2 * group);
-                sixteen<std::uint8_t>(packed, out + 128 * half + 16 * part, [&](std::size_t i, int q) {
-                    const int low = (q >> nibble_shift) & 15;
-                    return factor * static_cast<float>((low | (((high[i] >> high_shift) & 3) << 4)) - 32);
-                });
-            }
-        }
-    }
-}
-
-/// `convert` maps 16 bits to a float. `step` elements at once through a local array, so that unaligned loads vectorise.
-template <std::size_t step, class Convert>
-inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
-    for (std::size_t steps = cols / step; steps != 0; --steps, row += 2 * step, out += step) {
-        std::uint16_t bits[step];
-        std::memcpy(bits, row, sizeof bits);
-        ADAINFER_ROLLED for (std::size_t i = 0; i < step; ++i) out[i] = convert(bits[i]);
-    }
-    for (std::size_t rest = cols % step; rest != 0; --rest, row += 2, ++out) {
-        std::uint16_t bits;
-        std::memcpy(&bits, row, sizeof bits);
-        *out = convert(bits);
-    }
-}
-
-}  // namespace detail::dequantize
-
-/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
-/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
-/// Precondition: cols is a multiple of the format's block size.
-inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
-    namespace kernel = detail::dequantize;
-    const std::size_t blocks = cols / info(dtype).block_size;
-    switch (dtype) {
-        case DType::F32:
-            if (cols != 0) std::memcpy(out, row, cols * sizeof(float));
-            return;
-        // The steps that measured fastest.
-        case DType::F16:
-            return kernel::half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
-        case DType::BF16:
-            return kernel::half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
-        case DType::Q8_0: return kernel::q8_0(row, blocks, out);
-        case DType::Q4_0: return kernel::q4_0(row, blocks, out);
-        case DType::Q4_1: return kernel::q4_1(row, blocks, out);
-        case DType::Q5_0: return kernel::q5_0(row, blocks, out);
-        case DType::Q5_1: return kernel::q5_1(row, blocks, out);
-        case DType::Q4_K: return kernel::q4_k(row, blocks, out);
-        case DType::Q5_K: return kernel::q5_k(row, blocks, out);
-        case DType::Q6_K: return kernel::q6_k(row, blocks, out);
-    }
-}
-
-}  // namespace adainfer::inline v0
-
-#undef ADAINFER_ROLLED
 
 // Quantised rows as 8-bit codes, so that one integer product serves all of GGUF's formats:
 //
@@ -1225,122 +1115,6 @@ struct CodeFormat {
         case DType::BF16: return {};
     }
     return {};
-}
-
-namespace detail::codes {
-
-/// The low nibbles of 16 bytes, then the high ones 16 codes later.
-inline void nibbles(const std::byte* packed, std::uint8_t* out) noexcept {
-    std::uint8_t q[16];
-    std::memcpy(q, packed, sizeof q);
-    for (std::size_t i = 0; i < 16; ++i) {
-        out[i] = q[i] & 15;
-        out[i + 16] = static_cast<std::uint8_t>(q[i] >> 4);
-    }
-}
-
-/// Adds 16 to the codes whose bit in `high` is set.
-inline void fifth_bits(const std::byte* high, std::uint8_t* out) noexcept {
-    std::uint8_t bytes[4];
-    std::memcpy(bytes, high, sizeof bytes);
-    for (std::size_t b = 0; b < 4; ++b) {
-        // Eight bits become eight bytes of 0 or 16: bit i of the byte is moved to bit 8 i + 4.
-        const std::uint64_t spread = bytes[b] * std::uint64_t{0x0101010101010101} & 0x8040201008040201U;
-        const std::uint64_t set = ((spread + 0x7F7F7F7F7F7F7F7FU) | spread) >> 7U & 0x0101010101010101U;
-        std::uint64_t eight;
-        std::memcpy(&eight, out + 8 * b, 8);
-        eight |= set << 4U;
-        std::memcpy(out + 8 * b, &eight, 8);
-    }
-}
-
-}  // namespace detail::codes
-
-/// Writes the `cols` codes of a row, and its cols / group scales and minima (where the format has them; else `minima` is not
-/// touched). Precondition: the dtype has a code format.
-inline void unpack_codes(DType dtype, const std::byte* row, std::size_t cols, std::uint8_t* codes, float* scales,
-                         float* minima) noexcept {
-    using dequantize_f16 = float (*)(const std::byte*) noexcept;
-    constexpr dequantize_f16 f16 = detail::dequantize::load_f16;
-    const std::size_t blocks = cols / info(dtype).block_size, bytes = info(dtype).block_bytes;
-    for (std::size_t b = 0; b < blocks; ++b, row += bytes) {
-        switch (dtype) {
-            case DType::Q8_0: {
-                scales[b] = f16(row);
-                std::uint8_t q[32];
-                std::memcpy(q, row + 2, sizeof q);
-                for (std::size_t i = 0; i < 32; ++i) codes[32 * b + i] = q[i] ^ 0x80U;
-                break;
-            }
-            case DType::Q4_0:
-                scales[b] = f16(row);
-                detail::codes::nibbles(row + 2, codes + 32 * b);
-                break;
-            case DType::Q4_1:
-                scales[b] = f16(row);
-                minima[b] = f16(row + 2);
-                detail::codes::nibbles(row + 4, codes + 32 * b);
-                break;
-            case DType::Q5_0:
-                scales[b] = f16(row);
-                detail::codes::nibbles(row + 6, codes + 32 * b);
-                detail::codes::fifth_bits(row + 2, codes + 32 * b);
-                break;
-            case DType::Q5_1:
-                scales[b] = f16(row);
-                minima[b] = f16(row + 2);
-                detail::codes::nibbles(row + 8, codes + 32 * b);
-                detail::codes::fifth_bits(row + 4, codes + 32 * b);
-                break;
-            case DType::Q4_K:
-            case DType::Q5_K: {
-                float minimum[8], scale[8];
-                detail::dequantize::scales_and_minima(row, scale, minimum);
-                for (std::size_t g = 0; g < 8; ++g) {
-                    scales[8 * b + g] = scale[g];
-                    minima[8 * b + g] = -minimum[g];
-                }
-                const bool five = dtype == DType::Q5_K;
-                const std::byte* const packed = row + (five ? 48 : 16);
-                std::uint8_t high[32] = {};
-                if (five) std::memcpy(high, row + 16, sizeof high);
-                for (std::size_t pair = 0; pair < 4; ++pair) {
-                    std::uint8_t q[32];
-                    std::memcpy(q, packed + 32 * pair, sizeof q);
-                    std::uint8_t* const out = codes + 256 * b + 64 * pair;
-                    for (std::size_t i = 0; i < 32; ++i) {
-                        const unsigned bits = static_cast<unsigned>(high[i]) >> (2 * pair);
-                        out[i] = static_cast<std::uint8_t>((q[i] & 15U) | (bits & 1U) << 4U);
-                        out[i + 32] = static_cast<std::uint8_t>(q[i] >> 4U | (bits & 2U) << 3U);
-                    }
-                }
-                break;
-            }
-            case DType::Q6_K: {
-                const float d = f16(row + 208);
-                std::int8_t scale[16];
-                std::memcpy(scale, row + 192, sizeof scale);
-                for (std::size_t g = 0; g < 16; ++g) scales[16 * b + g] = d * static_cast<float>(scale[g]);
-                for (std::size_t half = 0; half < 2; ++half) {
-                    std::uint8_t low[64], high[32];
-                    std::memcpy(low, row + 64 * half, sizeof low);
-                    std::memcpy(high, row + 128 + 32 * half, sizeof high);
-                    std::uint8_t* const out = codes + 256 * b + 128 * half;
-                    for (std::size_t i = 0; i < 32; ++i) {
-                        const unsigned h = high[i];
-                        out[i] = static_cast<std::uint8_t>((low[i] & 15U) | (h & 3U) << 4U);
-                        out[i + 32] = static_cast<std::uint8_t>((low[i + 32] & 15U) | (h & 12U) << 2U);
-                        out[i + 64] = static_cast<std::uint8_t>(low[i] >> 4U | (h & 48U));
-                        out[i + 96] = static_cast<std::uint8_t>(low[i + 32] >> 4U | (h & 192U) >> 2U);
-                    }
-                }
-                break;
-            }
-            case DType::F32:
-            case DType::F16:
-            case DType::BF16: break;
-        }
-    }
 }
 
 }  // namespace adainfer::inline v0
@@ -1477,7 +1251,6 @@ template <DType dtype>
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 
 // ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
@@ -1797,21 +1570,6 @@ namespace adainfer::inline v0::detail::avx512 {
     for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
 }
 
-/// Scales and minima of 16 rows, [depth / group][16] each.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_scales(const std::byte* const (&rows)[16], std::size_t groups,
-                                                                         __m512i (&scales)[16], __m512i (&minima)[16]) noexcept {
-#pragma GCC unroll 1
-    for (std::size_t r = 0; r < 16; ++r) {
-        __m512 scale, minimum;
-        group_scales<dtype>(rows[r], groups, scale, minimum);
-        scales[r] = _mm512_castps_si512(scale);
-        minima[r] = _mm512_castps_si512(minimum);
-    }
-    transpose(scales);
-    if constexpr (code_format(dtype).has_minimum) transpose(minima);
-}
-
 /// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
@@ -1849,7 +1607,7 @@ class LaneWeight {
     [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
     [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
 
-    /// The blocks of rows [lanes * i, lanes * (i + 1)); the last panel's missing rows are zero.
+    /// The blocks of rows [lanes * i, lanes * (i + 1)); the weight's last row stands for those that are missing after it.
     [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
     [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
 
@@ -1861,7 +1619,7 @@ class LaneWeight {
 
 #if ADAINFER_X86
 
-namespace detail::avx512 {
+namespace detail {
 
 /// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
 template <DType dtype>
@@ -1879,7 +1637,7 @@ inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byt
         std::memcpy(out + 2 * lane, block, 2);
         std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
         std::uint64_t scales, minima;
-        k_scale_bytes(block, scales, minima);
+        avx512::k_scale_bytes(block, scales, minima);
         for (std::size_t g = 0; g < 8; ++g) {
             std::byte* const piece = out + layout.piece_at(g);
             piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
@@ -1887,6 +1645,22 @@ inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byt
         }
     }
 }
+
+/// Blocks of a panel from the same `cols` columns of 32 rows, for a dtype that has a code format.
+using TurnRows = void (*)(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols,
+                          std::byte* out) noexcept;
+
+/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads.
+template <TurnRows turn>
+void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) noexcept {
+    const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows - first);
+    const std::byte* rows[LaneWeight::lanes];
+    for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = weight.row(first + (std::min)(r, count - 1));
+    touch_rows(weight, first, count);
+    turn(weight.dtype, rows, weight.cols, out.panel(i));
+}
+
+namespace avx512 {
 
 /// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
 template <DType dtype>
@@ -1921,40 +1695,39 @@ template <DType dtype>
     }
 }
 
-/// Packs rows [first, first + 32) of a weight; rows past its last become zero.
+/// TurnRows of one dtype.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void turn_panel(const WeightView& weight, std::size_t first, std::byte* panel) {
+[[ADAINFER_TARGET_AVX512]] inline void turn_rows(const std::byte* const (&rows)[32], std::size_t cols, std::byte* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
-    const std::size_t count = (std::min)(LaneLayout::lanes, weight.rows - first);
-    const std::vector<std::byte> zero(count < LaneLayout::lanes ? weight.row_bytes() : 0);
-    touch_rows(weight, first, count);
     for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* rows[16];
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = 16 * half + r < count ? weight.row(first + 16 * half + r) : zero.data();
-        for (std::size_t b = 0; b < weight.cols / layout.columns; ++b) {
+        const std::byte* some[16];
+        std::copy_n(rows + 16 * half, 16, some);
+        for (std::size_t b = 0; b < cols / layout.columns; ++b) {
             for (std::size_t r = 0; r < 16; ++r) {
-                turn_block_scales<dtype>(rows[r] + b * info(dtype).block_bytes, 16 * half + r, panel + b * layout.bytes);
+                turn_block_scales<dtype>(some[r] + b * info(dtype).block_bytes, 16 * half + r, out + b * layout.bytes);
             }
         }
-        const auto codes = [&](std::size_t i) { return panel + layout.piece_at(i) + layout.codes + half * layout.half; };
-        for (std::size_t step = 0; 64 * step < weight.cols; ++step) {
-            const bool whole = 64 * step + 64 <= weight.cols;
+        const auto codes = [&](std::size_t i) { return out + layout.piece_at(i) + layout.codes + half * layout.half; };
+        for (std::size_t step = 0; 64 * step < cols; ++step) {
+            const bool whole = 64 * step + 64 <= cols;
             __m512i v[16];
-            turned_codes<dtype>(rows, step, whole, v);
+            turned_codes<dtype>(some, step, whole, v);
             store_quads<dtype>(v, codes(2 * step));
             if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
         }
     }
 }
 
-/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads. Throws std::bad_alloc.
-inline void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) {
-    with_dtype(weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group != 0) turn_panel<dtype>(weight, i * LaneWeight::lanes, out.panel(i));
+/// A TurnRows.
+inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
     });
 }
 
-}  // namespace detail::avx512
+}  // namespace avx512
+
+}  // namespace detail
 
 #endif
 
@@ -2110,41 +1883,54 @@ struct WeightPart {
         const auto block = info(weight.dtype);
         return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
     }
+
+    /// Where those columns of the repacked weight begin.
+    [[nodiscard]] const std::byte* blocks() const noexcept {
+        const LaneLayout layout = lane_layout(weight.dtype);
+        return lanes->panel(first / LaneWeight::lanes) + begin / layout.columns * layout.bytes;
+    }
 };
 
 #if ADAINFER_X86
 
-namespace avx512 {
+/// A part of 32 rows of a quantised weight, at most panel_depth columns, in the order of lane_layout.hpp: as it is repacked, or
+/// turned for this once.
+template <TurnRows turn>
+class LaneBlocks {
+  public:
+    explicit LaneBlocks(const WeightPart& part) noexcept : blocks_(room_) {
+        if (part.lanes != nullptr) {
+            blocks_ = part.blocks();
+            return;
+        }
+        const std::byte* rows[LaneWeight::lanes];
+        for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = part.row(r);
+        turn(part.weight.dtype, rows, part.depth, room_);
+    }
+    LaneBlocks(const LaneBlocks&) = delete;
+    LaneBlocks& operator=(const LaneBlocks&) = delete;
 
-/// Sixteen rows of a part of a quantised weight, from the file's bytes: what is packed from them.
-template <DType dtype>
-struct RowQuads {
-    const std::byte* rows[16];
+    [[nodiscard]] const std::byte* get() const noexcept { return blocks_; }
 
-    RowQuads(const WeightPart& part, std::size_t half) noexcept {
-        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(16 * half + r);
-    }
-    /// Of the first `groups` groups; minima only where the format has them.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
-                                                               __m512i (&minima)[16]) const noexcept {
-        turned_scales<dtype>(rows, groups, scales, minima);
-    }
-    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
-        turned_codes<dtype>(rows, step, whole, quads);
-    }
+  private:
+    alignas(64) std::byte room_[panel_depth / 32 * lane_layout(DType::Q8_0).bytes];  // no format takes more
+    const std::byte* blocks_;
 };
 
-/// The same from a repacked weight, where they are turned already.
+namespace avx512 {
+
+using LaneBlocks = detail::LaneBlocks<turn_rows>;
+
+/// Sixteen of the 32 rows: what is packed from them.
 template <DType dtype>
 struct LaneQuads {
     static constexpr LaneLayout layout = lane_layout(dtype);
     const std::byte* block;
     std::size_t half;
 
-    LaneQuads(const WeightPart& part, std::size_t which) noexcept
-        : block(part.lanes->panel(part.first / LaneWeight::lanes) + part.begin / layout.columns * layout.bytes), half(which) {}
+    LaneQuads(const std::byte* blocks, std::size_t which) noexcept : block(blocks), half(which) {}
 
+    /// Of the first `groups` groups; minima only where the format has them.
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
                                                                __m512i (&minima)[16]) const noexcept {
         constexpr std::size_t in_piece = 32 / code_format(dtype).group, in_block = in_piece * layout.columns / 32;
@@ -2156,6 +1942,7 @@ struct LaneQuads {
         }
     }
 
+    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
         codes32(2 * step, quads);
         if (whole) codes32(2 * step + 1, quads + 8);
@@ -2170,13 +1957,6 @@ struct LaneQuads {
         quads_at<dtype, 3>(at, quads[3], quads[7]);
     }
 };
-
-/// f.operator()<Quads>() with what a part of a quantised weight is read from.
-template <DType dtype, class F>
-void with_quads(const WeightPart& part, F&& f) {
-    if (part.lanes == nullptr) f.template operator()<RowQuads<dtype>>();
-    else f.template operator()<LaneQuads<dtype>>();
-}
 
 }  // namespace avx512
 
@@ -2233,9 +2013,10 @@ struct CodeFloat {
     static constexpr std::uint64_t byte = eight_bits ? 1 : 2;
 };
 
-/// panel [depth / 2][32] of quantised rows. Bound: 21 instructions for 64 elements, 15 where they are repacked.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+/// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
+                                                              std::uint32_t (*panel)[32]) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -2246,11 +2027,11 @@ template <DType dtype, class Quads>
     const __m512i first = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
     for (std::size_t half = 0; half < 32; half += 16) {
-        const Quads quads(part, half / 16);
+        const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        quads.scales(part.depth / format.group, scales, minima);
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
+        quads.scales(depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < depth; ++step) {
+            const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -2283,7 +2064,7 @@ template <DType dtype, class Quads>
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
         if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
-        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_bfloat<dtype, Quads>(part, panel); });
+        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
 
@@ -2325,9 +2106,9 @@ namespace adainfer::inline v0::detail::avx512 {
         return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
     }
     const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-    const std::size_t first = part.begin / layout.columns * layout.bytes, bytes = part.depth / layout.columns * layout.bytes;
+    const std::size_t bytes = part.depth / layout.columns * layout.bytes;
     const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
-    return {reinterpret_cast<std::uintptr_t>(part.lanes->panel(part.first / LaneWeight::lanes) + first), each, each};
+    return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
 }
 
 /// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
@@ -2481,21 +2262,21 @@ struct CodePanel {
     std::size_t depth;
 };
 
-/// Fills a panel with a part of at most 32 rows. Bound: 6 instructions for 64 elements.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const WeightPart& part, CodePanel& panel) noexcept {
-    panel.depth = part.depth;
+/// Fills a panel with quantised rows in lanes. Bound: 3 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, CodePanel& panel) noexcept {
+    panel.depth = depth;
     for (std::size_t half = 0; half < 32; half += 16) {
-        const Quads quads(part, half / 16);
+        const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        const std::size_t groups = part.depth / code_format(dtype).group;
+        const std::size_t groups = depth / code_format(dtype).group;
         quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
             if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
         }
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
+        for (std::size_t step = 0; 64 * step < depth; ++step) {
+            const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
             for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
@@ -2503,18 +2284,10 @@ template <DType dtype, class Quads>
     }
 }
 
-template <DType dtype>
+/// Fills a panel with a part of a weight that has a code format.
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    with_quads<dtype>(part, [&]<class Quads>() { pack_quads<dtype, Quads>(part, panel); });
-}
-
-using PackCodes = void (*)(const WeightPart& part, CodePanel& panel) noexcept;
-
-/// pack_codes() of a dtype that has a code format, else null.
-[[nodiscard]] inline PackCodes pack_codes_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> PackCodes {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return pack_codes<type>;
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group != 0) pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
 
@@ -2602,6 +2375,253 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 #endif
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/dequantize.hpp -------------------------------------------------------------------------------------
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+// Before a loop of few, fixed steps: compilers that unroll it first then find nothing left to vectorise.
+#if defined(__GNUC__)
+#define ADAINFER_ROLLED _Pragma("GCC unroll 1")
+#else
+#define ADAINFER_ROLLED
+#endif
+
+namespace adainfer::inline v0 {
+
+namespace detail::dequantize {
+
+static_assert(std::endian::native == std::endian::little, "weights are read as little-endian bytes");
+
+// The kernels copy a block's packed bytes into a local array first: loads need no alignment, and the compiler knows
+// that the stores to `out` (floats) do not change what is still to be read (bytes may alias anything, locals do not).
+//
+// d * q + m may be contracted to one fused operation without changing a bit: a binary16 scale has 11 significant
+// bits, the integers of these formats at most 6 + 5, so every product that is followed by a sum is exact.
+
+inline constexpr std::size_t small_block = 32;   ///< elements of a block of the q*_0 and q*_1 formats
+inline constexpr std::size_t super_block = 256;  ///< elements of a block of the q*_k formats
+
+[[nodiscard, gnu::always_inline]] inline float load_f16(const std::byte* p) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return f16_to_f32(bits);
+}
+
+/// out[i] = value(i, bytes[i]) for 16 bytes as integers of type Byte. All kernels are made of this step: it is what GCC
+/// and Clang vectorise well for every width from SSE2 to AVX-512 (longer arrays are split badly for AVX2).
+template <class Byte, class Value>
+[[gnu::always_inline]] inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
+    Byte q[16];
+    std::memcpy(q, bytes, sizeof q);
+    ADAINFER_ROLLED for (std::size_t i = 0; i < 16; ++i) out[i] = value(i, q[i]);
+}
+
+[[gnu::always_inline]] inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 34, out += small_block) {
+        const float d = load_f16(block);
+        const auto value = [d](std::size_t, int q) { return d * static_cast<float>(q); };
+        sixteen<std::int8_t>(block + 2, out, value);
+        sixteen<std::int8_t>(block + 18, out + 16, value);
+    }
+}
+
+[[gnu::always_inline]] inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 18, out += small_block) {
+        const float d = load_f16(block);
+        const std::byte* const packed = block + 2;
+        sixteen<std::uint8_t>(packed, out, [d](std::size_t, int q) { return d * static_cast<float>((q & 15) - 8); });
+        sixteen<std::uint8_t>(packed, out + 16,
+                              [d](std::size_t, int q) { return d * static_cast<float>((q >> 4) - 8); });
+    }
+}
+
+[[gnu::always_inline]] inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 20, out += small_block) {
+        const float d = load_f16(block);
+        const float m = load_f16(block + 2);
+        const std::byte* const packed = block + 4;
+        sixteen<std::uint8_t>(packed, out, [d, m](std::size_t, int q) { return d * static_cast<float>(q & 15) + m; });
+        sixteen<std::uint8_t>(packed, out + 16,
+                              [d, m](std::size_t, int q) { return d * static_cast<float>(q >> 4) + m; });
+    }
+}
+
+/// 1 << i, read as a vector: shifts by a count per lane do not exist before AVX2.
+inline constexpr std::int32_t bit_of[16] = {1,       1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                                            1 << 8,  1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
+
+/// 16 where bit i is set, otherwise 0.
+[[nodiscard]] inline int fifth_bit(std::int32_t bits, std::size_t i) noexcept {
+    return (bits & bit_of[i]) != 0 ? 16 : 0;
+}
+
+[[gnu::always_inline]] inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 22, out += small_block) {
+        const float d = load_f16(block);
+        std::uint16_t high[2];
+        std::memcpy(high, block + 2, sizeof high);
+        const std::int32_t first = high[0], second = high[1];
+        const std::byte* const packed = block + 6;
+        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
+            return d * static_cast<float>(((q & 15) | fifth_bit(first, i)) - 16);
+        });
+        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
+            return d * static_cast<float>(((q >> 4) | fifth_bit(second, i)) - 16);
+        });
+    }
+}
+
+[[gnu::always_inline]] inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 24, out += small_block) {
+        const float d = load_f16(block);
+        const float m = load_f16(block + 2);
+        std::uint16_t high[2];
+        std::memcpy(high, block + 4, sizeof high);
+        const std::int32_t first = high[0], second = high[1];
+        const std::byte* const packed = block + 8;
+        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
+            return d * static_cast<float>((q & 15) | fifth_bit(first, i)) + m;
+        });
+        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
+            return d * static_cast<float>((q >> 4) | fifth_bit(second, i)) + m;
+        });
+    }
+}
+
+/// The 8 scales and 8 minima of a q4_k or q5_k block, 6 bits each, in 12 bytes: the low six bits of the first four
+/// of each in bytes 0-3 and 4-7, those of the last four as nibbles in bytes 8-11 with their top bits in the upper two
+/// bits of bytes 0-7. Multiplied by the block's two binary16 factors.
+[[gnu::always_inline]] inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
+    const float d = load_f16(block);
+    const float dmin = load_f16(block + 2);
+    std::uint8_t s[12];
+    std::memcpy(s, block + 4, sizeof s);
+    for (std::size_t i = 0; i < 4; ++i) {
+        scale[i] = d * static_cast<float>(s[i] & 63);
+        minimum[i] = dmin * static_cast<float>(s[i + 4] & 63);
+        scale[i + 4] = d * static_cast<float>((s[i + 8] & 15) | ((s[i] >> 6) << 4));
+        minimum[i + 4] = dmin * static_cast<float>((s[i + 8] >> 4) | ((s[i + 4] >> 6) << 4));
+    }
+}
+
+[[gnu::always_inline]] inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 144, out += super_block) {
+        float scale[8], minimum[8];
+        scales_and_minima(block, scale, minimum);
+        for (std::size_t part = 0; part < 8; ++part) {  // 16 bytes of 8 x 16; 32 bytes share scales
+            const std::size_t group = part / 2 * 2;     // low nibbles belong to group, high ones to the next
+            const std::byte* const packed = block + 16 + 16 * part;
+            float* const low = out + 32 * group + 16 * (part % 2);
+            const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
+            sixteen<std::uint8_t>(packed, low,
+                                  [=](std::size_t, int q) { return d0 * static_cast<float>(q & 15) - m0; });
+            sixteen<std::uint8_t>(packed, low + 32,
+                                  [=](std::size_t, int q) { return d1 * static_cast<float>(q >> 4) - m1; });
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 176, out += super_block) {
+        float scale[8], minimum[8];
+        scales_and_minima(block, scale, minimum);
+        for (std::size_t half = 0; half < 2; ++half) {
+            std::uint8_t high[16];  // bit g of byte i belongs to element i of group g
+            std::memcpy(high, block + 16 + 16 * half, sizeof high);
+            for (std::size_t group = 0; group < 8; group += 2) {
+                const std::byte* const packed = block + 48 + 16 * group + 16 * half;
+                float* const low = out + 32 * group + 16 * half;
+                const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
+                const int bit = static_cast<int>(group);
+                sixteen<std::uint8_t>(packed, low, [&, d0, m0, bit](std::size_t i, int q) {
+                    return d0 * static_cast<float>((q & 15) | (((high[i] >> bit) & 1) << 4)) - m0;
+                });
+                sixteen<std::uint8_t>(packed, low + 32, [&, d1, m1, bit](std::size_t i, int q) {
+                    return d1 * static_cast<float>((q >> 4) | (((high[i] >> bit) & 2) << 3)) - m1;
+                });
+            }
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 210, out += super_block) {
+        std::int8_t s[16];
+        std::memcpy(s, block + 192, sizeof s);
+        const float d = load_f16(block + 208);
+        float scale[16];
+        for (std::size_t i = 0; i < 16; ++i) scale[i] = d * static_cast<float>(s[i]);
+        for (std::size_t half = 0; half < 2; ++half) {
+            for (std::size_t part = 0; part < 8; ++part) {  // 16 elements under one scale
+                const std::size_t group = part / 2, first = 16 * (part % 2);
+                const std::byte* const packed = block + 64 * half + 32 * (group % 2) + first;
+                std::uint8_t high[16];
+                std::memcpy(high, block + 128 + 32 * half + first, sizeof high);
+                const float factor = scale[8 * half + part];
+                const int nibble_shift = group < 2 ? 0 : 4, high_shift = static_cast<int>(2 * group);
+                sixteen<std::uint8_t>(packed, out + 128 * half + 16 * part, [&](std::size_t i, int q) {
+                    const int low = (q >> nibble_shift) & 15;
+                    return factor * static_cast<float>((low | (((high[i] >> high_shift) & 3) << 4)) - 32);
+                });
+            }
+        }
+    }
+}
+
+/// `convert` maps 16 bits to a float. `step` elements at once through a local array, so that unaligned loads vectorise.
+template <std::size_t step, class Convert>
+[[gnu::always_inline]] inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
+    for (std::size_t steps = cols / step; steps != 0; --steps, row += 2 * step, out += step) {
+        std::uint16_t bits[step];
+        std::memcpy(bits, row, sizeof bits);
+        ADAINFER_ROLLED for (std::size_t i = 0; i < step; ++i) out[i] = convert(bits[i]);
+    }
+    for (std::size_t rest = cols % step; rest != 0; --rest, row += 2, ++out) {
+        std::uint16_t bits;
+        std::memcpy(&bits, row, sizeof bits);
+        *out = convert(bits);
+    }
+}
+
+/// dequantize_row(), for loops under at_level().
+[[gnu::always_inline]] inline void row_to_floats(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
+    const std::size_t blocks = cols / info(dtype).block_size;
+    switch (dtype) {
+        case DType::F32:
+            if (cols != 0) std::memcpy(out, row, cols * sizeof(float));
+            return;
+        // The steps that measured fastest.
+        case DType::F16:
+            return half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
+        case DType::BF16:
+            return half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
+        case DType::Q8_0: return q8_0(row, blocks, out);
+        case DType::Q4_0: return q4_0(row, blocks, out);
+        case DType::Q4_1: return q4_1(row, blocks, out);
+        case DType::Q5_0: return q5_0(row, blocks, out);
+        case DType::Q5_1: return q5_1(row, blocks, out);
+        case DType::Q4_K: return q4_k(row, blocks, out);
+        case DType::Q5_K: return q5_k(row, blocks, out);
+        case DType::Q6_K: return q6_k(row, blocks, out);
+    }
+}
+
+}  // namespace detail::dequantize
+
+/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
+/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
+/// Precondition: cols is a multiple of the format's block size.
+inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
+    detail::dequantize::row_to_floats(dtype, row, cols, out);
+}
+
+}  // namespace adainfer::inline v0
+
+#undef ADAINFER_ROLLED
 
 // ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
 
@@ -2784,51 +2804,123 @@ void float_tiles(FloatTile t, std::size_t rows) noexcept {
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #if ADAINFER_X86
 
+// Quantised rows as they are in the file: their codes, and their product with one token.
+
 namespace adainfer::inline v0::detail::avx2 {
 
-/// Codes, scales and minima of one row: scratch of row_dot().
-struct UnpackedRow {
-    std::uint8_t* codes;  ///< [cols]
-    float* scales;        ///< [cols / group]
-    float* minima;        ///< [cols / group]
-};
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
 
-/// row . x as avx512::row_dot(), by way of unpacked codes: 32 products in seven instructions. Bound: unpacking.
-[[ADAINFER_TARGET_AVX2, gnu::flatten]] inline float row_dot(DType dtype, const std::byte* row, std::size_t cols,
-                                                            const ActivationRow& x, const UnpackedRow& scratch) noexcept {
-    const CodeFormat format = code_format(dtype);
-    unpack_codes(dtype, row, cols, scratch.codes, scratch.scales, scratch.minima);
-    const __m256i bias = _mm256_set1_epi8(static_cast<char>(format.bias)), ones = _mm256_set1_epi16(1);
-    const __m256 fine = _mm256_set1_ps(1.0F / rest_steps);
-    __m256 total = _mm256_setzero_ps();
-    float less = 0.0F;
-    for (std::size_t b = 0; b < cols / activation_block; ++b) {
-        const __m256i unsigned_codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scratch.codes + 32 * b));
-        const __m256i w = _mm256_sub_epi8(unsigned_codes, bias);
-        const __m256i size = _mm256_abs_epi8(w);
-        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.codes() + 32 * b));
-        const __m256i rests = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.rests() + 32 * b));
-        // At most 2 * 128 * 127, which 16 bits hold.
-        const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(codes, w));
-        const __m256i rest_pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(rests, w));
-        const __m256 rest = _mm256_cvtepi32_ps(_mm256_madd_epi16(rest_pairs, ones));
-        const __m256 product = _mm256_fmadd_ps(rest, fine, _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones)));
-        const float x_scale = x.scales()[b];
-        if (format.group == 32) {
-            total = _mm256_fmadd_ps(product, _mm256_set1_ps(scratch.scales[b] * x_scale), total);
+[[ADAINFER_INLINE2]] inline __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+/// Field `bits` of every byte, moved to its lower end.
+[[ADAINFER_INLINE2]] inline __m256i field(__m256i bytes, std::size_t at, int mask) noexcept {
+    const __m256i moved = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(static_cast<int>(at)));
+    return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask)));
+}
+
+/// 32 codes of a row, columns 32 p to 32 p + 31.
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline __m256i codes32(const std::byte* row, std::size_t p) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    if constexpr (dtype == DType::Q8_0) {
+        return _mm256_xor_si256(load(row + p * bytes + 2), _mm256_set1_epi8(-128));
+    } else if constexpr (info(dtype).block_size == 32) {
+        const std::byte* const block = row + p * bytes;
+        const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + bytes - 16));
+        const __m256i low = field(_mm256_inserti128_si256(_mm256_castsi128_si256(both), _mm_srli_epi16(both, 4), 1), 0, 15);
+        if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
+        // Byte i gets the byte of the fifth bits that holds its own.
+        std::int32_t bits;
+        std::memcpy(&bits, block + (dtype == DType::Q5_0 ? 2 : 4), sizeof bits);
+        const __m256i place = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+        const __m256i own = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201U));
+        const __m256i set = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), place), own);
+        return _mm256_or_si256(low, _mm256_and_si256(_mm256_cmpeq_epi8(set, own), _mm256_set1_epi8(16)));
+    } else {
+        const std::byte* const block = row + p / 8 * bytes;
+        const std::size_t part = p % 8;
+        if constexpr (dtype == DType::Q6_K) {
+            const __m256i low = field(load(block + 64 * (part / 4) + 32 * (part % 2)), part % 4 / 2 * 4, 15);
+            const __m256i high = field(load(block + 128 + 32 * (part / 4)), 2 * (part % 4), 3);
+            return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
         } else {
-            const __m128 low = _mm_set1_ps(scratch.scales[2 * b] * x_scale), high = _mm_set1_ps(scratch.scales[2 * b + 1] * x_scale);
-            total = _mm256_fmadd_ps(product, _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1), total);
+            const __m256i low = field(load(block + (dtype == DType::Q5_K ? 48 : 16) + part / 2 * 32), part % 2 * 4, 15);
+            if constexpr (dtype == DType::Q4_K) return low;
+            return _mm256_or_si256(low, _mm256_slli_epi16(field(load(block + 16), part, 1), 4));
         }
-        if (format.has_minimum) less += scratch.minima[b] * x.sums()[b];
+    }
+}
+
+[[ADAINFER_INLINE2]] inline float half_at(const std::byte* p) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+}
+
+/// Scales and minima of one block of a row, one for each group.
+template <DType dtype, std::size_t groups, std::size_t pieces>
+[[ADAINFER_INLINE2]] inline void block_scales(const std::byte* block, float (&scales)[groups], float (&minima)[pieces]) noexcept {
+    if constexpr (info(dtype).block_size == 32) {
+        scales[0] = half_at(block);
+        if constexpr (code_format(dtype).has_minimum) minima[0] = half_at(block + 2);
+    } else if constexpr (dtype == DType::Q6_K) {
+        const float d = half_at(block + 208);
+        for (std::size_t g = 0; g < 16; ++g) scales[g] = d * static_cast<float>(std::to_integer<std::int8_t>(block[192 + g]));
+    } else {
+        dequantize::scales_and_minima(block, scales, minima);
+        for (std::size_t g = 0; g < 8; ++g) minima[g] = -minima[g];
+    }
+}
+
+/// row . x for a row of `cols` elements. Bound: unpacking; about 20 instructions for 32 products.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline float row_dot(const std::byte* row, std::size_t cols, const WordBlock* x) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr std::size_t pieces = info(dtype).block_size / 32, groups = 32 / format.group;
+    const __m256i low = _mm256_set1_epi16(255);
+    __m256 total = _mm256_setzero_ps();
+    float rest = 0.0F;  // of the bias and the minima
+    float scales[pieces * groups], minima[pieces];
+    for (std::size_t p = 0; p < cols / 32; ++p) {
+        if (p % pieces == 0) block_scales<dtype>(row + p / pieces * info(dtype).block_bytes, scales, minima);
+        // Quads 0 1 4 5 2 3 6 7, as the words of even and of odd columns are found.
+        const __m256i codes = _mm256_permute4x64_epi64(codes32<dtype>(row, p), 0xD8);
+        const __m256 first = _mm256_loadu_ps(reinterpret_cast<const float*>(x[p].words));
+        const __m256 second = _mm256_loadu_ps(reinterpret_cast<const float*>(x[p].words + 16));
+        const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(first, second, 0x88));
+        const __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(first, second, 0xDD));
+        const __m256i product = _mm256_add_epi32(_mm256_madd_epi16(_mm256_and_si256(codes, low), even),
+                                                 _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), odd));
+        const float* const scale = scales + p % pieces * groups;
+        const float a = scale[0] * x[p].scale, b = scale[groups - 1] * x[p].scale;
+        const __m256 factor = groups == 1 ? _mm256_set1_ps(a) : _mm256_set_ps(b, b, a, a, b, b, a, a);
+        total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), factor, total);
+        if constexpr (format.bias != 0) {
+            const float bias = static_cast<float>(-format.bias);
+            rest += bias * (a * static_cast<float>(x[p].sums[0]) + b * static_cast<float>(x[p].sums[1]));
+        }
+        if constexpr (format.has_minimum) rest += minima[p % pieces] * x[p].sum;
     }
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))) + less;
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))) + rest;
 }
+
+using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock* x) noexcept;
+
+/// row_dot() of a dtype that has a code format, else null.
+[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
+    return with_dtype(dtype, []<DType type>() -> RowDot {
+        if constexpr (code_format(type).group == 0) return nullptr;
+        else return row_dot<type>;
+    });
+}
+
+#undef ADAINFER_INLINE2
 
 }  // namespace adainfer::inline v0::detail::avx2
 
@@ -2849,12 +2941,13 @@ struct UnpackedRow {
 #include <cstdint>
 
 // Loops over plain arrays, written so that a compiler vectorises them without -ffast-math: reductions keep a fixed
-// number of independent partial sums, and exp is a polynomial without branches.
+// number of independent partial sums, and exp is a polynomial without branches. What runs under at_level() is always inlined. The
+// ends of loops are counted from n % lanes, so that where n is known GCC sees that there are none; else it warns of their overflow.
 
 namespace adainfer::inline v0 {
 
 /// Sum of a[i] * b[i]. The order of the additions depends on n only.
-[[nodiscard]] inline float dot(const float* a, const float* b, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline float dot(const float* a, const float* b, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float partial[lanes] = {};
     std::size_t i = 0;
@@ -2862,7 +2955,7 @@ namespace adainfer::inline v0 {
         for (std::size_t j = 0; j < lanes; ++j) partial[j] += a[i + j] * b[i + j];
     }
     float tail = 0.0F;
-    for (; i < n; ++i) tail += a[i] * b[i];
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += a[i] * b[i];
     for (std::size_t width = lanes / 2; width > 0; width /= 2) {
         for (std::size_t j = 0; j < width; ++j) partial[j] += partial[j + width];
     }
@@ -2870,7 +2963,7 @@ namespace adainfer::inline v0 {
 }
 
 /// Sum of x[i]. The order of the additions depends on n only.
-[[nodiscard]] inline float sum(const float* x, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline float sum(const float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float partial[lanes] = {};
     std::size_t i = 0;
@@ -2878,7 +2971,7 @@ namespace adainfer::inline v0 {
         for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j];
     }
     float tail = 0.0F;
-    for (; i < n; ++i) tail += x[i];
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += x[i];
     for (const float value : partial) tail += value;
     return tail;
 }
@@ -2886,7 +2979,7 @@ namespace adainfer::inline v0 {
 /// y[i] = f(i). What f reads may be y[i] itself, and no other element of y: values are computed some at a time before they are
 /// stored, which a compiler then vectorises without having to know what else y may overlap.
 template <class F>
-void set_each(float* y, std::size_t n, const F& f) noexcept {
+[[gnu::always_inline]] inline void set_each(float* y, std::size_t n, const F& f) noexcept {
     constexpr std::size_t lanes = 32;
     std::size_t i = 0;
     for (; i + lanes <= n; i += lanes) {
@@ -2894,24 +2987,26 @@ void set_each(float* y, std::size_t n, const F& f) noexcept {
         for (std::size_t j = 0; j < lanes; ++j) value[j] = f(i + j);
         for (std::size_t j = 0; j < lanes; ++j) y[i + j] = value[j];
     }
-    for (; i < n; ++i) y[i] = f(i);
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) y[i] = f(i);
 }
 
 /// y[i] += scale * x[i].
-inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
+[[gnu::always_inline]] inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
     set_each(y, n, [=](std::size_t i) { return y[i] + scale * x[i]; });
 }
 
 /// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
-/// |r| <= ln(2)/2 and a Taylor polynomial of degree 7 there.
-[[nodiscard]] inline float exp_approx(float x) noexcept {
+/// |r| <= ln(2)/2 and a Taylor polynomial of degree 7 there. Selects by masks: of ternaries GCC makes branches where a level has no
+/// mask registers, and then vectorises no loop over them.
+[[nodiscard, gnu::always_inline]] inline float exp_approx(float x) noexcept {
     constexpr float log2_e = 1.44269504F, ln2_high = 0.693359375F, ln2_low = -2.12194440e-4F;
     constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
-    const float low = x < -87.33654F ? -87.33654F : x;
-    const float clamped = low > 88.72283F ? 88.72283F : low;
-    const float shifted = clamped * log2_e + to_integer;
+    const std::uint32_t is_large = 0U - static_cast<std::uint32_t>(x > 88.72283F);
+    const std::uint32_t is_outside = is_large | (0U - static_cast<std::uint32_t>(x < -87.33654F));
+    const float inside = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & ~is_outside);
+    const float shifted = inside * log2_e + to_integer;
     const float n = shifted - to_integer;
-    const float r = (clamped - n * ln2_high) - n * ln2_low;
+    const float r = (inside - n * ln2_high) - n * ln2_low;
     float p = 1.0F / 5040.0F;
     p = p * r + 1.0F / 720.0F;
     p = p * r + 1.0F / 120.0F;
@@ -2920,19 +3015,17 @@ inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept 
     p = p * r + 0.5F;
     p = p * r + 1.0F;
     p = p * r + 1.0F;
-    // Two factors, because 2^128 alone has no float.
-    const auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) & 0x1FFU);
-    const std::int32_t signed_exponent = exponent >= 0x100 ? exponent - 0x200 : exponent;
-    const std::int32_t half = signed_exponent >> 1;
+    // Two factors, because 2^128 alone has no float. The low nine bits are the exponent, with its sign.
+    const std::int32_t exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) << 23U) >> 23;
+    const std::int32_t half = exponent >> 1;
     const float scale1 = std::bit_cast<float>(static_cast<std::uint32_t>(half + 127) << 23U);
-    const float scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(signed_exponent - half + 127) << 23U);
-    const float value = p * scale1 * scale2;
-    const float upper = x > 88.72283F ? HUGE_VALF : value;
-    return x < -87.33654F ? 0.0F : upper;
+    const float scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(exponent - half + 127) << 23U);
+    const auto value = std::bit_cast<std::uint32_t>(p * scale1 * scale2);
+    return std::bit_cast<float>((value & ~is_outside) | (std::bit_cast<std::uint32_t>(HUGE_VALF) & is_large));
 }
 
 /// Largest of n values. NaN passes by unseen: callers look at their sums.
-[[nodiscard]] inline float max_value(const float* x, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline float max_value(const float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float best[lanes];
     for (float& value : best) value = -HUGE_VALF;
@@ -2941,13 +3034,13 @@ inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept 
         for (std::size_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
     }
     float result = -HUGE_VALF;
-    for (; i < n; ++i) result = x[i] > result ? x[i] : result;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = x[i] > result ? x[i] : result;
     for (const float value : best) result = value > result ? value : result;
     return result;
 }
 
 /// Largest magnitude of n values. NaN passes by unseen.
-[[nodiscard]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float best[lanes] = {};
     std::size_t i = 0;
@@ -2955,7 +3048,7 @@ inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept 
         for (std::size_t j = 0; j < lanes; ++j) best[j] = std::fabs(x[i + j]) > best[j] ? std::fabs(x[i + j]) : best[j];
     }
     float result = 0.0F;
-    for (; i < n; ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
     for (const float value : best) result = value > result ? value : result;
     return result;
 }
@@ -2973,7 +3066,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
         }
     }
     float sum = 0.0F;
-    for (; i < n; ++i) {
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) {
         x[i] = exp_approx(x[i] - largest);
         sum += x[i];
     }
@@ -2992,7 +3085,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
         for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j] * 0.0F;  // 0, or NaN for inf and NaN
     }
     float sum = 0.0F;
-    for (; i < n; ++i) sum += x[i] * 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) sum += x[i] * 0.0F;
     for (const float value : partial) sum += value;
     return sum == 0.0F;
 }
@@ -3022,7 +3115,7 @@ inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcep
 
 /// Blocks of 32: the largest magnitude over 127 as binary16, then each element over that scale, rounded to an integer. The scale
 /// divides as it is stored, so that its own rounding costs nothing.
-inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
+[[gnu::always_inline]] inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
     constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
     for (; n != 0; n -= 32, x += 32, out += 34) {
         const std::uint16_t scale = f32_to_f16(max_magnitude(x, 32) / 127.0F);
@@ -3150,7 +3243,7 @@ struct RunningSoftmax {
     }
 
     /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
-    void weigh(float* scores, std::size_t count, float* shrink) noexcept {
+    [[gnu::always_inline]] void weigh(float* scores, std::size_t count, float* shrink) noexcept {
         float top[lanes], total[lanes];  // local, so that they stay in registers
         for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
         for (std::size_t i = 0; i < count; ++i) {
@@ -3181,8 +3274,8 @@ struct RunningSoftmax {
 
 /// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale,
-                    float* scratch) noexcept {
+[[gnu::always_inline]] inline void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level,
+                                                  float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;
@@ -3244,6 +3337,7 @@ void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, Cp
 
 // ---- adainfer/kernels/lane_dot.hpp ---------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -3338,20 +3432,25 @@ template <DType dtype, std::size_t tokens, std::size_t groups, int j>
 /// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
 inline constexpr std::size_t lane_prefetch = 8192;
 
-/// out[token][32] = a panel of `cols` columns times rows of activations. Bound: memory; four instructions for 64 weights and
-/// two products of 64, about twenty for the scales of 1024.
+/// out[token][32] = a panel of `cols` columns times `count` rows of activations, one to `tokens` of them; where there are fewer,
+/// the last is multiplied again. Bound: memory; four instructions for 64 weights and two products of 64, about twenty for the
+/// scales of 1024.
 template <DType dtype, std::size_t tokens>
 [[ADAINFER_TARGET_AVX512]] inline void lane_product(const std::byte* panel, std::size_t cols,
                                                     const LaneActivations::Block* activations, std::size_t stride,
-                                                    float* out) noexcept {
+                                                    std::size_t count, float* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
-    for (std::size_t t = 0; t < tokens; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
+    for (std::size_t t = 0; t < tokens; ++t) {
+        rows[t] = activations + (std::min)(t, count - 1) * stride;
+        total[t][0] = total[t][1] = _mm512_setzero_ps();
+    }
     for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
         __m512 block_sum[tokens][2], block_less[tokens][2];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
@@ -3370,7 +3469,7 @@ template <DType dtype, std::size_t tokens>
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
             for (std::size_t t = 0; t < tokens; ++t) {
-                x[t] = activations + t * stride + b * pieces + p;
+                x[t] = rows[t] + b * pieces + p;
 #pragma GCC unroll 2
                 for (std::size_t g = 0; g < groups; ++g) {
                     sums[t][0][g][0] = sums[t][1][g][0] = _mm512_set1_epi32(format.bias != 0 ? x[t]->offsets[g] : 0);
@@ -3425,28 +3524,19 @@ template <DType dtype, std::size_t tokens>
     }
 }
 
-using LaneProduct = void (*)(const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
-                             std::size_t stride, float* out) noexcept;
-
 /// Tokens that lane_product() takes at once.
 inline constexpr std::size_t most_lane_tokens = 4;
 
-template <DType dtype>
-[[nodiscard]] inline LaneProduct lane_product_of(std::size_t tokens) noexcept {
-    switch (tokens) {
-        case 1: return lane_product<dtype, 1>;
-        case 2: return lane_product<dtype, 2>;
-        case 3: return lane_product<dtype, 3>;
-        case 4: return lane_product<dtype, 4>;
-        default: return nullptr;
-    }
-}
-
-/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens tokens, else null.
-[[nodiscard]] inline LaneProduct lane_product_of(DType dtype, std::size_t tokens) noexcept {
-    return with_dtype(dtype, [tokens]<DType type>() -> LaneProduct {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return lane_product_of<type>(tokens);
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
+/// most_lane_tokens times 32.
+inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
+                         std::size_t stride, std::size_t count, float* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) {
+            if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+            else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+            else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
+        }
     });
 }
 
@@ -3457,6 +3547,287 @@ template <DType dtype>
 #endif
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/lane_dot_avx2.hpp ----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if ADAINFER_X86
+
+// The product of one token with a panel of lane_layout.hpp.
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Eight halves, and eight bytes, as floats.
+[[ADAINFER_INLINE2]] inline __m256 halves_at(const std::byte* p) noexcept {
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+}
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline __m256 bytes_at(const std::byte* p) noexcept {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(dtype == DType::Q6_K ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes));
+}
+
+/// 16-bit shift right, or left where `by` is negative.
+template <int by>
+[[ADAINFER_INLINE2]] inline __m256i shifted(__m256i v) noexcept {
+    if constexpr (by > 0) return _mm256_srli_epi16(v, by);
+    else if constexpr (by < 0) return _mm256_slli_epi16(v, -by);
+    else return v;
+}
+
+/// Quad q of 32 columns of eight rows: its columns 0 and 2, and its columns 1 and 3, a row in each dword. `rows` are the codes from
+/// the first of those rows on.
+template <DType dtype, int q>
+[[ADAINFER_INLINE2]] inline void pairs_at(const std::byte* rows, __m256i& even, __m256i& odd) noexcept {
+    constexpr std::size_t high = lane_layout(dtype).high;
+    const __m256i packed = load(rows + 64 * (dtype == DType::Q8_0 ? q : q % 4));
+    if constexpr (dtype == DType::Q8_0) {
+        even = _mm256_and_si256(packed, _mm256_set1_epi16(255));
+        odd = _mm256_srli_epi16(packed, 8);
+    } else if constexpr (high == 0) {
+        const __m256i low = _mm256_set1_epi16(15);
+        even = _mm256_and_si256(shifted<q / 4 * 4>(packed), low);
+        odd = shifted<8 + q / 4 * 4>(packed);
+        if constexpr (q < 4) odd = _mm256_and_si256(odd, low);
+    } else {
+        constexpr int place = high == 1 ? q : q % 4 * 2;  // of the quad's bits in a byte of the high ones
+        const __m256i bits = shifted<place - 4>(load(rows + 64 * (high == 1 ? 4 : 4 + q / 4)));
+        const __m256i nibbles = _mm256_and_si256(shifted<q / 4 * 4>(packed), _mm256_set1_epi8(15));
+        const __m256i quad = _mm256_or_si256(nibbles, _mm256_and_si256(bits, _mm256_set1_epi8(high == 1 ? 16 : 48)));
+        even = _mm256_and_si256(quad, _mm256_set1_epi16(255));
+        odd = _mm256_srli_epi16(quad, 8);
+    }
+}
+
+/// Two words of an activation, the same in every lane.
+[[ADAINFER_INLINE2]] inline __m256i pair_of(const std::int16_t* words) noexcept {
+    std::int32_t pair;
+    std::memcpy(&pair, words, sizeof pair);
+    return _mm256_set1_epi32(pair);
+}
+
+/// sum += products of two words each. GCC 12 copies the sum of the intrinsic back and forth.
+[[ADAINFER_INLINE2]] inline void add_products(__m256i& sum, __m256i weight, __m256i activation) noexcept {
+    const __m256i product = _mm256_madd_epi16(weight, activation);
+    asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
+}
+
+/// sum += quad q of sixteen rows times four words.
+template <DType dtype, int q>
+[[ADAINFER_INLINE2]] inline void add_quad(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
+    const __m256i x_even = pair_of(words + 4 * q), x_odd = pair_of(words + 4 * q + 2);
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < 2; ++r) {
+        __m256i even, odd;
+        pairs_at<dtype, q>(half + 32 * r, even, odd);
+        add_products(sum[r], even, x_even);
+        add_products(sum[r], odd, x_odd);
+    }
+}
+
+/// The same of quads [first, first + 4).
+template <DType dtype, int first>
+[[ADAINFER_INLINE2]] inline void add_quads(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
+    add_quad<dtype, first>(half, words, sum);
+    add_quad<dtype, first + 1>(half, words, sum);
+    add_quad<dtype, first + 2>(half, words, sum);
+    add_quad<dtype, first + 3>(half, words, sum);
+}
+
+/// Bytes ahead of the reading that are asked for.
+inline constexpr std::size_t lane_prefetch = 4096;
+
+/// out[32] = a panel of `cols` columns times a row of activations. Bound: memory, or three to four instructions a cycle. 64 weights
+/// are four products and four sums after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits it is 12 in all. Scales take
+/// about a tenth more.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void lane_product(const std::byte* panel, std::size_t cols, const WordBlock* x,
+                                                  float* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr bool k_format = layout.columns != 32;
+    constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
+    __m256 total[4];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
+    for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
+        __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
+        if constexpr (k_format) {
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
+        }
+        for (std::size_t p = 0; p < pieces; ++p, ++x) {
+            const std::byte* const piece = panel + layout.head + p * layout.piece;
+#pragma GCC unroll 17
+            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < 2; ++h) {
+                const std::byte* const half = piece + layout.codes + h * layout.half;
+#pragma GCC unroll 2
+                for (std::size_t g = 0; g < groups; ++g) {
+                    const std::int32_t words = groups == 2 ? x->sums[g] : x->sums[0] + x->sums[1];
+                    __m256i sum[2];
+                    sum[0] = sum[1] = _mm256_set1_epi32(-format.bias * words);
+                    if (groups == 1 || g == 0) add_quads<dtype, 0>(half, x->words, sum);
+                    if (groups == 1 || g == 1) add_quads<dtype, 4>(half, x->words, sum);
+#pragma GCC unroll 2
+                    for (std::size_t r = 0; r < 2; ++r) {
+                        const std::size_t i = 2 * h + r;
+                        const __m256 scale = k_format ? bytes_at<dtype>(piece + 32 * g + 8 * i) : halves_at(piece + 16 * i);
+                        __m256& to = k_format ? block_sum[i] : total[i];
+                        to = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[r]), x_scale), scale, to);
+                    }
+                }
+                if constexpr (format.has_minimum) {
+#pragma GCC unroll 2
+                    for (std::size_t i = 2 * h; i < 2 * h + 2; ++i) {
+                        const std::byte* const at = piece + layout.minima;
+                        __m256& to = k_format ? block_less[i] : total[i];
+                        to = _mm256_fmadd_ps(k_format ? bytes_at<dtype>(at + 8 * i) : halves_at(at + 16 * i), x_sum, to);
+                    }
+                }
+            }
+        }
+        if constexpr (k_format) {
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                total[i] = _mm256_fmadd_ps(block_sum[i], halves_at(panel + 16 * i), total[i]);
+                if constexpr (format.has_minimum) {
+                    total[i] = _mm256_fnmadd_ps(block_less[i], halves_at(panel + 64 + 16 * i), total[i]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) _mm256_storeu_ps(out + 8 * i, total[i]);
+}
+
+/// The same for a dtype that is known at run time and has a code format.
+inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* x, float* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) lane_product<type>(panel, cols, x, out);
+    });
+}
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
+
+// ---- adainfer/kernels/lane_weight_avx2.hpp -------------------------------------------------------------------------------
+
+#include <cstddef>
+
+#if ADAINFER_X86
+
+// Making the panels of lane_layout.hpp.
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Turns a square of 8 rows of 8 dwords.
+[[ADAINFER_INLINE2]] inline void transpose(__m256i (&v)[8]) noexcept {
+    __m256i t[8];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each half of a vector.
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < 8; i += 4) {
+        v[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the halves themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        t[i] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 8; ++i) v[i] = t[i];
+}
+
+/// Eight rows of vector i of those that codes are packed in.
+[[ADAINFER_INLINE2]] inline void store(std::byte* codes, std::size_t i, __m256i v) noexcept {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(codes + i * LaneLayout::vector), v);
+}
+
+/// Packs 32 columns of 8 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline void store_quads(const __m256i (&quads)[8], std::byte* out) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < 8; ++j) store(out, j, quads[j]);
+    } else {
+        const __m256i low = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+        for (std::size_t j = 0; j < 4; ++j) {
+            const __m256i high = _mm256_slli_epi16(_mm256_and_si256(quads[j + 4], low), 4);
+            store(out, j, _mm256_or_si256(_mm256_and_si256(quads[j], low), high));
+        }
+        constexpr std::size_t high = lane_layout(dtype).high;
+        if constexpr (high != 0) {
+            constexpr std::size_t each = 8 / high;  // quads a vector; `high` bits of each
+#pragma GCC unroll 2
+            for (std::size_t part = 0; part < high; ++part) {
+                __m256i bits = _mm256_setzero_si256();
+#pragma GCC unroll 8
+                for (std::size_t i = 0; i < each; ++i) {
+                    const __m128i count = _mm_cvtsi32_si128(static_cast<int>(high * i));
+                    bits = _mm256_or_si256(bits, _mm256_sll_epi16(field(quads[part * each + i], 4, (1 << high) - 1), count));
+                }
+                store(out, 4 + part, bits);
+            }
+        }
+    }
+}
+
+/// TurnRows of one dtype.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void turn_rows(const std::byte* const (&rows)[32], std::size_t cols, std::byte* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    for (std::size_t lane = 0; lane < LaneLayout::lanes; lane += 8) {
+        for (std::size_t b = 0; b < cols / layout.columns; ++b) {
+            for (std::size_t r = lane; r < lane + 8; ++r) {
+                turn_block_scales<dtype>(rows[r] + b * info(dtype).block_bytes, r, out + b * layout.bytes);
+            }
+        }
+        for (std::size_t p = 0; p < cols / 32; ++p) {
+            __m256i v[8];
+#pragma GCC unroll 8
+            for (std::size_t r = 0; r < 8; ++r) v[r] = codes32<dtype>(rows[lane + r], p);
+            transpose(v);
+            store_quads<dtype>(v, out + layout.piece_at(p) + layout.codes + lane / 16 * layout.half + lane % 16 * 4);
+        }
+    }
+}
+
+/// A TurnRows.
+inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
+    });
+}
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
 
 // ---- adainfer/kernels/pack_panel.hpp -------------------------------------------------------------------------------------
 
@@ -3559,16 +3930,16 @@ template <DType dtype>
     }
 }
 
-/// panel [depth][32] of quantised rows. Bound: 18 instructions for 64 elements, 13 where they are repacked.
-template <DType dtype, class Quads>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const WeightPart& part, float* panel) noexcept {
+/// panel [depth][32] of quantised rows in lanes. Bound: 13 instructions for 64 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads_as_floats(const std::byte* blocks, std::size_t depth, float* panel) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     for (std::size_t half = 0; half < 2; ++half) {
-        const Quads quads(part, half);
+        const LaneQuads<dtype> quads(blocks, half);
         __m512i scales[16], minima[16];
-        quads.scales(part.depth / format.group, scales, minima);
-        for (std::size_t step = 0; 64 * step < part.depth; ++step) {
-            const bool whole = 64 * step + 64 <= part.depth;
+        quads.scales(depth / format.group, scales, minima);
+        for (std::size_t step = 0; 64 * step < depth; ++step) {
+            const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
             float* out = panel + 64 * step * 32 + 16 * half;
@@ -3593,7 +3964,7 @@ template <DType dtype, class Quads>
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
         if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
-        else with_quads<dtype>(part, [&]<class Quads>() { pack_quads_as_floats<dtype, Quads>(part, panel); });
+        else pack_quads_as_floats<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
 
@@ -3613,7 +3984,9 @@ void pack_panel_for(const WeightPart& part, float* panel) {
         struct Rows;
         float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
         at_level<Tile::level>([&] {
-            for (std::size_t r = 0; r < Tile::lanes; ++r) dequantize_row(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+            for (std::size_t r = 0; r < Tile::lanes; ++r) {
+                dequantize::row_to_floats(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+            }
         });
 #if ADAINFER_X86
         if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
@@ -3679,7 +4052,7 @@ namespace adainfer::inline v0::detail::avx512 {
 
 #if ADAINFER_X86
 
-namespace adainfer::inline v0::detail::avx512 {
+namespace adainfer::inline v0::detail {
 
 /// Positions that are looked at together. It does not depend on the number of threads, so neither does the sum over the spans.
 inline constexpr std::size_t token_span = 128;
@@ -3698,90 +4071,25 @@ struct SpanResult {
     float* weighted = nullptr; ///< [group, head_dim]: sum of weight * value
 };
 
-/// scores [group][token_span] of `count` keys [count, d]. Bound: for 16 keys d multiply-adds of 16, then 64 shuffles.
-[[ADAINFER_TARGET_AVX512]] inline void span_scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
-                                                   float* scores) noexcept {
-    for (std::size_t first = 0; first < count; first += 16) {
-        const std::size_t last = count - 1;
-        for (std::size_t h = 0; h < heads.group; ++h) {
-            const float* const q = heads.q + h * d;
-            __m512i sums[16];
-#pragma GCC unroll 16
-            for (std::size_t i = 0; i < 16; ++i) {
-                const float* const row = k + (std::min)(first + i, last) * d;  // past the end: the last key again
-                __m512 sum = _mm512_setzero_ps();
-                std::size_t j = 0;
-                for (; j + 16 <= d; j += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_loadu_ps(q + j), sum);
-                if (j < d) {
-                    const auto mask = static_cast<__mmask16>((1U << (d - j)) - 1U);
-                    sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, q + j), sum);
-                }
-                sums[i] = _mm512_castps_si512(sum);
-            }
-            transpose(sums);
-            __m512 total = _mm512_castsi512_ps(sums[0]);
-#pragma GCC unroll 15
-            for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
-            _mm512_storeu_ps(scores + h * token_span + first, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
-        }
-    }
-}
-
-/// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 16 where
-/// one head looks at the values, four heads share one.
-template <std::size_t some>
-[[ADAINFER_TARGET_AVX512]] inline void span_values(const float* weights, const float* v, std::size_t count, std::size_t d,
-                                                   float* weighted) noexcept {
-    for (std::size_t j = 0; j < d; j += 64) {
-        __mmask16 mask[4];
-#pragma GCC unroll 4
-        for (std::size_t c = 0; c < 4; ++c) {
-            const std::size_t left = d - (std::min)(d, j + 16 * c);
-            mask[c] = first_lanes(left);
-        }
-        __m512 sum[some][4];
-#pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_setzero_ps();
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-            __m512 value[4];
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < 4; ++c) value[c] = _mm512_maskz_loadu_ps(mask[c], v + i * d + j + 16 * c);
-#pragma GCC unroll 4
-            for (std::size_t h = 0; h < some; ++h) {
-                const __m512 weight = _mm512_set1_ps(weights[h * token_span + i]);
-#pragma GCC unroll 4
-                for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_fmadd_ps(weight, value[c], sum[h][c]);
-            }
-        }
-#pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < 4; ++c) _mm512_mask_storeu_ps(weighted + h * d + j + 16 * c, mask[c], sum[h][c]);
-        }
-    }
-}
-
 /// Floats of scratch that span_attention() needs.
 [[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
     return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
 }
 
 /// One span of positions, [begin, begin + count), count at most token_span.
-inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
-                           const SpanResult& result) noexcept {
+template <class Kernels>
+void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
+                    const SpanResult& result) noexcept {
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     float* const scores = scratch;                            // [group][token_span]
     float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
     const auto rows = [&](const std::byte* plane) {
         if (kv.type == KvType::F32) return reinterpret_cast<const float*>(plane + begin * stride);
-        unpack_kv(kv.type, CpuLevel::Avx512, plane + begin * stride, count * d, floats);
+        unpack_kv(kv.type, Kernels::level, plane + begin * stride, count * d, floats);
         return static_cast<const float*>(floats);
     };
-    span_scores(heads, rows(kv.k), count, d, scores);
-    at_level<CpuLevel::Avx512>([&] {
+    Kernels::scores(heads, rows(kv.k), count, d, scores);
+    at_level<Kernels::level>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
             const float largest = max_value(row, count);
@@ -3795,16 +4103,18 @@ inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_
         const float* const weights = scores + h * token_span;
         float* const out = result.weighted + h * d;
         switch (heads.group - h) {
-            case 1: span_values<1>(weights, values, count, d, out); break;
-            case 2: span_values<2>(weights, values, count, d, out); break;
-            case 3: span_values<3>(weights, values, count, d, out); break;
-            default: span_values<4>(weights, values, count, d, out); break;
+            case 1: Kernels::template values<1>(weights, values, count, d, out); break;
+            case 2: Kernels::template values<2>(weights, values, count, d, out); break;
+            case 3: Kernels::template values<3>(weights, values, count, d, out); break;
+            default: Kernels::template values<4>(weights, values, count, d, out); break;
         }
     }
 }
 
 /// Floats of a SpanResult.
-[[nodiscard]] constexpr std::size_t span_result_floats(std::size_t group, std::size_t head_dim) noexcept { return group * (head_dim + 2); }
+[[nodiscard]] constexpr std::size_t span_result_floats(std::size_t group, std::size_t head_dim) noexcept {
+    return group * (head_dim + 2);
+}
 
 [[nodiscard]] inline SpanResult span_result(float* floats, std::size_t group) noexcept {
     return {floats, floats + group, floats + 2 * group};
@@ -3812,7 +4122,8 @@ inline void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_
 
 /// out [group, head_dim] = the softmax over all spans together (Milakov and Gimelshein, arXiv 1805.02867, section 3).
 /// `results`: [spans] of span_result_floats() each.
-inline void join_spans(float* results, std::size_t spans, std::size_t group, std::size_t d, float* out) noexcept {
+[[gnu::always_inline]] inline void join_spans(float* results, std::size_t spans, std::size_t group, std::size_t d,
+                                              float* out) noexcept {
     const std::size_t stride = span_result_floats(group, d);
     for (std::size_t h = 0; h < group; ++h) {
         float largest = -HUGE_VALF, sum = 0.0F;
@@ -3833,7 +4144,181 @@ inline void join_spans(float* results, std::size_t spans, std::size_t group, std
     }
 }
 
-}  // namespace adainfer::inline v0::detail::avx512
+namespace avx512 {
+
+/// With vectors of 16.
+struct TokenKernels {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
+
+    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 16 keys d multiply-adds of 16, then 64 shuffles.
+    [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
+                                               float* scores) noexcept {
+        for (std::size_t first = 0; first < count; first += 16) {
+            const std::size_t last = count - 1;
+            for (std::size_t h = 0; h < heads.group; ++h) {
+                const float* const q = heads.q + h * d;
+                __m512i sums[16];
+#pragma GCC unroll 16
+                for (std::size_t i = 0; i < 16; ++i) {
+                    const float* const row = k + (std::min)(first + i, last) * d;  // past the end: the last key again
+                    __m512 sum = _mm512_setzero_ps();
+                    std::size_t j = 0;
+                    for (; j + 16 <= d; j += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_loadu_ps(q + j), sum);
+                    if (j < d) {
+                        const auto mask = static_cast<__mmask16>((1U << (d - j)) - 1U);
+                        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, q + j), sum);
+                    }
+                    sums[i] = _mm512_castps_si512(sum);
+                }
+                transpose(sums);
+                __m512 total = _mm512_castsi512_ps(sums[0]);
+#pragma GCC unroll 15
+                for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
+                _mm512_storeu_ps(scores + h * token_span + first, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+            }
+        }
+    }
+
+    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 16 where
+    /// one head looks at the values, four heads share one.
+    template <std::size_t some>
+    [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
+                                                       float* weighted) noexcept {
+        for (std::size_t j = 0; j < d; j += 64) {
+            __mmask16 mask[4];
+#pragma GCC unroll 4
+            for (std::size_t c = 0; c < 4; ++c) {
+                const std::size_t left = d - (std::min)(d, j + 16 * c);
+                mask[c] = first_lanes(left);
+            }
+            __m512 sum[some][4];
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_setzero_ps();
+            }
+            for (std::size_t i = 0; i < count; ++i) {
+                __m512 value[4];
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) value[c] = _mm512_maskz_loadu_ps(mask[c], v + i * d + j + 16 * c);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const __m512 weight = _mm512_set1_ps(weights[h * token_span + i]);
+#pragma GCC unroll 4
+                    for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_fmadd_ps(weight, value[c], sum[h][c]);
+                }
+            }
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) _mm512_mask_storeu_ps(weighted + h * d + j + 16 * c, mask[c], sum[h][c]);
+            }
+        }
+    }
+};
+
+}  // namespace avx512
+
+}  // namespace adainfer::inline v0::detail
+
+#endif
+
+// ---- adainfer/kernels/token_attention_avx2.hpp ---------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+// What token_attention.hpp does with vectors of sixteen, with vectors of eight.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// The first `left` of 8 lanes, all of them where there are more.
+[[ADAINFER_INLINE2]] inline __m256i first_lanes(std::size_t left) noexcept {
+    const __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>((std::min)(left, std::size_t{8}))), lane);
+}
+
+/// With vectors of 8.
+struct TokenKernels {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
+
+    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 8 keys d multiply-adds of 8 and 9 / 8 as many loads, then
+    /// 24 shuffles.
+    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
+                                               float* scores) noexcept {
+        const __m256i tail = first_lanes(d % 8);
+        for (std::size_t first = 0; first < count; first += 8) {
+            const float* rows[8];
+            for (std::size_t i = 0; i < 8; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;
+            for (std::size_t h = 0; h < heads.group; ++h) {
+                const float* const q = heads.q + h * d;
+                __m256 sum[8];
+#pragma GCC unroll 8
+                for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
+                std::size_t j = 0;
+                for (; j + 8 <= d; j += 8) {
+                    const __m256 some = _mm256_loadu_ps(q + j);
+#pragma GCC unroll 8
+                    for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_fmadd_ps(_mm256_loadu_ps(rows[i] + j), some, sum[i]);
+                }
+                if (j < d) {
+                    const __m256 some = _mm256_maskload_ps(q + j, tail);
+#pragma GCC unroll 8
+                    for (std::size_t i = 0; i < 8; ++i) {
+                        sum[i] = _mm256_fmadd_ps(_mm256_maskload_ps(rows[i] + j, tail), some, sum[i]);
+                    }
+                }
+                __m256i turned[8];
+#pragma GCC unroll 8
+                for (std::size_t i = 0; i < 8; ++i) turned[i] = _mm256_castps_si256(sum[i]);
+                transpose(turned);
+                __m256 total = _mm256_castsi256_ps(turned[0]);
+#pragma GCC unroll 7
+                for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
+                _mm256_storeu_ps(scores + h * token_span + first, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
+            }
+        }
+    }
+
+    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 8 where
+    /// one head looks at the values, four heads share one.
+    template <std::size_t some>
+    [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
+                                                     float* weighted) noexcept {
+        for (std::size_t j = 0; j < d; j += 16) {
+            const __m256i mask[2] = {first_lanes(d - j), first_lanes(d - (std::min)(d, j + 8))};
+            __m256 sum[some][2];
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
+            for (std::size_t i = 0; i < count; ++i) {
+                if (j == 0) {  // the rows to come, whole: only their beginnings are foreseen
+                    const char* const ahead = reinterpret_cast<const char*>(v + (i + 16) * d);
+                    for (std::size_t c = 0; c < 4 * d; c += 64) _mm_prefetch(ahead + c, _MM_HINT_T0);
+                }
+                const __m256 v0 = _mm256_maskload_ps(v + i * d + j, mask[0]), v1 = _mm256_maskload_ps(v + i * d + j + 8, mask[1]);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const __m256 weight = _mm256_set1_ps(weights[h * token_span + i]);
+                    sum[h][0] = _mm256_fmadd_ps(weight, v0, sum[h][0]);
+                    sum[h][1] = _mm256_fmadd_ps(weight, v1, sum[h][1]);
+                }
+            }
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+                _mm256_maskstore_ps(weighted + h * d + j, mask[0], sum[h][0]);
+                _mm256_maskstore_ps(weighted + h * d + j + 8, mask[1], sum[h][1]);
+            }
+        }
+    }
+};
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
 
 #endif
 
@@ -3861,20 +4346,21 @@ namespace detail {
 inline constexpr std::size_t exp_lanes = 32;
 
 /// sums [exp_lanes] += e^(x - most) of x [n].
-inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
+[[gnu::always_inline]] inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
     float partial[exp_lanes] = {};
     std::size_t i = 0;
     for (; i + exp_lanes <= n; i += exp_lanes) {
         for (std::size_t j = 0; j < exp_lanes; ++j) partial[j] += exp_approx(x[i + j] - most);
     }
-    for (; i < n; ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
+    for (std::size_t left = n % exp_lanes; left != 0; --left, ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
     for (std::size_t j = 0; j < exp_lanes; ++j) sums[j] += partial[j];
 }
 
 }  // namespace detail
 
-/// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block),
-/// without a softmax of the whole row, its loops as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
+/// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block), without a
+/// softmax of the whole row, its exponentials as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity,
+/// InvalidArgument on an empty row.
 [[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false, CpuLevel level = CpuLevel::Portable) {
     if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_two: no logits");
     constexpr std::size_t block = 1024, lanes = detail::exp_lanes;
@@ -3953,6 +4439,170 @@ inline void add_exponentials(const float* x, std::size_t n, float most, float* s
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/kernels/word_panel.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+
+#if ADAINFER_X86
+
+// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
+// tokens are then multiplied with.
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Some columns of sixteen rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 16;
+
+    alignas(32) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in WordBlock
+    alignas(32) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(32) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+    CodeFormat format;
+};
+
+/// Quad q of sixteen rows.
+template <DType dtype, int q>
+[[ADAINFER_INLINE2]] inline void widen_quad(const std::byte* half, std::int16_t (*words)[WordPanel::lanes][2]) noexcept {
+    const __m256i bias = _mm256_set1_epi16(static_cast<std::int16_t>(code_format(dtype).bias));
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < 2; ++r) {
+        __m256i even, odd;
+        pairs_at<dtype, q>(half + 32 * r, even, odd);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q][8 * r]), _mm256_sub_epi16(even, bias));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q + 1][8 * r]), _mm256_sub_epi16(odd, bias));
+    }
+}
+
+/// Fills a panel with `pieces` times 32 columns of half `half` of the rows. `block` is where the first of them begin.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void widen(const std::byte* block, std::size_t half, std::size_t pieces,
+                                           WordPanel& panel) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr std::size_t groups = 32 / format.group;
+    panel.depth = 32 * pieces;
+    panel.format = format;
+    for (std::size_t p = 0; p < pieces; ++p) {
+        const std::byte* const piece = block + layout.piece_at(p);
+        const std::byte* const codes = piece + layout.codes + half * layout.half;
+        const auto words = panel.words + 16 * p;
+        widen_quad<dtype, 0>(codes, words);
+        widen_quad<dtype, 1>(codes, words);
+        widen_quad<dtype, 2>(codes, words);
+        widen_quad<dtype, 3>(codes, words);
+        widen_quad<dtype, 4>(codes, words);
+        widen_quad<dtype, 5>(codes, words);
+        widen_quad<dtype, 6>(codes, words);
+        widen_quad<dtype, 7>(codes, words);
+        const std::byte* const head = block + p * 32 / layout.columns * layout.bytes;
+        for (std::size_t r = 0; r < 2; ++r) {
+            const std::size_t i = 2 * half + r;
+            for (std::size_t g = 0; g < groups; ++g) {
+                __m256 scale;
+                if constexpr (layout.head == 0) scale = halves_at(piece + 16 * i);
+                else scale = _mm256_mul_ps(bytes_at<dtype>(piece + 32 * g + 8 * i), halves_at(head + 16 * i));
+                _mm256_store_ps(panel.scales[p * groups + g] + 8 * r, scale);
+            }
+            if constexpr (format.has_minimum) {
+                const std::byte* const at = piece + layout.minima;
+                const __m256 none = _mm256_setzero_ps();
+                __m256 minimum;
+                if constexpr (layout.head == 0) minimum = halves_at(at + 16 * i);
+                else minimum = _mm256_fnmadd_ps(bytes_at<dtype>(at + 8 * i), halves_at(head + 64 + 16 * i), none);
+                _mm256_store_ps(panel.minima[p] + 8 * r, minimum);
+            }
+        }
+    }
+}
+
+/// The same for a dtype that is known at run time and has a code format.
+inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) widen<type>(block, half, pieces, panel);
+    });
+}
+
+/// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums
+/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+struct WordTile {
+    static constexpr std::size_t tokens = 4;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
+                                             std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
+        const bool has_minimum = panel.format.has_minimum;
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const WordBlock* const block = x + g * group / activation_block;
+            const std::int16_t* const words = block->words + g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m256i sum[count][2];
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
+#pragma GCC unroll 4
+                for (std::size_t t = 0; t < count; ++t) {
+                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
+                    add_products(sum[t][0], w0, pair);
+                    add_products(sum[t][1], w1, pair);
+                }
+            }
+            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) {
+                float* const to = y + t * y_stride;
+                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
+                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
+                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
+                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
+                if (has_minimum) {
+                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
+                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
+                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
+                }
+                _mm256_storeu_ps(to, y0);
+                _mm256_storeu_ps(to + 8, y1);
+            }
+        }
+    }
+};
+
+/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
+inline void word_panel_times(const WeightPart& part, const ActivationWords& x, std::size_t tokens, float* y,
+                             std::size_t y_stride) noexcept {
+    const LaneBlocks<turn_rows> blocks(part);
+    WordPanel panel;
+    for (std::size_t half = 0; half < 2; ++half) {
+        widen(part.weight.dtype, blocks.get(), half, part.depth / 32, panel);
+        for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(),
+                               y + first * y_stride + WordPanel::lanes * half, y_stride);
+        });
+    }
+}
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
+
+// ---- adainfer/backend/any_backend.hpp ------------------------------------------------------------------------------------
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <typeinfo>
+#include <type_traits>
+#include <utility>
+
+
 // ---- adainfer/backend/concept.hpp ----------------------------------------------------------------------------------------
 
 #include <concepts>
@@ -4019,7 +4669,8 @@ consteval void require_backend() {
 #include <span>
 
 // The operations of a decoder layer beside the matrix product. Each calls the backend's member of the same name and
-// signature (without the leading backend) where there is one; the body here is the fallback.
+// signature (without the leading backend) where there is one; the body here is the fallback. Those that SimdBackend compiles for
+// its levels are always inlined: see at_level().
 
 namespace adainfer::inline v0 {
 
@@ -4075,7 +4726,8 @@ void parallel_for(const B& backend, std::size_t n, std::size_t grain, F&& f) {
 
 /// out = x / sqrt(mean(x^2) + eps) * gain, a row at a time (Zhang and Sennrich, arXiv 1910.07467). x may be out.
 template <class B>
-void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+[[gnu::always_inline]] inline void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, float eps,
+                                            MatrixView<float> out) {
     if constexpr (requires { backend.rms_norm(x, gain, eps, out); }) {
         backend.rms_norm(x, gain, eps, out);
     } else {
@@ -4092,8 +4744,8 @@ void rms_norm(const B& backend, MatrixView<const float> x, std::span<const float
 /// out = (x - mean) / sqrt(variance + eps) * gain + bias, a row at a time (Ba et al., arXiv 1607.06450). x may be out; an empty
 /// bias is zero.
 template <class B>
-void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
-                MatrixView<float> out) {
+[[gnu::always_inline]] inline void layer_norm(const B& backend, MatrixView<const float> x, std::span<const float> gain,
+                                              std::span<const float> bias, float eps, MatrixView<float> out) {
     if constexpr (requires { backend.layer_norm(x, gain, bias, eps, out); }) {
         backend.layer_norm(x, gain, bias, eps, out);
     } else {
@@ -4109,11 +4761,36 @@ void layer_norm(const B& backend, MatrixView<const float> x, std::span<const flo
     }
 }
 
+/// Rotates the n pairs (a[stride i], b[stride i]) by the angles of cos[i] and sin[i]. Some are computed before any is stored, as in
+/// set_each().
+template <std::size_t stride>
+[[gnu::always_inline]] inline void rotate(float* a, float* b, const float* cos, const float* sin, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 16;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        float x[lanes], y[lanes];
+        for (std::size_t l = 0; l < lanes; ++l) {
+            const float p = a[stride * (i + l)], q = b[stride * (i + l)];
+            x[l] = p * cos[i + l] - q * sin[i + l];
+            y[l] = p * sin[i + l] + q * cos[i + l];
+        }
+        for (std::size_t l = 0; l < lanes; ++l) {
+            a[stride * (i + l)] = x[l];
+            b[stride * (i + l)] = y[l];
+        }
+    }
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) {
+        const float p = a[stride * i], q = b[stride * i];
+        a[stride * i] = p * cos[i] - q * sin[i];
+        b[stride * i] = p * sin[i] + q * cos[i];
+    }
+}
+
 /// Rotates pairs of each head by the angles whose cosines and sines stand in `cos`, `sin` [tokens, pairs] (Su et al.,
 /// arXiv 2104.09864). Interleaved: pair i is (x[2i], x[2i+1]); else (x[i], x[i + pairs]). Elements past the pairs stay.
 template <class B>
-void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
-          MatrixView<const float> sin) {
+[[gnu::always_inline]] inline void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool interleaved,
+                                        MatrixView<const float> cos, MatrixView<const float> sin) {
     if constexpr (requires { backend.rope(x, head_dim, interleaved, cos, sin); }) {
         backend.rope(x, head_dim, interleaved, cos, sin);
     } else {
@@ -4123,13 +4800,8 @@ void rope(const B& backend, MatrixView<float> x, std::size_t head_dim, bool inte
             const float* s = sin.row(t).data();
             for (std::size_t head = 0; head < x.cols() / head_dim; ++head) {
                 float* h = x.row(t).data() + head * head_dim;
-                for (std::size_t i = 0; i < pairs; ++i) {
-                    float& a = interleaved ? h[2 * i] : h[i];
-                    float& b = interleaved ? h[2 * i + 1] : h[i + pairs];
-                    const float rotated = a * c[i] - b * s[i];
-                    b = a * s[i] + b * c[i];
-                    a = rotated;
-                }
+                if (interleaved) rotate<2>(h, h + 1, c, s, pairs);
+                else rotate<1>(h, h + pairs, c, s, pairs);
             }
         }
     }
@@ -4166,7 +4838,7 @@ void attention(const B& backend, const AttentionArgs& args) {
 }
 
 template <class Map>
-void map_rows(MatrixView<float> x, Map map) {
+[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
         set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
@@ -4175,7 +4847,7 @@ void map_rows(MatrixView<float> x, Map map) {
 
 /// x = f(x), elementwise.
 template <class B>
-void activate(const B& backend, Activation activation, MatrixView<float> x) {
+[[gnu::always_inline]] inline void activate(const B& backend, Activation activation, MatrixView<float> x) {
     if constexpr (requires { backend.activate(activation, x); }) {
         backend.activate(activation, x);
     } else {
@@ -4189,6 +4861,31 @@ void activate(const B& backend, Activation activation, MatrixView<float> x) {
                 });
             case Activation::Relu: return map_rows(x, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
         }
+    }
+}
+
+/// y = f(y) * x, elementwise: a gated feed-forward network (Shazeer, arXiv 2002.05202).
+template <class B>
+[[gnu::always_inline]] inline void gate(const B& backend, Activation activation, MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { backend.gate(activation, x, y); }) {
+        backend.gate(activation, x, y);
+    } else {
+        ops::activate(backend, activation, y);
+        for (std::size_t t = 0; t < y.rows(); ++t) {
+            const float* factors = x.row(t).data();
+            float* row = y.row(t).data();
+            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
+        }
+    }
+}
+
+/// y += x, elementwise.
+template <class B>
+[[gnu::always_inline]] inline void add(const B& backend, MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { backend.add(x, y); }) {
+        backend.add(x, y);
+    } else {
+        for (std::size_t t = 0; t < y.rows(); ++t) axpy(1.0F, x.row(t).data(), y.row(t).data(), y.cols());
     }
 }
 
@@ -4209,6 +4906,206 @@ void matmul_rows(const B& backend, const typename B::Weight& prepared, WeightVie
 }
 
 }  // namespace ops
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/backend/stored_attention.hpp -------------------------------------------------------------------------------
+
+#include <cstddef>
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Points args at f32 copies, in `floats`, of the rows that its tokens see. Only distances between positions count in attention,
+/// so the copies begin at the first row that is seen.
+template <class Backend>
+void widen(const Backend& backend, AttentionArgs& args, const StoredKv& kv, Buffer& floats) {
+    const std::size_t seen = args.first + 1, hidden = args.window != 0 && seen > args.window ? seen - args.window : 0;
+    const std::size_t d = args.head_dim, stride = row_bytes(kv.type, d), rows = args.first + args.q.rows() - hidden;
+    float* const copies = floats.resize(2 * args.kv_heads * rows, d).data();
+    ops::parallel_for(backend, 2 * args.kv_heads, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::byte* const plane = i < args.kv_heads ? kv.k : kv.v;
+            const std::byte* const head = plane + (i % args.kv_heads * args.capacity + hidden) * stride;
+            unpack_kv(kv.type, best_cpu_level(), head, rows * d, copies + i * rows * d);
+        }
+    });
+    args.k = copies;
+    args.v = copies + args.kv_heads * rows * d;
+    args.capacity = rows;
+    args.first -= hidden;
+}
+
+}  // namespace detail
+
+namespace ops {
+
+/// attention() over K/V rows of any type: a backend that reads that type gets them as they are stored, another one gets floats,
+/// for which `floats` is scratch. args.k and v are set here.
+template <class B>
+void stored_attention(const B& backend, AttentionArgs args, const StoredKv& kv, Buffer& floats) {
+    if constexpr (HasStoredAttention<B>) {
+        backend.attention(args, kv);
+    } else {
+        if (kv.type == KvType::F32) {
+            args.k = reinterpret_cast<const float*>(kv.k);
+            args.v = reinterpret_cast<const float*>(kv.v);
+        } else {
+            detail::widen(backend, args, kv, floats);
+        }
+        ops::attention(backend, args);
+    }
+}
+
+}  // namespace ops
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// A backend that is chosen at run time, for programs whose user names it (the command line): one Model<AnyBackend> is compiled in
+/// place of one a backend. Computes what the backend computes; its price is an indirect call for every operation of a layer.
+class AnyBackend {
+    template <class B>
+    struct Prepared {
+        typename B::Weight weight;
+        WeightView view;
+    };
+
+  public:
+    /// A weight as the backend prepared it. Copies share it.
+    class Weight {
+        friend class AnyBackend;
+        explicit Weight(std::shared_ptr<const void> prepared) : prepared_(std::move(prepared)) {}
+        std::shared_ptr<const void> prepared_;  // a Prepared<B>
+    };
+
+    template <class B>
+        requires(!std::same_as<std::remove_cvref_t<B>, AnyBackend> && TensorBackend<std::remove_cvref_t<B>>)
+    explicit(false) AnyBackend(B&& backend)
+        : operations_(std::make_shared<Holder<std::remove_cvref_t<B>>>(std::forward<B>(backend))) {}
+
+    /// The backend that was chosen, if it is a B; else null.
+    template <class B>
+    [[nodiscard]] const B* target() const noexcept {
+        return operations_->type() == typeid(B) ? &static_cast<const Holder<B>&>(*operations_).backend : nullptr;
+    }
+
+    [[nodiscard]] Weight prepare(WeightView weight) const { return Weight(operations_->prepare(weight)); }
+    [[nodiscard]] bool repacks(DType dtype) const { return operations_->repacks(dtype); }
+    [[nodiscard]] CpuLevel level() const noexcept { return operations_->level(); }
+
+    template <class F>
+    void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
+        using Function = std::remove_reference_t<F>;
+        operations_->parallel_for(n, grain,
+                                  {[](void* context, std::size_t begin, std::size_t end) { (*static_cast<Function*>(context))(begin, end); },
+                                   const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
+    }
+
+    void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
+        operations_->matmul(weight.prepared_.get(), x, y);
+    }
+    void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
+        operations_->matmul_rows(weight.prepared_.get(), rows, x, out);
+    }
+    void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
+        operations_->rms_norm(x, gain, eps, out);
+    }
+    void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                    MatrixView<float> out) const {
+        operations_->layer_norm(x, gain, bias, eps, out);
+    }
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+        operations_->rope(x, head_dim, interleaved, cos, sin);
+    }
+    void activate(Activation activation, MatrixView<float> x) const { operations_->activate(activation, x); }
+    void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const { operations_->gate(activation, x, y); }
+    void add(MatrixView<const float> x, MatrixView<float> y) const { operations_->add(x, y); }
+    void attention(const AttentionArgs& args) const { operations_->attention(args); }
+    void attention(const AttentionArgs& args, const StoredKv& kv) const { operations_->attention(args, kv); }
+
+  private:
+    struct Loop {
+        void (*call)(void* context, std::size_t begin, std::size_t end);
+        void* context;
+
+        void operator()(std::size_t begin, std::size_t end) const { call(context, begin, end); }
+    };
+
+    struct Operations {
+        virtual ~Operations() = default;
+        [[nodiscard]] virtual const std::type_info& type() const noexcept = 0;
+        [[nodiscard]] virtual std::shared_ptr<const void> prepare(WeightView weight) const = 0;
+        [[nodiscard]] virtual bool repacks(DType dtype) const = 0;
+        [[nodiscard]] virtual CpuLevel level() const noexcept = 0;
+        virtual void parallel_for(std::size_t n, std::size_t grain, Loop loop) const = 0;
+        virtual void matmul(const void* weight, MatrixView<const float> x, MatrixView<float> y) const = 0;
+        virtual void matmul_rows(const void* weight, std::span<const TokenId> rows, std::span<const float> x,
+                                 std::span<float> out) const = 0;
+        virtual void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const = 0;
+        virtual void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                                MatrixView<float> out) const = 0;
+        virtual void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                          MatrixView<const float> sin) const = 0;
+        virtual void activate(Activation activation, MatrixView<float> x) const = 0;
+        virtual void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const = 0;
+        virtual void add(MatrixView<const float> x, MatrixView<float> y) const = 0;
+        virtual void attention(const AttentionArgs& args) const = 0;
+        virtual void attention(const AttentionArgs& args, const StoredKv& kv) const = 0;
+    };
+
+    template <class B>
+    struct Holder final : Operations {
+        B backend;
+
+        explicit Holder(B chosen) : backend(std::move(chosen)) {}
+
+        static const Prepared<B>& prepared(const void* weight) noexcept { return *static_cast<const Prepared<B>*>(weight); }
+
+        const std::type_info& type() const noexcept override { return typeid(B); }
+        std::shared_ptr<const void> prepare(WeightView weight) const override {
+            return std::make_shared<const Prepared<B>>(Prepared<B>{backend.prepare(weight), weight});
+        }
+        bool repacks(DType dtype) const override {
+            if constexpr (requires { { backend.repacks(dtype) } -> std::same_as<bool>; }) return backend.repacks(dtype);
+            else return false;
+        }
+        CpuLevel level() const noexcept override { return ops::level_of(backend); }
+        void parallel_for(std::size_t n, std::size_t grain, Loop loop) const override { ops::parallel_for(backend, n, grain, loop); }
+        void matmul(const void* weight, MatrixView<const float> x, MatrixView<float> y) const override {
+            backend.matmul(prepared(weight).weight, x, y);
+        }
+        void matmul_rows(const void* weight, std::span<const TokenId> rows, std::span<const float> x,
+                         std::span<float> out) const override {
+            ops::matmul_rows(backend, prepared(weight).weight, prepared(weight).view, rows, x, out);
+        }
+        void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const override {
+            ops::rms_norm(backend, x, gain, eps, out);
+        }
+        void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                        MatrixView<float> out) const override {
+            ops::layer_norm(backend, x, gain, bias, eps, out);
+        }
+        void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                  MatrixView<const float> sin) const override {
+            ops::rope(backend, x, head_dim, interleaved, cos, sin);
+        }
+        void activate(Activation activation, MatrixView<float> x) const override { ops::activate(backend, activation, x); }
+        void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const override {
+            ops::gate(backend, activation, x, y);
+        }
+        void add(MatrixView<const float> x, MatrixView<float> y) const override { ops::add(backend, x, y); }
+        void attention(const AttentionArgs& args) const override { ops::attention(backend, args); }
+        void attention(const AttentionArgs& args, const StoredKv& kv) const override {
+            thread_local Buffer floats;  // for backends that read no other type
+            ops::stored_attention(backend, args, kv, floats);
+        }
+    };
+
+    std::shared_ptr<const Operations> operations_;
+};
 
 }  // namespace adainfer::inline v0
 
@@ -4368,8 +5265,6 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 
 // ---- adainfer/backend/simd.hpp -------------------------------------------------------------------------------------------
 
-#include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -4378,7 +5273,453 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 #include <span>
 #include <string_view>
 #include <utility>
-#include <vector>
+
+
+// ---- adainfer/backend/simd_kernels.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+
+
+// ---- adainfer/backend/simd_attention.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+// The attention of SimdBackend, spread over its threads.
+
+namespace adainfer::inline v0::detail::simd {
+
+#if ADAINFER_X86
+
+/// Of one token. Work items are spans of positions under one K/V head.
+template <class Kernels>
+void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
+    const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
+    const std::size_t spans = (end - begin + token_span - 1) / token_span;
+    const std::size_t size = span_result_floats(group, d);
+    struct Results;
+    // As many as the whole context will need: a decode that grows allocates once.
+    const std::size_t most = (args.capacity + token_span - 1) / token_span + 1;
+    float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
+    pool.parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(span_scratch(group, kv.type, d)).data();
+        for (std::size_t item = first; item < last; ++item) {
+            const std::size_t kv_head = item / spans, from = begin + item % spans * token_span;
+            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+            span_attention<Kernels>({args.q.row(0).data() + kv_head * group * d, group, args.scale},
+                                    {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(token_span, end - from), scratch,
+                                    span_result(results + item * size, group));
+        }
+    });
+    at_level<Kernels::level>([&] {
+        for (std::size_t head = 0; head < args.kv_heads; ++head) {
+            join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
+        }
+    });
+}
+
+#endif
+
+/// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
+template <class Tile>
+void lanes_of_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    constexpr std::size_t lanes = Tile::lanes;
+    const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
+    const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
+    pool.parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
+        for (std::size_t item = begin; item < end; ++item) {
+            const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
+            QueryLanes<lanes> queries{};
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const std::size_t i = block * lanes + lane, token = i / group;
+                if (token >= args.q.rows()) break;
+                const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+                queries.q[lane] = args.q.row(token).data() + head * d;
+                queries.out[lane] = args.out.row(token).data() + head * d;
+                queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
+                queries.end[lane] = seen;
+            }
+            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
+            const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
+            at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, Tile::level, args.scale, scratch); });
+        }
+    });
+}
+
+}  // namespace adainfer::inline v0::detail::simd
+
+// ---- adainfer/backend/simd_products.hpp ----------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+// The products of SimdBackend, spread over its threads: y [tokens, rows] = x [tokens, cols] times the weight transposed.
+
+namespace adainfer::inline v0::detail::simd {
+
+/// A weight as a product reads it: in its file, and repacked where it was.
+struct Operand {
+    const WeightView& view;
+    const LaneWeight* lanes = nullptr;
+};
+
+// ---- a row of activations ------------------------------------------------------------------------------------------------
+
+/// Which rows of a weight: all of them in order, or those that are named.
+struct RowChoice {
+    std::size_t count = 0;
+    const TokenId* rows = nullptr;  ///< [count]; null: all
+
+    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept { return rows == nullptr ? i : static_cast<std::size_t>(rows[i]); }
+};
+
+/// out[i] = row chosen[i] of the weight . x, in float.
+template <CpuLevel level>
+void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+#if ADAINFER_X86
+        if constexpr (level == CpuLevel::Avx512) {
+            const auto row_dot = avx512::float_row_dot_of(weight.dtype);
+            const std::size_t ahead = chosen.rows == nullptr ? avx512::float_row_prefetch : 0;
+            for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data(), ahead);
+            return;
+        }
+#endif
+        struct Slot;
+        float* const row = thread_scratch<Slot>(weight.cols).data();
+        at_level<level>([&] {
+            for (std::size_t i = begin; i < end; ++i) {
+                dequantize::row_to_floats(weight.dtype, weight.row(chosen[i]), weight.cols, row);
+                out[i] = dot(row, x.data(), weight.cols);
+            }
+        });
+    });
+}
+
+#if ADAINFER_X86
+
+/// The same as integers, of a quantised weight; the activations are rounded to 16 bits.
+inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    thread_local ActivationRow own;
+    ActivationRow& codes = own;  // of this thread, read by all
+    const CodeFormat format = code_format(weight.dtype);
+    codes.assign(x, format.bias, avx512::quantize);
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        const std::size_t groups = weight.cols / format.group + 32;
+        float* const factors = thread_scratch<Slot>(groups).data();
+        const auto row_dot = avx512::row_dot_of(weight.dtype);
+        for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, codes, factors);
+    });
+}
+
+/// Rows of activations rounded to 16 bits, for AVX2; the calling thread's until its next call.
+[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
+    thread_local avx2::ActivationWords own;
+    avx2::ActivationWords& words = own;  // of this thread, read by all
+    words.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) words.assign(t, x.row(t));
+    });
+    return words;
+}
+
+/// code_rows() with AVX2.
+inline void word_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    const avx2::ActivationWords& words = words_of(pool, {x.data(), 1, x.size()});
+    const auto row_dot = avx2::row_dot_of(weight.dtype);
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, words.row(0));
+    });
+}
+
+#endif
+
+/// out[i] = row chosen[i] of the weight . x.
+template <CpuLevel level>
+void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+#if ADAINFER_X86
+    const bool quantised = code_format(weight.dtype).group != 0;
+    if constexpr (level == CpuLevel::Avx512) {
+        if (quantised) return code_rows(pool, weight, chosen, x, out);
+    } else if constexpr (level == CpuLevel::Avx2) {
+        if (quantised) return word_rows(pool, weight, chosen, x, out);
+    }
+#endif
+    float_rows<level>(pool, weight, chosen, x, out);
+}
+
+// ---- many rows of activations --------------------------------------------------------------------------------------------
+
+/// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
+/// out [tokens][lanes], which is zero before the first one.
+template <std::size_t lanes, std::size_t depth, class F>
+void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F&& add) {
+    const WeightView& weight = operand.view;
+    pool.parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+            struct Slot;
+            const std::size_t count = (std::min)(lanes, weight.rows - first);
+            const bool whole = count == lanes;
+            if (operand.lanes == nullptr) touch_rows(weight, first, count);
+            // The last rows may be fewer than a panel has.
+            float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
+            const std::size_t stride = whole ? y.stride() : lanes;
+            for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
+            for (std::size_t column = 0; column < weight.cols; column += depth) {
+                const std::size_t some = (std::min)(depth, weight.cols - column);
+                add(WeightPart{weight, first, count, column, some, operand.lanes}, out, stride);
+            }
+            if (whole) continue;
+            for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+        }
+    });
+}
+
+/// In float.
+template <class Tile>
+void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    for_panels<Tile::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        struct Slot;
+        float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
+        pack_panel_for<Tile>(part, panel);
+        for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride, stride);
+        });
+    });
+}
+
+#if ADAINFER_X86
+
+/// Of few tokens with a repacked weight, the activations rounded to 16 bits.
+inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local LaneActivations own;
+    LaneActivations& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
+    });
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+            for_token_blocks(x.rows(), avx512::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
+                avx512::lane_product(weight.dtype(), weight.panel(i), weight.cols(), rows.row(token),
+                                     weight.cols() / activation_block, tokens, out.data());
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
+                }
+            });
+        }
+    });
+}
+
+/// The same with AVX2, one token after the other.
+inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
+    const avx2::ActivationWords& words = words_of(pool, x);
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, LaneWeight::lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+            for (std::size_t t = 0; t < x.rows(); ++t) {
+                avx2::lane_product(weight.dtype(), weight.panel(i), weight.cols(), words.row(t), out.data());
+                std::copy_n(out.data(), count, y.row(t).data() + first);
+            }
+        }
+    });
+}
+
+/// Of many tokens with AVX2: of integers where the weight is quantised, the activations rounded to 16 bits.
+inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileAvx2>(pool, weight, x, y);
+    const avx2::ActivationWords& words = words_of(pool, x);
+    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        avx2::word_panel_times(part, words, x.rows(), out, stride);
+    });
+}
+
+/// With weights and activations rounded to bfloat16.
+inline void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local avx512::BfloatRows own;
+    avx512::BfloatRows& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
+    });
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
+        avx512::bfloat_product(weight.view, weight.lanes, rows, begin, end, y, scratch);
+    });
+}
+
+/// Of integers with a quantised weight, the activations rounded to 8 bits.
+inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    thread_local ActivationCodes own;
+    ActivationCodes& codes = own;  // of this thread, read by all
+    const CodeFormat format = code_format(weight.view.dtype);
+    codes.resize(x.rows(), x.cols(), format);
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), avx512::quantize);
+    });
+    for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        avx512::CodePanel panel;
+        avx512::pack_codes(part, panel);
+        avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
+    });
+}
+
+#endif
+
+}  // namespace adainfer::inline v0::detail::simd
+
+namespace adainfer::inline v0 {
+
+/// What SimdBackend computes at one level. Null is what the level does not have.
+struct SimdKernels {
+    using Product = void (*)(ThreadPool& pool, const detail::simd::Operand& weight, MatrixView<const float> x, MatrixView<float> y);
+
+    /// Fills panel `i` of a repacked weight.
+    void (*repack)(const WeightView& weight, LaneWeight& out, std::size_t i) = nullptr;
+    /// Of at most `lane_tokens` tokens with a repacked weight; from there on a tile of tokens is faster than one after the other.
+    std::size_t lane_tokens = 0;
+    void (*lanes)(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    /// Of one token with some rows or all.
+    void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
+                 float* out) = nullptr;
+    Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
+    void (*attention)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) = nullptr;
+    void (*rms_norm)(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) = nullptr;
+    void (*layer_norm)(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                       MatrixView<float> out) = nullptr;
+    void (*rope)(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                 MatrixView<const float> sin) = nullptr;
+    void (*activate)(Activation activation, MatrixView<float> x) = nullptr;
+    void (*gate)(Activation activation, MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    void (*add)(MatrixView<const float> x, MatrixView<float> y) = nullptr;
+};
+
+namespace detail::simd {
+
+struct Loops {};  // a backend without operations: the loops of ops.hpp
+
+/// The loops of ops.hpp, compiled for the level.
+template <CpuLevel level>
+struct LevelLoops {
+    static void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+        at_level<level>([&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+    }
+    static void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                           MatrixView<float> out) {
+        at_level<level>([&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+    }
+    static void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                     MatrixView<const float> sin) {
+        at_level<level>([&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+    }
+    static void activate(Activation activation, MatrixView<float> x) {
+        at_level<level>([&] { ops::activate(Loops{}, activation, x); });
+    }
+    static void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::gate(Loops{}, activation, x, y); });
+    }
+    static void add(MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::add(Loops{}, x, y); });
+    }
+};
+
+template <CpuLevel level>
+struct LevelTiles {
+    using Panel = PanelTilePortable;
+    using Attention = FloatTilePortable;
+};
+#if ADAINFER_X86
+template <>
+struct LevelTiles<CpuLevel::Avx2> {
+    using Panel = PanelTileAvx2;
+    using Attention = FloatTileAvx2;
+};
+template <>
+struct LevelTiles<CpuLevel::Avx512> {
+    using Panel = PanelTileAvx512;
+    using Attention = FloatTileAvx512;
+};
+
+template <class Kernels, class Tile>
+void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    if (args.q.rows() == 1) token_attention<Kernels>(pool, args, kv);
+    else lanes_of_attention<Tile>(pool, args, kv);
+}
+#endif
+
+}  // namespace detail::simd
+
+/// The kernels of a level. They are most of what a file that uses SimdBackend has to compile; a program of many such files can
+/// compile them in one, by an explicit instantiation of this function for each level and its `extern` declaration in the others:
+/// what ADAINFER_COMPILED_KERNELS and CMake's adainfer::kernels do.
+template <CpuLevel level>
+const SimdKernels& simd_kernels() {
+    namespace simd = detail::simd;
+    static constexpr SimdKernels kernels = [] {
+        using Loops = simd::LevelLoops<level>;
+        using Tiles = simd::LevelTiles<level>;
+        SimdKernels k;
+        k.rows = simd::rows_times<level>;
+        k.exact = simd::float_panels<typename Tiles::Panel>;
+        k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
+        k.rms_norm = Loops::rms_norm;
+        k.layer_norm = Loops::layer_norm;
+        k.rope = Loops::rope;
+        k.activate = Loops::activate;
+        k.gate = Loops::gate;
+        k.add = Loops::add;
+#if ADAINFER_X86
+        if constexpr (level == CpuLevel::Avx512) {
+            k.repack = detail::fill_panel<detail::avx512::turn_rows>;
+            k.lane_tokens = 24;  // lanes are read again for every four
+            k.lanes = simd::lane_products;
+            k.bfloat16 = simd::bfloat_panels;
+            k.bits8 = simd::code_panels;
+            k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
+        } else if constexpr (level == CpuLevel::Avx2) {
+            k.repack = detail::fill_panel<detail::avx2::turn_rows>;
+            k.lane_tokens = 2;
+            k.lanes = simd::word_lanes;
+            k.exact = simd::word_panels;
+            k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
+        }
+#endif
+        return k;
+    }();
+    return kernels;
+}
+
+#ifdef ADAINFER_COMPILED_KERNELS
+extern template const SimdKernels& simd_kernels<CpuLevel::Portable>();
+#if ADAINFER_X86
+extern template const SimdKernels& simd_kernels<CpuLevel::Avx2>();
+extern template const SimdKernels& simd_kernels<CpuLevel::Avx512>();
+#endif
+#endif
+
+/// The same for a level that is known at run time.
+[[nodiscard]] inline const SimdKernels& simd_kernels([[maybe_unused]] CpuLevel level) {
+#if ADAINFER_X86
+    if (level == CpuLevel::Avx512) return simd_kernels<CpuLevel::Avx512>();
+    if (level == CpuLevel::Avx2) return simd_kernels<CpuLevel::Avx2>();
+#endif
+    return simd_kernels<CpuLevel::Portable>();
+}
+
+}  // namespace adainfer::inline v0
 
 namespace adainfer::inline v0 {
 
@@ -4386,15 +5727,15 @@ namespace adainfer::inline v0 {
 /// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
-/// reads the weights once and changes no digit that counts. With AVX-512 weights are repacked for it when a model is built (see
-/// Repack), and up to 24 tokens are multiplied so. How products of many tokens are computed is the caller's choice: see Products.
-/// The portable level is float throughout.
+/// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
+/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2 all
+/// products with quantised weights are computed so. The portable level is float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        Exact,     ///< in float
+        Exact,     ///< in float; with AVX2, where the weight is quantised, of integers, activations rounded to 16 bits
         Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
@@ -4403,7 +5744,7 @@ class SimdBackend {
 
     /// Whether prepare() copies quantised weights into the order in which a token's product reads them fastest (see
     /// lane_layout.hpp). It takes as much memory as they have bytes, up to 3 % more for the k formats, and of the file only the
-    /// rows that are gathered are read from then on. On machines without AVX-512 nothing is copied.
+    /// rows that are gathered are read from then on. On machines without AVX2 nothing is copied.
     enum class Repack : bool { No, Yes };
 
     /// A weight in its file, and repacked where it was.
@@ -4418,8 +5759,8 @@ class SimdBackend {
     explicit SimdBackend(std::size_t threads = 1, Products products = Products::Fast, Repack repack = Repack::Yes)
         : SimdBackend(threads, cpu_level(), products, repack) {}
     SimdBackend(std::size_t threads, CpuLevel level, Products products = Products::Fast, Repack repack = Repack::Yes)
-        : shared_(std::make_shared<Shared>(threads)), level_(level), products_(possible(products, level)),
-          repack_(level == CpuLevel::Avx512 ? repack : Repack::No) {}
+        : shared_(std::make_shared<Shared>(threads)), kernels_(&simd_kernels(level)), level_(level),
+          products_(possible(products, level)), repack_(kernels_->repack == nullptr ? Repack::No : repack) {}
 
     [[nodiscard]] std::size_t threads() const noexcept { return shared_->pool.threads(); }
     [[nodiscard]] CpuLevel level() const noexcept { return level_; }
@@ -4427,10 +5768,10 @@ class SimdBackend {
     /// What the choice came to on this machine: Exact, Bfloat16 or Bits8.
     [[nodiscard]] Products products() const noexcept { return products_; }
 
-    /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, 24 of a repacked
-    /// weight and two of another.
+    /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, two, or with
+    /// AVX-512 24 of a repacked weight.
     [[nodiscard]] Products products_of(DType dtype, std::size_t tokens) const noexcept {
-        return tokens <= (repacks(dtype) ? few_lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
+        return tokens <= (repacks(dtype) ? kernels_->lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
     }
 
     /// True where prepare() copies weights of this type.
@@ -4444,20 +5785,16 @@ class SimdBackend {
 
     /// Throws std::bad_alloc.
     [[nodiscard]] Weight prepare(WeightView weight) const {
-#if ADAINFER_X86
         if (!repacks(weight.dtype) || weight.rows == 0 || weight.cols == 0) return weight;
         const auto start = std::chrono::steady_clock::now();
         LaneWeight lanes(weight.dtype, weight.rows, weight.cols, shared_->memory);
         parallel_for(lanes.panels(), 1, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t i = begin; i < end; ++i) detail::avx512::fill_panel(weight, lanes, i);
+            for (std::size_t i = begin; i < end; ++i) kernels_->repack(weight, lanes, i);
         });
         const std::chrono::nanoseconds taken = std::chrono::steady_clock::now() - start;
         shared_->repacked_bytes.fetch_add(lanes.bytes(), std::memory_order_relaxed);
         shared_->repack_nanoseconds.fetch_add(taken.count(), std::memory_order_relaxed);
         return {weight, std::move(lanes)};
-#else
-        return weight;
-#endif
     }
 
     template <class F>
@@ -4466,43 +5803,48 @@ class SimdBackend {
     }
 
     void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        if (!weight.lanes.empty() && x.rows() <= few_lane_tokens) {
-            lane_products(weight.lanes, x, y);
+        if (!weight.lanes.empty() && x.rows() <= kernels_->lane_tokens) {
+            kernels_->lanes(shared_->pool, weight.lanes, x, y);
         } else if (x.rows() <= few_tokens) {
             for (std::size_t t = 0; t < x.rows(); ++t) {
-                const auto all = [](std::size_t i) { return i; };
-                rows_times(weight.view, weight.view.rows, all, x.row(t), y.row(t).data(), true);
+                kernels_->rows(shared_->pool, weight.view, {weight.view.rows}, x.row(t), y.row(t).data());
             }
         } else {
-            const Products products = products_of_many(weight.view.dtype);
-            if (products == Products::Bfloat16) bfloat_panels(weight, x, y);
-            else if (products == Products::Bits8) code_panels(weight, x, y);
-            else float_panels(weight, x, y);
+            product_of_many(weight.view.dtype)(shared_->pool, {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes}, x, y);
         }
     }
 
     void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
-        const auto chosen = [rows](std::size_t i) { return static_cast<std::size_t>(rows[i]); };
-        rows_times(weight.view, rows.size(), chosen, x, out.data(), false);
+        kernels_->rows(shared_->pool, weight.view, {rows.size(), rows.data()}, x, out.data());
     }
 
     void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
-        at_level(level_, [&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+        for_rows(out, [&](std::size_t first, MatrixView<float> rows) { kernels_->rms_norm(x.rows(first, rows.rows()), gain, eps, rows); });
     }
 
     void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
                     MatrixView<float> out) const {
-        at_level(level_, [&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+        for_rows(out, [&](std::size_t first, MatrixView<float> rows) {
+            kernels_->layer_norm(x.rows(first, rows.rows()), gain, bias, eps, rows);
+        });
     }
 
     void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
-        at_level(level_, [&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+        for_rows(x, [&](std::size_t first, MatrixView<float> rows) {
+            kernels_->rope(rows, head_dim, interleaved, cos.rows(first, rows.rows()), sin.rows(first, rows.rows()));
+        });
     }
 
     void activate(Activation activation, MatrixView<float> x) const {
-        parallel_for(x.rows(), 8, [&](std::size_t begin, std::size_t end) {
-            at_level(level_, [&] { ops::activate(Loops{}, activation, x.rows(begin, end - begin)); });
-        });
+        for_rows(x, [&](std::size_t, MatrixView<float> rows) { kernels_->activate(activation, rows); });
+    }
+
+    void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const {
+        for_rows(y, [&](std::size_t first, MatrixView<float> rows) { kernels_->gate(activation, x.rows(first, rows.rows()), rows); });
+    }
+
+    void add(MatrixView<const float> x, MatrixView<float> y) const {
+        for_rows(y, [&](std::size_t first, MatrixView<float> rows) { kernels_->add(x.rows(first, rows.rows()), rows); });
     }
 
     void attention(const AttentionArgs& args) const {
@@ -4510,16 +5852,17 @@ class SimdBackend {
     }
 
     /// The same over K/V rows of any type, which are read as they are stored.
-    void attention(const AttentionArgs& args, const StoredKv& kv) const {
-#if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512 && args.q.rows() == 1) return attention_of_token(args, kv);
-#endif
-        with_tile([&]<class Tile>(Tile) { lanes_of_attention<Tile>(args, kv); });
-    }
+    void attention(const AttentionArgs& args, const StoredKv& kv) const { kernels_->attention(shared_->pool, args, kv); }
 
   private:
+    /// f(first, rows) for parts of the rows of y, from row `first` on, on all threads where it is worth waking them.
+    template <class F>
+    void for_rows(MatrixView<float> y, F&& f) const {
+        const std::size_t grain = 1 + 8192 / (y.cols() + 1);
+        parallel_for(y.rows(), grain, [&](std::size_t begin, std::size_t end) { f(begin, y.rows(begin, end - begin)); });
+    }
+
     static constexpr std::size_t few_tokens = 2;        // from there on a tile of tokens is faster than one after the other
-    static constexpr std::size_t few_lane_tokens = 24;  // and than lanes, which are read again for every four
 
     static Products possible(Products asked, CpuLevel level) noexcept {
         if (level != CpuLevel::Avx512) return Products::Exact;
@@ -4531,268 +5874,12 @@ class SimdBackend {
         return products_ == Products::Bits8 && code_format(dtype).group == 0 ? Products::Exact : products_;
     }
 
-    struct Loops {};  // a backend without operations: the loops of ops.hpp
-
-    template <class F>
-    void with_tile(F&& f) const {
-#if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512) return f(detail::FloatTileAvx512{});
-        if (level_ == CpuLevel::Avx2) return f(detail::FloatTileAvx2{});
-#endif
-        f(detail::FloatTilePortable{});
-    }
-
-    template <class F>
-    void with_panel_tile(F&& f) const {
-#if ADAINFER_X86
-        if (level_ == CpuLevel::Avx512) return f(detail::PanelTileAvx512{});
-        if (level_ == CpuLevel::Avx2) return f(detail::PanelTileAvx2{});
-#endif
-        f(detail::PanelTilePortable{});
-    }
-
-    // ---- a row of activations --------------------------------------------------------------------------------------------
-
-    /// y = x w^T, the activations rounded to 16 bits.
-    void lane_products([[maybe_unused]] const LaneWeight& weight, [[maybe_unused]] MatrixView<const float> x,
-                       [[maybe_unused]] MatrixView<float> y) const {
-#if ADAINFER_X86
-        namespace kernels = detail::avx512;
-        thread_local LaneActivations own;
-        LaneActivations& rows = own;  // of this thread, read by all
-        rows.resize(x.rows(), x.cols());
-        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), kernels::quantize);
-        });
-        parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
-            std::array<float, kernels::most_lane_tokens * LaneWeight::lanes> out;
-            for (std::size_t i = begin; i < end; ++i) {
-                const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
-                detail::for_token_blocks(x.rows(), kernels::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
-                    const kernels::LaneProduct product = kernels::lane_product_of(weight.dtype(), tokens);
-                    product(weight.panel(i), weight.cols(), rows.row(token), weight.cols() / activation_block, out.data());
-                    for (std::size_t t = 0; t < tokens; ++t) {
-                        std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
-                    }
-                });
-            }
-        });
-#endif
-    }
-
-    /// out[i] = weight row row_of(i) . x. `in_order`: row_of(i) is i.
-    template <class RowOf>
-    void rows_times(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out,
-                    bool in_order) const {
-        if (level_ != CpuLevel::Portable && code_format(weight.dtype).group != 0) int8_rows(weight, count, row_of, x, out);
-        else float_rows(weight, count, row_of, x, out, in_order);
-    }
-
-    /// The same in float.
-    float float_row(const WeightView& weight, std::size_t i, const float* x, float* row) const {
-        float result = 0.0F;
-        at_level(level_, [&] {
-            dequantize_row(weight.dtype, weight.row(i), weight.cols, row);
-            result = dot(row, x, weight.cols);
-        });
-        return result;
-    }
-
-    template <class RowOf>
-    void float_rows(const WeightView& weight, std::size_t count, RowOf row_of, std::span<const float> x, float* out,
-                    [[maybe_unused]] bool in_order) const {
-        parallel_for(count, 16, [&](std::size_t begin, std::size_t end) {
-#if ADAINFER_X86
-            const auto row_dot = level_ == CpuLevel::Avx512 ? detail::avx512::float_row_dot_of(weight.dtype) : nullptr;
-            if (row_dot != nullptr) {
-                const std::size_t ahead = in_order ? detail::avx512::float_row_prefetch : 0;
-                for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(row_of(i)), weight.cols, x.data(), ahead);
-                return;
-            }
-#endif
-            struct Slot;
-            float* const row = thread_scratch<Slot>(weight.cols).data();
-            for (std::size_t i = begin; i < end; ++i) out[i] = float_row(weight, row_of(i), x.data(), row);
-        });
-    }
-
-    /// The same as integers, of a quantised weight.
-    template <class RowOf>
-    void int8_rows([[maybe_unused]] const WeightView& weight, [[maybe_unused]] std::size_t count, [[maybe_unused]] RowOf row_of,
-                   [[maybe_unused]] std::span<const float> x, [[maybe_unused]] float* out) const {
-#if ADAINFER_X86
-        thread_local ActivationRow codes;
-        const CodeFormat format = code_format(weight.dtype);
-        const bool avx512 = level_ == CpuLevel::Avx512;
-        codes.assign(x, format.bias, avx512 ? detail::avx512::quantize : quantize_block);
-        const ActivationRow& shared = codes;  // of this thread, read by all
-        parallel_for(count, 16, [&, avx512](std::size_t begin, std::size_t end) {
-            struct Slot;
-            const std::size_t groups = weight.cols / format.group + 32;
-            float* const scratch = thread_scratch<Slot>(2 * groups).data();
-            if (avx512) {
-                const auto row_dot = detail::avx512::row_dot_of(weight.dtype);
-                for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(row_of(i)), weight.cols, shared, scratch);
-            } else {
-                const detail::avx2::UnpackedRow row{code_scratch(weight.cols), scratch, scratch + groups};
-                for (std::size_t i = begin; i < end; ++i) {
-                    out[i] = detail::avx2::row_dot(weight.dtype, weight.row(row_of(i)), weight.cols, shared, row);
-                }
-            }
-        });
-#endif
-    }
-
-    // ---- many rows of activations ----------------------------------------------------------------------------------------
-
-    void float_panels(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
-        with_panel_tile([&]<class Tile>(Tile) {
-            for_panels<Tile::lanes, detail::panel_depth>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
-                struct Slot;
-                float* const panel = thread_scratch<Slot>(detail::panel_depth * Tile::lanes).data();
-                detail::pack_panel_for<Tile>(part, panel);
-                detail::for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
-                    detail::run_tile<Tile>(count, detail::Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(),
-                                           out + first * stride, stride);
-                });
-            });
-        });
-    }
-
-    void bfloat_panels([[maybe_unused]] const Weight& weight, [[maybe_unused]] MatrixView<const float> x,
-                       [[maybe_unused]] MatrixView<float> y) const {
-#if ADAINFER_X86
-        namespace kernels = detail::avx512;
-        thread_local kernels::BfloatRows own;
-        kernels::BfloatRows& rows = own;  // of this thread, shared by all
-        rows.resize(x.rows(), x.cols());
-        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
-        });
-        constexpr std::size_t lanes = kernels::BfloatPanel::lanes;
-        parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
-            struct Slot;
-            float* const scratch = thread_scratch<Slot>(kernels::bfloat_scratch(rows, y.rows())).data();
-            kernels::bfloat_product(weight.view, lanes_of(weight), rows, begin, end, y, scratch);
-        });
-#endif
-    }
-
-    void code_panels([[maybe_unused]] const Weight& weight, [[maybe_unused]] MatrixView<const float> x,
-                     [[maybe_unused]] MatrixView<float> y) const {
-#if ADAINFER_X86
-        thread_local ActivationCodes own;
-        ActivationCodes& codes = own;  // of this thread, shared by all
-        const CodeFormat format = code_format(weight.view.dtype);
-        codes.resize(x.rows(), x.cols(), format);
-        parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), detail::avx512::quantize);
-        });
-        const auto pack = detail::avx512::pack_codes_of(weight.view.dtype);
-        using Panel = detail::avx512::CodePanel;
-        for_panels<Panel::lanes, detail::panel_depth>(weight, y, [&](const detail::WeightPart& part, float* out, std::size_t stride) {
-            Panel panel;
-            pack(part, panel);
-            detail::avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
-        });
-#endif
-    }
-
-    /// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
-    /// out [tokens][lanes], which is zero before the first one.
-    template <std::size_t lanes, std::size_t depth, class F>
-    void for_panels(const Weight& prepared, MatrixView<float> y, F&& add) const {
-        const WeightView& weight = prepared.view;
-        parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
-                struct Slot;
-                const std::size_t count = (std::min)(lanes, weight.rows - first);
-                const bool whole = count == lanes;
-                if (prepared.lanes.empty()) detail::touch_rows(weight, first, count);
-                // The last rows may be fewer than a panel has.
-                float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
-                const std::size_t stride = whole ? y.stride() : lanes;
-                for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
-                for (std::size_t column = 0; column < weight.cols; column += depth) {
-                    const std::size_t some = (std::min)(depth, weight.cols - column);
-                    add(detail::WeightPart{weight, first, count, column, some, lanes_of(prepared)}, out, stride);
-                }
-                if (whole) continue;
-                for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
-            }
-        });
-    }
-
-    [[nodiscard]] static const LaneWeight* lanes_of(const Weight& weight) noexcept {
-        return weight.lanes.empty() ? nullptr : &weight.lanes;
-    }
-
-    /// Bytes of the calling thread, until its next call.
-    static std::uint8_t* code_scratch(std::size_t bytes) {
-        thread_local std::vector<std::uint8_t> buffer;
-        if (buffer.size() < bytes + 64) buffer.resize(bytes + 64);  // whole vectors may be read past the end
-        return buffer.data();
-    }
-
-    // ---- attention -------------------------------------------------------------------------------------------------------
-
-#if ADAINFER_X86
-    /// Work items are spans of positions under one K/V head.
-    void attention_of_token(const AttentionArgs& args, const StoredKv& kv) const {
-        namespace kernels = detail::avx512;
-        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
-        const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
-        const std::size_t spans = (end - begin + kernels::token_span - 1) / kernels::token_span;
-        const std::size_t size = kernels::span_result_floats(group, d);
-        struct Results;
-        // As many as the whole context will need: a decode that grows allocates once.
-        const std::size_t most = (args.capacity + kernels::token_span - 1) / kernels::token_span + 1;
-        float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
-        parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
-            struct Slot;
-            float* const scratch = thread_scratch<Slot>(kernels::span_scratch(group, kv.type, d)).data();
-            for (std::size_t item = first; item < last; ++item) {
-                const std::size_t kv_head = item / spans, from = begin + item % spans * kernels::token_span;
-                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-                kernels::span_attention({args.q.row(0).data() + kv_head * group * d, group, args.scale},
-                                        {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(kernels::token_span, end - from),
-                                        scratch, kernels::span_result(results + item * size, group));
-            }
-        });
-        at_level<CpuLevel::Avx512>([&] {
-            for (std::size_t head = 0; head < args.kv_heads; ++head) {
-                kernels::join_spans(results + head * spans * size, spans, group, d, args.out.row(0).data() + head * group * d);
-            }
-        });
-    }
-#endif
-
-    /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
-    template <class Tile>
-    void lanes_of_attention(const AttentionArgs& args, const StoredKv& kv) const {
-        constexpr std::size_t lanes = Tile::lanes;
-        const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
-        const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
-        parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
-            struct Slot;
-            float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
-            for (std::size_t item = begin; item < end; ++item) {
-                const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
-                QueryLanes<lanes> queries{};
-                for (std::size_t lane = 0; lane < lanes; ++lane) {
-                    const std::size_t i = block * lanes + lane, token = i / group;
-                    if (token >= args.q.rows()) break;
-                    const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
-                    queries.q[lane] = args.q.row(token).data() + head * d;
-                    queries.out[lane] = args.out.row(token).data() + head * d;
-                    queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
-                    queries.end[lane] = seen;
-                }
-                const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-                const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
-                at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, level_, args.scale, scratch); });
-            }
-        });
+    [[nodiscard]] SimdKernels::Product product_of_many(DType dtype) const noexcept {
+        switch (products_of_many(dtype)) {
+            case Products::Bfloat16: return kernels_->bfloat16;
+            case Products::Bits8: return kernels_->bits8;
+            default: return kernels_->exact;
+        }
     }
 
     struct Shared {
@@ -4805,6 +5892,7 @@ class SimdBackend {
     };
 
     std::shared_ptr<Shared> shared_;
+    const SimdKernels* kernels_;
     CpuLevel level_;
     Products products_;
     Repack repack_;
@@ -4819,41 +5907,6 @@ class SimdBackend {
     }
     return "unknown";
 }
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/model/buffer.hpp -------------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <span>
-#include <vector>
-
-namespace adainfer::inline v0 {
-
-/// A matrix that keeps its memory between passes: resizing to what it once held allocates nothing.
-class Buffer {
-  public:
-    MatrixView<float> resize(std::size_t rows, std::size_t cols) {
-        if (data_.size() < rows * cols) data_.resize(rows * cols);
-        first_ = 0;
-        rows_ = rows;
-        cols_ = cols;
-        return view();
-    }
-
-    /// Lets view() and row() begin at row `first` of the memory. Precondition: resize() has made first + rows rows.
-    void window(std::size_t first, std::size_t rows) noexcept {
-        first_ = first;
-        rows_ = rows;
-    }
-
-    [[nodiscard]] MatrixView<float> view() noexcept { return {data_.data() + first_ * cols_, rows_, cols_}; }
-    [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
-
-  private:
-    std::vector<float> data_;
-    std::size_t first_ = 0, rows_ = 0, cols_ = 0;
-};
 
 }  // namespace adainfer::inline v0
 
@@ -5179,7 +6232,6 @@ struct CostOptions {
 
 // ---- adainfer/model/kv_attention.hpp -------------------------------------------------------------------------------------
 
-#include <algorithm>
 #include <cstddef>
 
 
@@ -5423,49 +6475,14 @@ class KvCache {
 
 namespace adainfer::inline v0 {
 
-namespace detail {
-
-/// Points args at f32 copies, in `floats`, of the rows that its tokens see. Only distances between positions count in attention,
-/// so the copies begin at the first row that is seen.
-template <class Backend>
-void widen(const Backend& backend, AttentionArgs& args, const StoredKv& kv, Buffer& floats) {
-    const std::size_t seen = args.first + 1, hidden = args.window != 0 && seen > args.window ? seen - args.window : 0;
-    const std::size_t d = args.head_dim, stride = row_bytes(kv.type, d), rows = args.first + args.q.rows() - hidden;
-    float* const copies = floats.resize(2 * args.kv_heads * rows, d).data();
-    ops::parallel_for(backend, 2 * args.kv_heads, 1, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::byte* const plane = i < args.kv_heads ? kv.k : kv.v;
-            const std::byte* const head = plane + (i % args.kv_heads * args.capacity + hidden) * stride;
-            unpack_kv(kv.type, best_cpu_level(), head, rows * d, copies + i * rows * d);
-        }
-    });
-    args.k = copies;
-    args.v = copies + args.kv_heads * rows * d;
-    args.capacity = rows;
-    args.first -= hidden;
-}
-
-}  // namespace detail
-
-/// ops::attention() over the K/V rows of a layer, of whatever type they are: a backend that reads that type gets them as they
-/// are stored, another one gets floats, for which `floats` is scratch. args.k, v and capacity are set here; args.first is a
-/// position of the session.
+/// ops::stored_attention() over the K/V rows of a layer. args.k, v and capacity are set here; args.first is a position of the
+/// session.
 template <class Backend>
 void attention_over(const Backend& backend, AttentionArgs args, const KvCache& cache, std::size_t layer, Buffer& floats) {
     const auto [kv, first, capacity] = cache.rows(layer);
     args.capacity = capacity;
     args.first -= first;
-    if constexpr (HasStoredAttention<Backend>) {
-        backend.attention(args, kv);
-    } else {
-        if (kv.type == KvType::F32) {
-            args.k = reinterpret_cast<const float*>(kv.k);
-            args.v = reinterpret_cast<const float*>(kv.v);
-        } else {
-            detail::widen(backend, args, kv, floats);
-        }
-        ops::attention(backend, args);
-    }
+    ops::stored_attention(backend, args, kv, floats);
 }
 
 }  // namespace adainfer::inline v0
@@ -5812,8 +6829,7 @@ class DecoderLayer {
             const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
             gate_->apply(backend, input, inner);
             up_.apply(backend, input, up);
-            ops::activate(backend, config.activation, inner);
-            multiply(up, inner);
+            ops::gate(backend, config.activation, up, inner);
         } else {
             up_.apply(backend, input, inner);
             ops::activate(backend, config.activation, inner);
@@ -5837,7 +6853,7 @@ class DecoderLayer {
                           Workspace& work) {
         const MatrixView<float> projected = work.projected.view(), hidden = work.hidden.view();
         apply_norm(backend, config, post_norm, projected, projected);
-        for (std::size_t t = 0; t < hidden.rows(); ++t) axpy(1.0F, projected.row(t).data(), hidden.row(t).data(), hidden.cols());
+        ops::add(backend, projected, hidden);
         if (config.norm_placement == NormPlacement::After) apply_norm(backend, config, norm, hidden, hidden);
     }
 
@@ -5850,14 +6866,6 @@ class DecoderLayer {
         const bool own = config.window_rope.dims != 0 && config.window_of(layer) != 0;
         ops::rope(backend, x, config.head_dim, config.rope.interleaved, (own ? work.window_cos : work.cos).view(),
                   (own ? work.window_sin : work.sin).view());
-    }
-
-    static void multiply(MatrixView<const float> x, MatrixView<float> y) noexcept {
-        for (std::size_t t = 0; t < y.rows(); ++t) {
-            const float* factors = x.row(t).data();
-            float* row = y.row(t).data();
-            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
-        }
     }
 
     const LayerWeights* weights_;
@@ -5986,18 +6994,26 @@ class Decoder {
 
     /// out [hidden] = the final norm of one hidden state [hidden].
     void final_norm(std::span<const float> hidden, std::span<float> out) const {
-        apply_norm(backend_, config(), weights_.final_norm, {hidden.data(), 1, hidden.size()}, {out.data(), 1, out.size()});
+        final_norm(MatrixView<const float>(hidden.data(), 1, hidden.size()), {out.data(), 1, out.size()});
+    }
+
+    /// The same for several states [tokens, hidden].
+    void final_norm(MatrixView<const float> hidden, MatrixView<float> out) const {
+        apply_norm(backend_, config(), weights_.final_norm, hidden, out);
     }
 
     /// Logits [vocabulary] of one final-normed (or lens-read) state [hidden].
     void logits(std::span<const float> normed, std::span<float> out) const {
-        const std::span<const float> state = project_out(normed);
-        head_.apply(backend_, {state.data(), 1, state.size()}, {out.data(), 1, out.size()});
+        logits(MatrixView<const float>(normed.data(), 1, normed.size()), {out.data(), 1, out.size()});
     }
+
+    /// The same for several states [tokens, hidden], [tokens, vocabulary].
+    void logits(MatrixView<const float> normed, MatrixView<float> out) const { head_.apply(backend_, project_out(normed), out); }
 
     /// Logits [tokens.size()] of those tokens only.
     void logits(std::span<const float> normed, std::span<const TokenId> tokens, std::span<float> out) const {
-        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, project_out(normed), out);
+        const MatrixView<const float> state = project_out({normed.data(), 1, normed.size()});
+        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, state.row(0), out);
         if (head_.bias.empty()) return;
         for (std::size_t i = 0; i < tokens.size(); ++i) out[i] += head_.bias[static_cast<std::size_t>(tokens[i])];
     }
@@ -6030,11 +7046,12 @@ class Decoder {
     }
 
     /// What the head reads: the state itself, or projected to the width of a token embedding, valid until the next call.
-    [[nodiscard]] std::span<const float> project_out(std::span<const float> normed) const {
+    [[nodiscard]] MatrixView<const float> project_out(MatrixView<const float> normed) const {
         if (!embedding_out_) return normed;
         struct Slot;
-        const std::span<float> out = thread_scratch<Slot>(config().embedding_size());
-        embedding_out_->apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        const std::size_t size = config().embedding_size();
+        const MatrixView<float> out(thread_scratch<Slot>(normed.rows() * size).data(), normed.rows(), size);
+        embedding_out_->apply(backend_, normed, out);
         return out;
     }
 
@@ -6889,12 +7906,13 @@ class Model {
             pass.commit(config().layers);
             const MatrixView<float> all = session.work.hidden.view();
             const MatrixView<float> hidden = all.rows(all.rows() - chunk.size(), chunk.size());
-            const std::span<float> normed = session.work.lens.resize(1, config().hidden).row(0);
-            const std::span<float> logits = session.work.logits.resize(1, config().vocabulary).row(0);
-            for (std::size_t t = 0; t < chunk.size(); ++t) {
-                decoder_->final_norm(hidden.row(t), normed);
+            for (std::size_t first = 0; first < chunk.size(); first += logits_at_once) {
+                const std::size_t count = (std::min)(logits_at_once, chunk.size() - first);
+                const MatrixView<float> normed = session.work.lens.resize(count, config().hidden);
+                const MatrixView<float> logits = session.work.logits.resize(count, config().vocabulary);
+                decoder_->final_norm(hidden.rows(first, count), normed);
                 decoder_->logits(normed, logits);
-                visit(done + t, std::span<const float>(logits));
+                for (std::size_t t = 0; t < count; ++t) visit(done + first + t, std::span<const float>(logits.row(t)));
             }
             pass.append();
             done += chunk.size();
@@ -6903,6 +7921,7 @@ class Model {
     }
 
   private:
+    static constexpr std::size_t logits_at_once = 16;  // the head is read once for them; of a large vocabulary they are 17 MB
     static constexpr bool never_exits = requires { Policy::never_exits; };
     static constexpr bool defers = requires { Completion::defers; };
 
@@ -8030,7 +9049,6 @@ class AnyClassifier {
 
 // ---- adainfer/early_exit/linear_lens.hpp ---------------------------------------------------------------------------------
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -8039,6 +9057,124 @@ class AnyClassifier {
 #include <string_view>
 #include <utility>
 #include <vector>
+
+
+// ---- adainfer/early_exit/lens_matrix.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// An affine map in 8 bits a number: the matrix has row_scales[i] * codes[i, j] at [i, j].
+struct LensCodes {
+    std::vector<std::int8_t> codes;  ///< [in, out] row-major
+    std::vector<float> row_scales;   ///< [in]
+    std::vector<float> bias;         ///< [out]
+};
+
+/// y = y + scale * codes, both [n].
+[[gnu::always_inline]] inline void add_codes(float scale, const std::int8_t* codes, float* y, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 64;  // bytes of the widest vector: GCC takes no wider one for the floats than these fill
+    std::size_t j = 0;
+    for (; j + lanes <= n; j += lanes) {
+        float sum[lanes];  // stored when all are known: y may overlap what is read, as far as the compiler can tell
+        for (std::size_t l = 0; l < lanes; ++l) sum[l] = y[j + l] + scale * static_cast<float>(codes[j + l]);
+        for (std::size_t l = 0; l < lanes; ++l) y[j + l] = sum[l];
+    }
+    for (std::size_t left = n % lanes; left != 0; --left, ++j) y[j] += scale * static_cast<float>(codes[j]);
+}
+
+/// The affine map y = x M + bias of a linear lens, x [in] and y [out], in floats or in 8 bits, as it was made.
+class LensMatrix {
+  public:
+    /// Columns that multiply() takes at a time: of parts that start at multiples of it each has the same sums as the whole.
+    static constexpr std::size_t lanes = 64;
+
+    LensMatrix() = default;
+
+    /// [in + 1, out] row-major; the last row is the bias. Not explicit: such a vector is a map.
+    LensMatrix(std::vector<float> floats) : numbers_(std::move(floats)) {}
+
+    /// Throws InvalidArgument where the codes are not as many as row scales times biases.
+    LensMatrix(LensCodes codes) : numbers_(std::move(codes)) {
+        const LensCodes& c = *this->codes();
+        if (c.codes.size() != c.row_scales.size() * c.bias.size()) {
+            fail(ErrorCode::InvalidArgument, "lens matrix: ", c.codes.size(), " codes, expected ", c.row_scales.size(),
+                 " row scales times ", c.bias.size(), " biases");
+        }
+    }
+
+    /// The map in 8 bits; null where it is kept in floats.
+    [[nodiscard]] const LensCodes* codes() const noexcept { return std::get_if<LensCodes>(&numbers_); }
+
+    /// The map in floats, [in + 1, out] row-major, the last row the bias, however it is kept.
+    [[nodiscard]] std::vector<float> to_floats() const {
+        const LensCodes* const c = codes();
+        if (c == nullptr) return std::get<Floats>(numbers_);
+        Floats floats(size());
+        const std::size_t out = c->bias.size();
+        for (std::size_t i = 0; i < c->codes.size(); ++i) floats[i] = c->row_scales[i / out] * static_cast<float>(c->codes[i]);
+        std::copy(c->bias.begin(), c->bias.end(), floats.end() - static_cast<std::ptrdiff_t>(out));
+        return floats;
+    }
+
+    /// Numbers of the map: (in + 1) * out.
+    [[nodiscard]] std::size_t size() const noexcept {
+        const LensCodes* const c = codes();
+        return c == nullptr ? std::get_if<Floats>(&numbers_)->size() : c->codes.size() + c->bias.size();
+    }
+
+    /// Bytes that multiply() reads.
+    [[nodiscard]] std::size_t bytes() const noexcept {
+        const LensCodes* const c = codes();
+        return c == nullptr ? size() * sizeof(float) : c->codes.size() + (c->row_scales.size() + c->bias.size()) * sizeof(float);
+    }
+
+    /// True where the map is from [width] to [width].
+    [[nodiscard]] bool is_square(std::size_t width) const noexcept {
+        return size() == (width + 1) * width && (codes() == nullptr || codes()->bias.size() == width);
+    }
+
+    /// False where a number is NaN or infinite, or a row scale so large that a code could make it infinite.
+    [[nodiscard]] bool is_finite() const noexcept {
+        const LensCodes* const c = codes();
+        if (c == nullptr) return all_finite(std::get_if<Floats>(&numbers_)->data(), size());
+        return all_finite(c->bias.data(), c->bias.size()) &&
+               std::all_of(c->row_scales.begin(), c->row_scales.end(), [](float scale) { return std::isfinite(scale * 128); });
+    }
+
+    /// y [begin, end) = those columns of scale * x M + bias. Precondition: x is [in], y is [out]. Always inlined, so that
+    /// at_level() compiles it for its level.
+    [[gnu::always_inline]] void multiply(std::span<const float> x, float scale, std::size_t begin, std::size_t end,
+                                         std::span<float> y) const noexcept {
+        // A row at a time, in the order of memory: several rows at once are several streams, which CPUs prefetch worse.
+        const std::size_t out = y.size(), n = end - begin;
+        float* const part = y.data() + begin;
+        if (const LensCodes* const c = std::get_if<LensCodes>(&numbers_)) {
+            std::copy_n(c->bias.data() + begin, n, part);
+            const std::int8_t* row = c->codes.data() + begin;
+            for (std::size_t i = 0; i < x.size(); ++i, row += out) add_codes(x[i] * scale * c->row_scales[i], row, part, n);
+        } else {
+            const float* row = std::get_if<Floats>(&numbers_)->data() + begin;
+            std::copy_n(row + x.size() * out, n, part);
+            for (std::size_t i = 0; i < x.size(); ++i, row += out) axpy(x[i] * scale, row, part, n);
+        }
+    }
+
+  private:
+    using Floats = std::vector<float>;
+
+    std::variant<Floats, LensCodes> numbers_;
+};
+
+}  // namespace adainfer::inline v0
 
 namespace adainfer::inline v0 {
 
@@ -8063,7 +9199,7 @@ class LinearLens {
     /// The map after `layer` layers.
     struct Map {
         std::size_t layer = 0;
-        std::vector<float> matrix;  ///< [in + 1, out] row-major; the last row is the bias
+        LensMatrix matrix;  ///< from [hidden] to [hidden]
     };
 
     LinearLens() = default;
@@ -8074,11 +9210,11 @@ class LinearLens {
         data->model_identity = std::move(model_identity);
         data->hidden = hidden;
         for (Map& map : maps) {
-            if (map.matrix.size() != (hidden + 1) * hidden) {
+            if (!map.matrix.is_square(hidden)) {
                 fail(ErrorCode::InvalidArgument, "linear lens: the map of layer ", map.layer, " has ", map.matrix.size(),
-                     " numbers, expected ", (hidden + 1) * hidden);
+                     " numbers, expected ", numbers(hidden), ": [", hidden + 1, ", ", hidden, "]");
             }
-            if (!all_finite(map.matrix.data(), map.matrix.size())) {
+            if (!map.matrix.is_finite()) {
                 fail(ErrorCode::NotFinite, "linear lens: the map of layer ", map.layer, " holds NaN or infinity");
             }
             if (map.layer >= data->slot.size()) data->slot.resize(map.layer + 1, none);
@@ -8095,6 +9231,9 @@ class LinearLens {
     /// Numbers that apply() multiplies with, for the cost model.
     [[nodiscard]] static constexpr std::size_t numbers(std::size_t hidden) noexcept { return (hidden + 1) * hidden; }
 
+    /// Bytes that apply() reads after the layer, for the cost model; 0 where it cannot read there.
+    [[nodiscard]] std::size_t bytes(std::size_t layer) const noexcept { return reads(layer) ? matrix(layer).bytes() : 0; }
+
     [[nodiscard]] bool reads(std::size_t layer) const noexcept {
         return data_ && layer < data_->slot.size() && data_->slot[layer] != none;
     }
@@ -8103,15 +9242,15 @@ class LinearLens {
     /// level; the result does not depend on the number of threads. Precondition: reads(layer).
     template <class Decoder>
     void apply(const Decoder& decoder, std::size_t layer, std::span<const float> hidden, std::span<float> out) const {
-        const std::vector<float>& matrix = data_->maps[data_->slot[layer]].matrix;
+        const LensMatrix& map = matrix(layer);
         const float scale = lens_scale(hidden);
         if constexpr (requires { decoder.backend(); }) {
             const CpuLevel level = ops::level_of(decoder.backend());
-            ops::parallel_for(decoder.backend(), hidden.size(), lanes, [&](std::size_t begin, std::size_t end) {
-                at_level(level, [&] { columns_times(matrix.data(), hidden, scale, begin, end, out); });
+            ops::parallel_for(decoder.backend(), hidden.size(), LensMatrix::lanes, [&](std::size_t begin, std::size_t end) {
+                at_level(level, [&] { map.multiply(hidden, scale, begin, end, out); });
             });
         } else {
-            columns_times(matrix.data(), hidden, scale, 0, hidden.size(), out);
+            map.multiply(hidden, scale, 0, hidden.size(), out);
         }
     }
 
@@ -8130,7 +9269,6 @@ class LinearLens {
 
   private:
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
-    static constexpr std::size_t lanes = 32;
 
     struct Data {
         std::string model_identity;
@@ -8139,27 +9277,7 @@ class LinearLens {
         std::vector<std::size_t> slot;  // layer -> index into maps
     };
 
-    /// out [begin, end) = the scaled hidden state times those columns of the matrix, and their bias.
-    static void columns_times(const float* matrix, std::span<const float> hidden, float scale, std::size_t begin, std::size_t end,
-                              std::span<float> out) noexcept {
-        const std::size_t n = hidden.size();
-        std::copy_n(matrix + n * n + begin, end - begin, out.data() + begin);
-        float* y = out.data();
-        std::size_t i = 0;
-        for (; i + 4 <= n; i += 4) {  // four rows at a time: y is loaded and stored a quarter as often
-            const float a = hidden[i] * scale, b = hidden[i + 1] * scale, c = hidden[i + 2] * scale, d = hidden[i + 3] * scale;
-            const float *m0 = matrix + i * n, *m1 = m0 + n, *m2 = m1 + n, *m3 = m2 + n;
-            std::size_t j = begin;
-            for (; j + lanes <= end; j += lanes) {  // a fixed number in a local array: what compilers vectorise at -O2
-                float sum[lanes];
-                std::copy_n(y + j, lanes, sum);
-                for (std::size_t l = 0; l < lanes; ++l) sum[l] += a * m0[j + l] + b * m1[j + l] + c * m2[j + l] + d * m3[j + l];
-                std::copy_n(sum, lanes, y + j);
-            }
-            for (; j < end; ++j) y[j] += a * m0[j] + b * m1[j] + c * m2[j] + d * m3[j];
-        }
-        for (; i < n; ++i) axpy(hidden[i] * scale, matrix + i * n + begin, y + begin, end - begin);
-    }
+    [[nodiscard]] const LensMatrix& matrix(std::size_t layer) const noexcept { return data_->maps[data_->slot[layer]].matrix; }
 
     [[nodiscard]] const Data& data() const {
         if (!data_) fail(ErrorCode::InvalidArgument, "the linear lens is empty");
@@ -8315,6 +9433,12 @@ class AnyLens {
     /// Numbers that apply() multiplies with, for the cost model.
     [[nodiscard]] std::size_t numbers(std::size_t hidden) const noexcept {
         return std::holds_alternative<LinearLens>(lens_) ? LinearLens::numbers(hidden) : 0;
+    }
+
+    /// Bytes of them that it reads after the layer.
+    [[nodiscard]] std::size_t bytes(std::size_t layer) const noexcept {
+        const auto* linear = std::get_if<LinearLens>(&lens_);
+        return linear == nullptr ? 0 : linear->bytes(layer);
     }
 
     template <class Weights>
@@ -8904,7 +10028,8 @@ using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<A
 
 // What a policy's checks cost beside the layers that its exits save. A lens and a head say what they read by OPTIONAL members:
 //
-//     std::size_t numbers(std::size_t hidden) const;    // floats that one apply() multiplies with; default none
+//     std::size_t numbers(std::size_t hidden) const;    // that one apply() multiplies with; default none
+//     std::size_t bytes(std::size_t layer) const;       // that apply() reads after the layer; default: numbers as floats
 //     std::size_t rows(std::size_t vocabulary, std::size_t candidates, bool first) const;
 //                                                       // logits of one check, the first or a later one; default all
 //     bool confirms() const;                            // an answer after a later check costs a full head; default false
@@ -8973,10 +10098,11 @@ struct PolicyCost {
 namespace detail::policy_cost {
 
 template <class Lens>
-[[nodiscard]] Cost of_lens(const Lens& lens, std::size_t hidden) {
+[[nodiscard]] Cost of_lens(const Lens& lens, std::size_t hidden, std::size_t layer) {
     if constexpr (requires { lens.numbers(hidden); }) {
         const std::uint64_t numbers = lens.numbers(hidden);
-        return {numbers * sizeof(float), numbers};
+        if constexpr (requires { lens.bytes(layer); }) return {lens.bytes(layer), numbers};
+        else return {numbers * sizeof(float), numbers};
     } else {
         return {};
     }
@@ -9014,10 +10140,11 @@ class Checks {
         return reads_logits_ ? lens_ + model_.head_rows(rows_) : lens_;
     }
 
-    /// Lens and head for an exit whose check left no logits.
+    /// Lens and head for an exit after `layer` layers whose check left no logits.
     template <class Policy>
-    [[nodiscard]] Cost answer(const Policy& policy) const {
-        const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_) : Cost{};  // else the check has read it
+    [[nodiscard]] Cost answer(const Policy& policy, std::size_t layer) const {
+        // Where it is not none, the check has read it.
+        const Cost lens = lens_ == Cost{} ? of_lens(adainfer::lens_of(policy), hidden_, layer) : Cost{};
         const std::uint64_t read = rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_);
         return lens + model_.head_rows(read) + confirmation_of(read);
     }
@@ -9053,7 +10180,7 @@ class Checks {
                 state));
         } else if constexpr (requires { Policy::Features::needs; }) {
             if constexpr (requires { Policy::needs_dense_answer; }) bound_ = true;
-            if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_);
+            if constexpr (Policy::Features::needs >= Needs::Lens) lens_ = of_lens(adainfer::lens_of(policy), hidden_, layer);
             if constexpr (Policy::Features::needs >= Needs::Logits) {
                 rows_ = (std::max)(rows_, rows(adainfer::head_of(policy), model_, candidates_, !shortlisted_));
                 confirms_ = confirms_ || adainfer::confirms_of(adainfer::head_of(policy));
@@ -9095,7 +10222,7 @@ template <class Policy>
         const Cost check = checks.after(policy, layer, answered);
         so_far += check;
         result.checks += check;
-        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy));
+        Cost total = so_far + (answered ? checks.confirmation() : checks.answer(policy, layer));
         if (options.completes_kv) total += run.kv_after(layer);
         result.exits.push_back({layer, check, total});
     }
@@ -9447,6 +10574,11 @@ class PieceSink {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tokenize/split_cased_words.hpp -----------------------------------------------------------------------------
+
+#include <cstddef>
+
+
 // ---- adainfer/tokenize/split_stages.hpp ----------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -9528,237 +10660,256 @@ namespace adainfer::inline v0 {
 namespace detail::unicode {
 
 /// Runs of code points with equal flags: (first code point << 8) | flags, ascending. Flags: 1 letter, 2 number,
-/// 4 mark, 8 punctuation, 16 symbol, 32 separator, 64 other, 128 white space; none: unassigned.
-inline constexpr std::array<std::uint32_t, 2276> runs = {
-    0x40, 0x9C0, 0xE40, 0x20A0, 0x2108, 0x2410, 0x2508, 0x2B10, 0x2C08, 0x3002, 0x3A08, 0x3C10, 0x3F08, 0x4101,
-    0x5B08, 0x5E10, 0x5F08, 0x6010, 0x6101, 0x7B08, 0x7C10, 0x7D08, 0x7E10, 0x7F40, 0x85C0, 0x8640, 0xA0A0,
-    0xA108, 0xA210, 0xA708, 0xA810, 0xAA01, 0xAB08, 0xAC10, 0xAD40, 0xAE10, 0xB202, 0xB410, 0xB501, 0xB608,
-    0xB810, 0xB902, 0xBA01, 0xBB08, 0xBC02, 0xBF08, 0xC001, 0xD710, 0xD801, 0xF710, 0xF801, 0x2C210, 0x2C601,
-    0x2D210, 0x2E001, 0x2E510, 0x2EC01, 0x2ED10, 0x2EE01, 0x2EF10, 0x30004, 0x37001, 0x37510, 0x37601, 0x37800,
-    0x37A01, 0x37E08, 0x37F01, 0x38000, 0x38410, 0x38601, 0x38708, 0x38801, 0x38B00, 0x38C01, 0x38D00, 0x38E01,
-    0x3A200, 0x3A301, 0x3F610, 0x3F701, 0x48210, 0x48304, 0x48A01, 0x53000, 0x53101, 0x55700, 0x55901, 0x55A08,
-    0x56001, 0x58908, 0x58B00, 0x58D10, 0x59000, 0x59104, 0x5BE08, 0x5BF04, 0x5C008, 0x5C104, 0x5C308, 0x5C404,
-    0x5C608, 0x5C704, 0x5C800, 0x5D001, 0x5EB00, 0x5EF01, 0x5F308, 0x5F500, 0x60040, 0x60610, 0x60908, 0x60B10,
-    0x60C08, 0x60E10, 0x61004, 0x61B08, 0x61C40, 0x61D08, 0x62001, 0x64B04, 0x66002, 0x66A08, 0x66E01, 0x67004,
-    0x67101, 0x6D408, 0x6D501, 0x6D604, 0x6DD40, 0x6DE10, 0x6DF04, 0x6E501, 0x6E704, 0x6E910, 0x6EA04, 0x6EE01,
-    0x6F002, 0x6FA01, 0x6FD10, 0x6FF01, 0x70008, 0x70E00, 0x70F40, 0x71001, 0x71104, 0x71201, 0x73004, 0x74B00,
-    0x74D01, 0x7A604, 0x7B101, 0x7B200, 0x7C002, 0x7CA01, 0x7EB04, 0x7F401, 0x7F610, 0x7F708, 0x7FA01, 0x7FB00,
-    0x7FD04, 0x7FE10, 0x80001, 0x81604, 0x81A01, 0x81B04, 0x82401, 0x82504, 0x82801, 0x82904, 0x82E00, 0x83008,
-    0x83F00, 0x84001, 0x85904, 0x85C00, 0x85E08, 0x85F00, 0x86001, 0x86B00, 0x87001, 0x88810, 0x88901, 0x88F00,
-    0x89040, 0x89200, 0x89804, 0x8A001, 0x8CA04, 0x8E240, 0x8E304, 0x90401, 0x93A04, 0x93D01, 0x93E04, 0x95001,
-    0x95104, 0x95801, 0x96204, 0x96408, 0x96602, 0x97008, 0x97101, 0x98104, 0x98400, 0x98501, 0x98D00, 0x98F01,
-    0x99100, 0x99301, 0x9A900, 0x9AA01, 0x9B100, 0x9B201, 0x9B300, 0x9B601, 0x9BA00, 0x9BC04, 0x9BD01, 0x9BE04,
-    0x9C500, 0x9C704, 0x9C900, 0x9CB04, 0x9CE01, 0x9CF00, 0x9D704, 0x9D800, 0x9DC01, 0x9DE00, 0x9DF01, 0x9E204,
-    0x9E400, 0x9E602, 0x9F001, 0x9F210, 0x9F402, 0x9FA10, 0x9FC01, 0x9FD08, 0x9FE04, 0x9FF00, 0xA0104, 0xA0400,
-    0xA0501, 0xA0B00, 0xA0F01, 0xA1100, 0xA1301, 0xA2900, 0xA2A01, 0xA3100, 0xA3201, 0xA3400, 0xA3501, 0xA3700,
-    0xA3801, 0xA3A00, 0xA3C04, 0xA3D00, 0xA3E04, 0xA4300, 0xA4704, 0xA4900, 0xA4B04, 0xA4E00, 0xA5104, 0xA5200,
-    0xA5901, 0xA5D00, 0xA5E01, 0xA5F00, 0xA6602, 0xA7004, 0xA7201, 0xA7504, 0xA7608, 0xA7700, 0xA8104, 0xA8400,
-    0xA8501, 0xA8E00, 0xA8F01, 0xA9200, 0xA9301, 0xAA900, 0xAAA01, 0xAB100, 0xAB201, 0xAB400, 0xAB501, 0xABA00,
-    0xABC04, 0xABD01, 0xABE04, 0xAC600, 0xAC704, 0xACA00, 0xACB04, 0xACE00, 0xAD001, 0xAD100, 0xAE001, 0xAE204,
-    0xAE400, 0xAE602, 0xAF008, 0xAF110, 0xAF200, 0xAF901, 0xAFA04, 0xB0000, 0xB0104, 0xB0400, 0xB0501, 0xB0D00,
-    0xB0F01, 0xB1100, 0xB1301, 0xB2900, 0xB2A01, 0xB3100, 0xB3201, 0xB3400, 0xB3501, 0xB3A00, 0xB3C04, 0xB3D01,
-    0xB3E04, 0xB4500, 0xB4704, 0xB4900, 0xB4B04, 0xB4E00, 0xB5504, 0xB5800, 0xB5C01, 0xB5E00, 0xB5F01, 0xB6204,
-    0xB6400, 0xB6602, 0xB7010, 0xB7101, 0xB7202, 0xB7800, 0xB8204, 0xB8301, 0xB8400, 0xB8501, 0xB8B00, 0xB8E01,
-    0xB9100, 0xB9201, 0xB9600, 0xB9901, 0xB9B00, 0xB9C01, 0xB9D00, 0xB9E01, 0xBA000, 0xBA301, 0xBA500, 0xBA801,
-    0xBAB00, 0xBAE01, 0xBBA00, 0xBBE04, 0xBC300, 0xBC604, 0xBC900, 0xBCA04, 0xBCE00, 0xBD001, 0xBD100, 0xBD704,
-    0xBD800, 0xBE602, 0xBF310, 0xBFB00, 0xC0004, 0xC0501, 0xC0D00, 0xC0E01, 0xC1100, 0xC1201, 0xC2900, 0xC2A01,
-    0xC3A00, 0xC3C04, 0xC3D01, 0xC3E04, 0xC4500, 0xC4604, 0xC4900, 0xC4A04, 0xC4E00, 0xC5504, 0xC5700, 0xC5801,
-    0xC5B00, 0xC5D01, 0xC5E00, 0xC6001, 0xC6204, 0xC6400, 0xC6602, 0xC7000, 0xC7708, 0xC7802, 0xC7F10, 0xC8001,
-    0xC8104, 0xC8408, 0xC8501, 0xC8D00, 0xC8E01, 0xC9100, 0xC9201, 0xCA900, 0xCAA01, 0xCB400, 0xCB501, 0xCBA00,
-    0xCBC04, 0xCBD01, 0xCBE04, 0xCC500, 0xCC604, 0xCC900, 0xCCA04, 0xCCE00, 0xCD504, 0xCD700, 0xCDD01, 0xCDF00,
-    0xCE001, 0xCE204, 0xCE400, 0xCE602, 0xCF000, 0xCF101, 0xCF304, 0xCF400, 0xD0004, 0xD0401, 0xD0D00, 0xD0E01,
-    0xD1100, 0xD1201, 0xD3B04, 0xD3D01, 0xD3E04, 0xD4500, 0xD4604, 0xD4900, 0xD4A04, 0xD4E01, 0xD4F10, 0xD5000,
-    0xD5401, 0xD5704, 0xD5802, 0xD5F01, 0xD6204, 0xD6400, 0xD6602, 0xD7910, 0xD7A01, 0xD8000, 0xD8104, 0xD8400,
-    0xD8501, 0xD9700, 0xD9A01, 0xDB200, 0xDB301, 0xDBC00, 0xDBD01, 0xDBE00, 0xDC001, 0xDC700, 0xDCA04, 0xDCB00,
-    0xDCF04, 0xDD500, 0xDD604, 0xDD700, 0xDD804, 0xDE000, 0xDE602, 0xDF000, 0xDF204, 0xDF408, 0xDF500, 0xE0101,
-    0xE3104, 0xE3201, 0xE3404, 0xE3B00, 0xE3F10, 0xE4001, 0xE4704, 0xE4F08, 0xE5002, 0xE5A08, 0xE5C00, 0xE8101,
-    0xE8300, 0xE8401, 0xE8500, 0xE8601, 0xE8B00, 0xE8C01, 0xEA400, 0xEA501, 0xEA600, 0xEA701, 0xEB104, 0xEB201,
-    0xEB404, 0xEBD01, 0xEBE00, 0xEC001, 0xEC500, 0xEC601, 0xEC700, 0xEC804, 0xECF00, 0xED002, 0xEDA00, 0xEDC01,
-    0xEE000, 0xF0001, 0xF0110, 0xF0408, 0xF1310, 0xF1408, 0xF1510, 0xF1804, 0xF1A10, 0xF2002, 0xF3410, 0xF3504,
-    0xF3610, 0xF3704, 0xF3810, 0xF3904, 0xF3A08, 0xF3E04, 0xF4001, 0xF4800, 0xF4901, 0xF6D00, 0xF7104, 0xF8508,
-    0xF8604, 0xF8801, 0xF8D04, 0xF9800, 0xF9904, 0xFBD00, 0xFBE10, 0xFC604, 0xFC710, 0xFCD00, 0xFCE10, 0xFD008,
-    0xFD510, 0xFD908, 0xFDB00, 0x100001, 0x102B04, 0x103F01, 0x104002, 0x104A08, 0x105001, 0x105604, 0x105A01,
-    0x105E04, 0x106101, 0x106204, 0x106501, 0x106704, 0x106E01, 0x107104, 0x107501, 0x108204, 0x108E01,
-    0x108F04, 0x109002, 0x109A04, 0x109E10, 0x10A001, 0x10C600, 0x10C701, 0x10C800, 0x10CD01, 0x10CE00,
-    0x10D001, 0x10FB08, 0x10FC01, 0x124900, 0x124A01, 0x124E00, 0x125001, 0x125700, 0x125801, 0x125900,
-    0x125A01, 0x125E00, 0x126001, 0x128900, 0x128A01, 0x128E00, 0x129001, 0x12B100, 0x12B201, 0x12B600,
-    0x12B801, 0x12BF00, 0x12C001, 0x12C100, 0x12C201, 0x12C600, 0x12C801, 0x12D700, 0x12D801, 0x131100,
-    0x131201, 0x131600, 0x131801, 0x135B00, 0x135D04, 0x136008, 0x136902, 0x137D00, 0x138001, 0x139010,
-    0x139A00, 0x13A001, 0x13F600, 0x13F801, 0x13FE00, 0x140008, 0x140101, 0x166D10, 0x166E08, 0x166F01,
-    0x1680A0, 0x168101, 0x169B08, 0x169D00, 0x16A001, 0x16EB08, 0x16EE02, 0x16F101, 0x16F900, 0x170001,
-    0x171204, 0x171600, 0x171F01, 0x173204, 0x173508, 0x173700, 0x174001, 0x175204, 0x175400, 0x176001,
-    0x176D00, 0x176E01, 0x177100, 0x177204, 0x177400, 0x178001, 0x17B404, 0x17D408, 0x17D701, 0x17D808,
-    0x17DB10, 0x17DC01, 0x17DD04, 0x17DE00, 0x17E002, 0x17EA00, 0x17F002, 0x17FA00, 0x180008, 0x180B04,
-    0x180E40, 0x180F04, 0x181002, 0x181A00, 0x182001, 0x187900, 0x188001, 0x188504, 0x188701, 0x18A904,
-    0x18AA01, 0x18AB00, 0x18B001, 0x18F600, 0x190001, 0x191F00, 0x192004, 0x192C00, 0x193004, 0x193C00,
-    0x194010, 0x194100, 0x194408, 0x194602, 0x195001, 0x196E00, 0x197001, 0x197500, 0x198001, 0x19AC00,
-    0x19B001, 0x19CA00, 0x19D002, 0x19DB00, 0x19DE10, 0x1A0001, 0x1A1704, 0x1A1C00, 0x1A1E08, 0x1A2001,
-    0x1A5504, 0x1A5F00, 0x1A6004, 0x1A7D00, 0x1A7F04, 0x1A8002, 0x1A8A00, 0x1A9002, 0x1A9A00, 0x1AA008,
-    0x1AA701, 0x1AA808, 0x1AAE00, 0x1AB004, 0x1ACF00, 0x1B0004, 0x1B0501, 0x1B3404, 0x1B4501, 0x1B4D00,
-    0x1B5002, 0x1B5A08, 0x1B6110, 0x1B6B04, 0x1B7410, 0x1B7D08, 0x1B7F00, 0x1B8004, 0x1B8301, 0x1BA104,
-    0x1BAE01, 0x1BB002, 0x1BBA01, 0x1BE604, 0x1BF400, 0x1BFC08, 0x1C0001, 0x1C2404, 0x1C3800, 0x1C3B08,
-    0x1C4002, 0x1C4A00, 0x1C4D01, 0x1C5002, 0x1C5A01, 0x1C7E08, 0x1C8001, 0x1C8900, 0x1C9001, 0x1CBB00,
-    0x1CBD01, 0x1CC008, 0x1CC800, 0x1CD004, 0x1CD308, 0x1CD404, 0x1CE901, 0x1CED04, 0x1CEE01, 0x1CF404,
-    0x1CF501, 0x1CF704, 0x1CFA01, 0x1CFB00, 0x1D0001, 0x1DC004, 0x1E0001, 0x1F1600, 0x1F1801, 0x1F1E00,
-    0x1F2001, 0x1F4600, 0x1F4801, 0x1F4E00, 0x1F5001, 0x1F5800, 0x1F5901, 0x1F5A00, 0x1F5B01, 0x1F5C00,
-    0x1F5D01, 0x1F5E00, 0x1F5F01, 0x1F7E00, 0x1F8001, 0x1FB500, 0x1FB601, 0x1FBD10, 0x1FBE01, 0x1FBF10,
-    0x1FC201, 0x1FC500, 0x1FC601, 0x1FCD10, 0x1FD001, 0x1FD400, 0x1FD601, 0x1FDC00, 0x1FDD10, 0x1FE001,
-    0x1FED10, 0x1FF000, 0x1FF201, 0x1FF500, 0x1FF601, 0x1FFD10, 0x1FFF00, 0x2000A0, 0x200B40, 0x201008,
-    0x2028A0, 0x202A40, 0x202FA0, 0x203008, 0x204410, 0x204508, 0x205210, 0x205308, 0x205FA0, 0x206040,
-    0x206500, 0x206640, 0x207002, 0x207101, 0x207200, 0x207402, 0x207A10, 0x207D08, 0x207F01, 0x208002,
-    0x208A10, 0x208D08, 0x208F00, 0x209001, 0x209D00, 0x20A010, 0x20C100, 0x20D004, 0x20F100, 0x210010,
-    0x210201, 0x210310, 0x210701, 0x210810, 0x210A01, 0x211410, 0x211501, 0x211610, 0x211901, 0x211E10,
-    0x212401, 0x212510, 0x212601, 0x212710, 0x212801, 0x212910, 0x212A01, 0x212E10, 0x212F01, 0x213A10,
-    0x213C01, 0x214010, 0x214501, 0x214A10, 0x214E01, 0x214F10, 0x215002, 0x218301, 0x218502, 0x218A10,
+/// 4 mark, 8 punctuation, 16 symbol, 32 upper or title case, 64 lower case, 128 white space. With both 32 and 64, cases
+/// alternate: code points at an even distance from the first are upper case, those at an odd one lower case.
+inline constexpr std::array<std::uint32_t, 2471> runs = {
+    0x0, 0x980, 0xE00, 0x2080, 0x2108, 0x2410, 0x2508, 0x2B10, 0x2C08, 0x3002, 0x3A08, 0x3C10, 0x3F08, 0x4121,
+    0x5B08, 0x5E10, 0x5F08, 0x6010, 0x6141, 0x7B08, 0x7C10, 0x7D08, 0x7E10, 0x7F00, 0x8580, 0x8600, 0xA080,
+    0xA108, 0xA210, 0xA708, 0xA810, 0xAA01, 0xAB08, 0xAC10, 0xAD00, 0xAE10, 0xB202, 0xB410, 0xB541, 0xB608,
+    0xB810, 0xB902, 0xBA01, 0xBB08, 0xBC02, 0xBF08, 0xC021, 0xD710, 0xD821, 0xDF41, 0xF710, 0xF841, 0x10061,
+    0x13841, 0x13961, 0x14941, 0x14A61, 0x17961, 0x17F41, 0x18121, 0x18341, 0x18461, 0x18761, 0x18A21, 0x18C41,
+    0x18E21, 0x19241, 0x19321, 0x19541, 0x19621, 0x19941, 0x19C21, 0x19E41, 0x19F21, 0x1A141, 0x1A261, 0x1A761,
+    0x1AB41, 0x1AC61, 0x1AF61, 0x1B221, 0x1B441, 0x1B561, 0x1B821, 0x1B941, 0x1BB01, 0x1BC21, 0x1BD41, 0x1C001,
+    0x1C421, 0x1C641, 0x1C721, 0x1C941, 0x1CA21, 0x1CC41, 0x1CD61, 0x1DD41, 0x1DE61, 0x1F041, 0x1F121, 0x1F341,
+    0x1F461, 0x1F721, 0x1F941, 0x1FA61, 0x23441, 0x23A21, 0x23C41, 0x23D21, 0x23F41, 0x24161, 0x24421, 0x24741,
+    0x24861, 0x25041, 0x29401, 0x29541, 0x2B001, 0x2C210, 0x2C601, 0x2D210, 0x2E001, 0x2E510, 0x2EC01, 0x2ED10,
+    0x2EE01, 0x2EF10, 0x30004, 0x37061, 0x37401, 0x37510, 0x37621, 0x37741, 0x37800, 0x37A01, 0x37B41, 0x37E08,
+    0x37F21, 0x38000, 0x38410, 0x38621, 0x38708, 0x38821, 0x38B00, 0x38C21, 0x38D00, 0x38E21, 0x39041, 0x39121,
+    0x3A200, 0x3A321, 0x3AC41, 0x3CF21, 0x3D041, 0x3D221, 0x3D541, 0x3D861, 0x3F041, 0x3F421, 0x3F541, 0x3F610,
+    0x3F761, 0x3FA21, 0x3FB41, 0x3FD21, 0x43041, 0x46061, 0x48210, 0x48304, 0x48A61, 0x4C161, 0x4CF41, 0x4D061,
+    0x53000, 0x53121, 0x55700, 0x55901, 0x55A08, 0x56041, 0x58908, 0x58B00, 0x58D10, 0x59000, 0x59104, 0x5BE08,
+    0x5BF04, 0x5C008, 0x5C104, 0x5C308, 0x5C404, 0x5C608, 0x5C704, 0x5C800, 0x5D001, 0x5EB00, 0x5EF01, 0x5F308,
+    0x5F500, 0x60610, 0x60908, 0x60B10, 0x60C08, 0x60E10, 0x61004, 0x61B08, 0x61C00, 0x61D08, 0x62001, 0x64B04,
+    0x66002, 0x66A08, 0x66E01, 0x67004, 0x67101, 0x6D408, 0x6D501, 0x6D604, 0x6DD00, 0x6DE10, 0x6DF04, 0x6E501,
+    0x6E704, 0x6E910, 0x6EA04, 0x6EE01, 0x6F002, 0x6FA01, 0x6FD10, 0x6FF01, 0x70008, 0x70E00, 0x71001, 0x71104,
+    0x71201, 0x73004, 0x74B00, 0x74D01, 0x7A604, 0x7B101, 0x7B200, 0x7C002, 0x7CA01, 0x7EB04, 0x7F401, 0x7F610,
+    0x7F708, 0x7FA01, 0x7FB00, 0x7FD04, 0x7FE10, 0x80001, 0x81604, 0x81A01, 0x81B04, 0x82401, 0x82504, 0x82801,
+    0x82904, 0x82E00, 0x83008, 0x83F00, 0x84001, 0x85904, 0x85C00, 0x85E08, 0x85F00, 0x86001, 0x86B00, 0x87001,
+    0x88810, 0x88901, 0x88F00, 0x89804, 0x8A001, 0x8CA04, 0x8E200, 0x8E304, 0x90401, 0x93A04, 0x93D01, 0x93E04,
+    0x95001, 0x95104, 0x95801, 0x96204, 0x96408, 0x96602, 0x97008, 0x97101, 0x98104, 0x98400, 0x98501, 0x98D00,
+    0x98F01, 0x99100, 0x99301, 0x9A900, 0x9AA01, 0x9B100, 0x9B201, 0x9B300, 0x9B601, 0x9BA00, 0x9BC04, 0x9BD01,
+    0x9BE04, 0x9C500, 0x9C704, 0x9C900, 0x9CB04, 0x9CE01, 0x9CF00, 0x9D704, 0x9D800, 0x9DC01, 0x9DE00, 0x9DF01,
+    0x9E204, 0x9E400, 0x9E602, 0x9F001, 0x9F210, 0x9F402, 0x9FA10, 0x9FC01, 0x9FD08, 0x9FE04, 0x9FF00, 0xA0104,
+    0xA0400, 0xA0501, 0xA0B00, 0xA0F01, 0xA1100, 0xA1301, 0xA2900, 0xA2A01, 0xA3100, 0xA3201, 0xA3400, 0xA3501,
+    0xA3700, 0xA3801, 0xA3A00, 0xA3C04, 0xA3D00, 0xA3E04, 0xA4300, 0xA4704, 0xA4900, 0xA4B04, 0xA4E00, 0xA5104,
+    0xA5200, 0xA5901, 0xA5D00, 0xA5E01, 0xA5F00, 0xA6602, 0xA7004, 0xA7201, 0xA7504, 0xA7608, 0xA7700, 0xA8104,
+    0xA8400, 0xA8501, 0xA8E00, 0xA8F01, 0xA9200, 0xA9301, 0xAA900, 0xAAA01, 0xAB100, 0xAB201, 0xAB400, 0xAB501,
+    0xABA00, 0xABC04, 0xABD01, 0xABE04, 0xAC600, 0xAC704, 0xACA00, 0xACB04, 0xACE00, 0xAD001, 0xAD100, 0xAE001,
+    0xAE204, 0xAE400, 0xAE602, 0xAF008, 0xAF110, 0xAF200, 0xAF901, 0xAFA04, 0xB0000, 0xB0104, 0xB0400, 0xB0501,
+    0xB0D00, 0xB0F01, 0xB1100, 0xB1301, 0xB2900, 0xB2A01, 0xB3100, 0xB3201, 0xB3400, 0xB3501, 0xB3A00, 0xB3C04,
+    0xB3D01, 0xB3E04, 0xB4500, 0xB4704, 0xB4900, 0xB4B04, 0xB4E00, 0xB5504, 0xB5800, 0xB5C01, 0xB5E00, 0xB5F01,
+    0xB6204, 0xB6400, 0xB6602, 0xB7010, 0xB7101, 0xB7202, 0xB7800, 0xB8204, 0xB8301, 0xB8400, 0xB8501, 0xB8B00,
+    0xB8E01, 0xB9100, 0xB9201, 0xB9600, 0xB9901, 0xB9B00, 0xB9C01, 0xB9D00, 0xB9E01, 0xBA000, 0xBA301, 0xBA500,
+    0xBA801, 0xBAB00, 0xBAE01, 0xBBA00, 0xBBE04, 0xBC300, 0xBC604, 0xBC900, 0xBCA04, 0xBCE00, 0xBD001, 0xBD100,
+    0xBD704, 0xBD800, 0xBE602, 0xBF310, 0xBFB00, 0xC0004, 0xC0501, 0xC0D00, 0xC0E01, 0xC1100, 0xC1201, 0xC2900,
+    0xC2A01, 0xC3A00, 0xC3C04, 0xC3D01, 0xC3E04, 0xC4500, 0xC4604, 0xC4900, 0xC4A04, 0xC4E00, 0xC5504, 0xC5700,
+    0xC5801, 0xC5B00, 0xC5D01, 0xC5E00, 0xC6001, 0xC6204, 0xC6400, 0xC6602, 0xC7000, 0xC7708, 0xC7802, 0xC7F10,
+    0xC8001, 0xC8104, 0xC8408, 0xC8501, 0xC8D00, 0xC8E01, 0xC9100, 0xC9201, 0xCA900, 0xCAA01, 0xCB400, 0xCB501,
+    0xCBA00, 0xCBC04, 0xCBD01, 0xCBE04, 0xCC500, 0xCC604, 0xCC900, 0xCCA04, 0xCCE00, 0xCD504, 0xCD700, 0xCDD01,
+    0xCDF00, 0xCE001, 0xCE204, 0xCE400, 0xCE602, 0xCF000, 0xCF101, 0xCF304, 0xCF400, 0xD0004, 0xD0401, 0xD0D00,
+    0xD0E01, 0xD1100, 0xD1201, 0xD3B04, 0xD3D01, 0xD3E04, 0xD4500, 0xD4604, 0xD4900, 0xD4A04, 0xD4E01, 0xD4F10,
+    0xD5000, 0xD5401, 0xD5704, 0xD5802, 0xD5F01, 0xD6204, 0xD6400, 0xD6602, 0xD7910, 0xD7A01, 0xD8000, 0xD8104,
+    0xD8400, 0xD8501, 0xD9700, 0xD9A01, 0xDB200, 0xDB301, 0xDBC00, 0xDBD01, 0xDBE00, 0xDC001, 0xDC700, 0xDCA04,
+    0xDCB00, 0xDCF04, 0xDD500, 0xDD604, 0xDD700, 0xDD804, 0xDE000, 0xDE602, 0xDF000, 0xDF204, 0xDF408, 0xDF500,
+    0xE0101, 0xE3104, 0xE3201, 0xE3404, 0xE3B00, 0xE3F10, 0xE4001, 0xE4704, 0xE4F08, 0xE5002, 0xE5A08, 0xE5C00,
+    0xE8101, 0xE8300, 0xE8401, 0xE8500, 0xE8601, 0xE8B00, 0xE8C01, 0xEA400, 0xEA501, 0xEA600, 0xEA701, 0xEB104,
+    0xEB201, 0xEB404, 0xEBD01, 0xEBE00, 0xEC001, 0xEC500, 0xEC601, 0xEC700, 0xEC804, 0xECF00, 0xED002, 0xEDA00,
+    0xEDC01, 0xEE000, 0xF0001, 0xF0110, 0xF0408, 0xF1310, 0xF1408, 0xF1510, 0xF1804, 0xF1A10, 0xF2002, 0xF3410,
+    0xF3504, 0xF3610, 0xF3704, 0xF3810, 0xF3904, 0xF3A08, 0xF3E04, 0xF4001, 0xF4800, 0xF4901, 0xF6D00, 0xF7104,
+    0xF8508, 0xF8604, 0xF8801, 0xF8D04, 0xF9800, 0xF9904, 0xFBD00, 0xFBE10, 0xFC604, 0xFC710, 0xFCD00, 0xFCE10,
+    0xFD008, 0xFD510, 0xFD908, 0xFDB00, 0x100001, 0x102B04, 0x103F01, 0x104002, 0x104A08, 0x105001, 0x105604,
+    0x105A01, 0x105E04, 0x106101, 0x106204, 0x106501, 0x106704, 0x106E01, 0x107104, 0x107501, 0x108204,
+    0x108E01, 0x108F04, 0x109002, 0x109A04, 0x109E10, 0x10A021, 0x10C600, 0x10C721, 0x10C800, 0x10CD21,
+    0x10CE00, 0x10D041, 0x10FB08, 0x10FC01, 0x10FD41, 0x110001, 0x124900, 0x124A01, 0x124E00, 0x125001,
+    0x125700, 0x125801, 0x125900, 0x125A01, 0x125E00, 0x126001, 0x128900, 0x128A01, 0x128E00, 0x129001,
+    0x12B100, 0x12B201, 0x12B600, 0x12B801, 0x12BF00, 0x12C001, 0x12C100, 0x12C201, 0x12C600, 0x12C801,
+    0x12D700, 0x12D801, 0x131100, 0x131201, 0x131600, 0x131801, 0x135B00, 0x135D04, 0x136008, 0x136902,
+    0x137D00, 0x138001, 0x139010, 0x139A00, 0x13A021, 0x13F600, 0x13F841, 0x13FE00, 0x140008, 0x140101,
+    0x166D10, 0x166E08, 0x166F01, 0x168080, 0x168101, 0x169B08, 0x169D00, 0x16A001, 0x16EB08, 0x16EE02,
+    0x16F101, 0x16F900, 0x170001, 0x171204, 0x171600, 0x171F01, 0x173204, 0x173508, 0x173700, 0x174001,
+    0x175204, 0x175400, 0x176001, 0x176D00, 0x176E01, 0x177100, 0x177204, 0x177400, 0x178001, 0x17B404,
+    0x17D408, 0x17D701, 0x17D808, 0x17DB10, 0x17DC01, 0x17DD04, 0x17DE00, 0x17E002, 0x17EA00, 0x17F002,
+    0x17FA00, 0x180008, 0x180B04, 0x180E00, 0x180F04, 0x181002, 0x181A00, 0x182001, 0x187900, 0x188001,
+    0x188504, 0x188701, 0x18A904, 0x18AA01, 0x18AB00, 0x18B001, 0x18F600, 0x190001, 0x191F00, 0x192004,
+    0x192C00, 0x193004, 0x193C00, 0x194010, 0x194100, 0x194408, 0x194602, 0x195001, 0x196E00, 0x197001,
+    0x197500, 0x198001, 0x19AC00, 0x19B001, 0x19CA00, 0x19D002, 0x19DB00, 0x19DE10, 0x1A0001, 0x1A1704,
+    0x1A1C00, 0x1A1E08, 0x1A2001, 0x1A5504, 0x1A5F00, 0x1A6004, 0x1A7D00, 0x1A7F04, 0x1A8002, 0x1A8A00,
+    0x1A9002, 0x1A9A00, 0x1AA008, 0x1AA701, 0x1AA808, 0x1AAE00, 0x1AB004, 0x1ACF00, 0x1B0004, 0x1B0501,
+    0x1B3404, 0x1B4501, 0x1B4D00, 0x1B5002, 0x1B5A08, 0x1B6110, 0x1B6B04, 0x1B7410, 0x1B7D08, 0x1B7F00,
+    0x1B8004, 0x1B8301, 0x1BA104, 0x1BAE01, 0x1BB002, 0x1BBA01, 0x1BE604, 0x1BF400, 0x1BFC08, 0x1C0001,
+    0x1C2404, 0x1C3800, 0x1C3B08, 0x1C4002, 0x1C4A00, 0x1C4D01, 0x1C5002, 0x1C5A01, 0x1C7E08, 0x1C8041,
+    0x1C8900, 0x1C9021, 0x1CBB00, 0x1CBD21, 0x1CC008, 0x1CC800, 0x1CD004, 0x1CD308, 0x1CD404, 0x1CE901,
+    0x1CED04, 0x1CEE01, 0x1CF404, 0x1CF501, 0x1CF704, 0x1CFA01, 0x1CFB00, 0x1D0041, 0x1D2C01, 0x1D6B41,
+    0x1D7801, 0x1D7941, 0x1D9B01, 0x1DC004, 0x1E0061, 0x1E9641, 0x1E9E61, 0x1F0041, 0x1F0821, 0x1F1041,
+    0x1F1600, 0x1F1821, 0x1F1E00, 0x1F2041, 0x1F2821, 0x1F3041, 0x1F3821, 0x1F4041, 0x1F4600, 0x1F4821,
+    0x1F4E00, 0x1F5041, 0x1F5800, 0x1F5921, 0x1F5A00, 0x1F5B21, 0x1F5C00, 0x1F5D21, 0x1F5E00, 0x1F5F21,
+    0x1F6041, 0x1F6821, 0x1F7041, 0x1F7E00, 0x1F8041, 0x1F8821, 0x1F9041, 0x1F9821, 0x1FA041, 0x1FA821,
+    0x1FB041, 0x1FB500, 0x1FB641, 0x1FB821, 0x1FBD10, 0x1FBE41, 0x1FBF10, 0x1FC241, 0x1FC500, 0x1FC641,
+    0x1FC821, 0x1FCD10, 0x1FD041, 0x1FD400, 0x1FD641, 0x1FD821, 0x1FDC00, 0x1FDD10, 0x1FE041, 0x1FE821,
+    0x1FED10, 0x1FF000, 0x1FF241, 0x1FF500, 0x1FF641, 0x1FF821, 0x1FFD10, 0x1FFF00, 0x200080, 0x200B00,
+    0x201008, 0x202880, 0x202A00, 0x202F80, 0x203008, 0x204410, 0x204508, 0x205210, 0x205308, 0x205F80,
+    0x206000, 0x207002, 0x207101, 0x207200, 0x207402, 0x207A10, 0x207D08, 0x207F01, 0x208002, 0x208A10,
+    0x208D08, 0x208F00, 0x209001, 0x209D00, 0x20A010, 0x20C100, 0x20D004, 0x20F100, 0x210010, 0x210221,
+    0x210310, 0x210721, 0x210810, 0x210A41, 0x210B21, 0x210E41, 0x211021, 0x211341, 0x211410, 0x211521,
+    0x211610, 0x211921, 0x211E10, 0x212421, 0x212510, 0x212621, 0x212710, 0x212821, 0x212910, 0x212A21,
+    0x212E10, 0x212F41, 0x213021, 0x213441, 0x213501, 0x213941, 0x213A10, 0x213C41, 0x213E21, 0x214010,
+    0x214521, 0x214641, 0x214A10, 0x214E41, 0x214F10, 0x215002, 0x218321, 0x218441, 0x218502, 0x218A10,
     0x218C00, 0x219010, 0x230808, 0x230C10, 0x232908, 0x232B10, 0x242700, 0x244010, 0x244B00, 0x246002,
     0x249C10, 0x24EA02, 0x250010, 0x276808, 0x277602, 0x279410, 0x27C508, 0x27C710, 0x27E608, 0x27F010,
     0x298308, 0x299910, 0x29D808, 0x29DC10, 0x29FC08, 0x29FE10, 0x2B7400, 0x2B7610, 0x2B9600, 0x2B9710,
-    0x2C0001, 0x2CE510, 0x2CEB01, 0x2CEF04, 0x2CF201, 0x2CF400, 0x2CF908, 0x2CFD02, 0x2CFE08, 0x2D0001,
-    0x2D2600, 0x2D2701, 0x2D2800, 0x2D2D01, 0x2D2E00, 0x2D3001, 0x2D6800, 0x2D6F01, 0x2D7008, 0x2D7100,
-    0x2D7F04, 0x2D8001, 0x2D9700, 0x2DA001, 0x2DA700, 0x2DA801, 0x2DAF00, 0x2DB001, 0x2DB700, 0x2DB801,
-    0x2DBF00, 0x2DC001, 0x2DC700, 0x2DC801, 0x2DCF00, 0x2DD001, 0x2DD700, 0x2DD801, 0x2DDF00, 0x2DE004,
-    0x2E0008, 0x2E2F01, 0x2E3008, 0x2E5010, 0x2E5208, 0x2E5E00, 0x2E8010, 0x2E9A00, 0x2E9B10, 0x2EF400,
-    0x2F0010, 0x2FD600, 0x2FF010, 0x3000A0, 0x300108, 0x300410, 0x300501, 0x300702, 0x300808, 0x301210,
-    0x301408, 0x302010, 0x302102, 0x302A04, 0x303008, 0x303101, 0x303610, 0x303802, 0x303B01, 0x303D08,
-    0x303E10, 0x304000, 0x304101, 0x309700, 0x309904, 0x309B10, 0x309D01, 0x30A008, 0x30A101, 0x30FB08,
-    0x30FC01, 0x310000, 0x310501, 0x313000, 0x313101, 0x318F00, 0x319010, 0x319202, 0x319610, 0x31A001,
-    0x31C010, 0x31E400, 0x31EF10, 0x31F001, 0x320010, 0x321F00, 0x322002, 0x322A10, 0x324802, 0x325010,
-    0x325102, 0x326010, 0x328002, 0x328A10, 0x32B102, 0x32C010, 0x340001, 0x4DC010, 0x4E0001, 0xA48D00,
-    0xA49010, 0xA4C700, 0xA4D001, 0xA4FE08, 0xA50001, 0xA60D08, 0xA61001, 0xA62002, 0xA62A01, 0xA62C00,
-    0xA64001, 0xA66F04, 0xA67308, 0xA67404, 0xA67E08, 0xA67F01, 0xA69E04, 0xA6A001, 0xA6E602, 0xA6F004,
-    0xA6F208, 0xA6F800, 0xA70010, 0xA71701, 0xA72010, 0xA72201, 0xA78910, 0xA78B01, 0xA7CB00, 0xA7D001,
-    0xA7D200, 0xA7D301, 0xA7D400, 0xA7D501, 0xA7DA00, 0xA7F201, 0xA80204, 0xA80301, 0xA80604, 0xA80701,
-    0xA80B04, 0xA80C01, 0xA82304, 0xA82810, 0xA82C04, 0xA82D00, 0xA83002, 0xA83610, 0xA83A00, 0xA84001,
-    0xA87408, 0xA87800, 0xA88004, 0xA88201, 0xA8B404, 0xA8C600, 0xA8CE08, 0xA8D002, 0xA8DA00, 0xA8E004,
-    0xA8F201, 0xA8F808, 0xA8FB01, 0xA8FC08, 0xA8FD01, 0xA8FF04, 0xA90002, 0xA90A01, 0xA92604, 0xA92E08,
-    0xA93001, 0xA94704, 0xA95400, 0xA95F08, 0xA96001, 0xA97D00, 0xA98004, 0xA98401, 0xA9B304, 0xA9C108,
-    0xA9CE00, 0xA9CF01, 0xA9D002, 0xA9DA00, 0xA9DE08, 0xA9E001, 0xA9E504, 0xA9E601, 0xA9F002, 0xA9FA01,
-    0xA9FF00, 0xAA0001, 0xAA2904, 0xAA3700, 0xAA4001, 0xAA4304, 0xAA4401, 0xAA4C04, 0xAA4E00, 0xAA5002,
-    0xAA5A00, 0xAA5C08, 0xAA6001, 0xAA7710, 0xAA7A01, 0xAA7B04, 0xAA7E01, 0xAAB004, 0xAAB101, 0xAAB204,
-    0xAAB501, 0xAAB704, 0xAAB901, 0xAABE04, 0xAAC001, 0xAAC104, 0xAAC201, 0xAAC300, 0xAADB01, 0xAADE08,
-    0xAAE001, 0xAAEB04, 0xAAF008, 0xAAF201, 0xAAF504, 0xAAF700, 0xAB0101, 0xAB0700, 0xAB0901, 0xAB0F00,
-    0xAB1101, 0xAB1700, 0xAB2001, 0xAB2700, 0xAB2801, 0xAB2F00, 0xAB3001, 0xAB5B10, 0xAB5C01, 0xAB6A10,
-    0xAB6C00, 0xAB7001, 0xABE304, 0xABEB08, 0xABEC04, 0xABEE00, 0xABF002, 0xABFA00, 0xAC0001, 0xD7A400,
-    0xD7B001, 0xD7C700, 0xD7CB01, 0xD7FC00, 0xD80040, 0xF90001, 0xFA6E00, 0xFA7001, 0xFADA00, 0xFB0001,
-    0xFB0700, 0xFB1301, 0xFB1800, 0xFB1D01, 0xFB1E04, 0xFB1F01, 0xFB2910, 0xFB2A01, 0xFB3700, 0xFB3801,
-    0xFB3D00, 0xFB3E01, 0xFB3F00, 0xFB4001, 0xFB4200, 0xFB4301, 0xFB4500, 0xFB4601, 0xFBB210, 0xFBC300,
-    0xFBD301, 0xFD3E08, 0xFD4010, 0xFD5001, 0xFD9000, 0xFD9201, 0xFDC800, 0xFDCF10, 0xFDD000, 0xFDF001,
-    0xFDFC10, 0xFE0004, 0xFE1008, 0xFE1A00, 0xFE2004, 0xFE3008, 0xFE5300, 0xFE5408, 0xFE6210, 0xFE6308,
-    0xFE6410, 0xFE6700, 0xFE6808, 0xFE6910, 0xFE6A08, 0xFE6C00, 0xFE7001, 0xFE7500, 0xFE7601, 0xFEFD00,
-    0xFEFF40, 0xFF0000, 0xFF0108, 0xFF0410, 0xFF0508, 0xFF0B10, 0xFF0C08, 0xFF1002, 0xFF1A08, 0xFF1C10,
-    0xFF1F08, 0xFF2101, 0xFF3B08, 0xFF3E10, 0xFF3F08, 0xFF4010, 0xFF4101, 0xFF5B08, 0xFF5C10, 0xFF5D08,
-    0xFF5E10, 0xFF5F08, 0xFF6601, 0xFFBF00, 0xFFC201, 0xFFC800, 0xFFCA01, 0xFFD000, 0xFFD201, 0xFFD800,
-    0xFFDA01, 0xFFDD00, 0xFFE010, 0xFFE700, 0xFFE810, 0xFFEF00, 0xFFF940, 0xFFFC10, 0xFFFE00, 0x1000001,
-    0x1000C00, 0x1000D01, 0x1002700, 0x1002801, 0x1003B00, 0x1003C01, 0x1003E00, 0x1003F01, 0x1004E00,
-    0x1005001, 0x1005E00, 0x1008001, 0x100FB00, 0x1010008, 0x1010300, 0x1010702, 0x1013400, 0x1013710,
-    0x1014002, 0x1017910, 0x1018A02, 0x1018C10, 0x1018F00, 0x1019010, 0x1019D00, 0x101A010, 0x101A100,
-    0x101D010, 0x101FD04, 0x101FE00, 0x1028001, 0x1029D00, 0x102A001, 0x102D100, 0x102E004, 0x102E102,
-    0x102FC00, 0x1030001, 0x1032002, 0x1032400, 0x1032D01, 0x1034102, 0x1034201, 0x1034A02, 0x1034B00,
-    0x1035001, 0x1037604, 0x1037B00, 0x1038001, 0x1039E00, 0x1039F08, 0x103A001, 0x103C400, 0x103C801,
-    0x103D008, 0x103D102, 0x103D600, 0x1040001, 0x1049E00, 0x104A002, 0x104AA00, 0x104B001, 0x104D400,
-    0x104D801, 0x104FC00, 0x1050001, 0x1052800, 0x1053001, 0x1056400, 0x1056F08, 0x1057001, 0x1057B00,
-    0x1057C01, 0x1058B00, 0x1058C01, 0x1059300, 0x1059401, 0x1059600, 0x1059701, 0x105A200, 0x105A301,
-    0x105B200, 0x105B301, 0x105BA00, 0x105BB01, 0x105BD00, 0x1060001, 0x1073700, 0x1074001, 0x1075600,
-    0x1076001, 0x1076800, 0x1078001, 0x1078600, 0x1078701, 0x107B100, 0x107B201, 0x107BB00, 0x1080001,
-    0x1080600, 0x1080801, 0x1080900, 0x1080A01, 0x1083600, 0x1083701, 0x1083900, 0x1083C01, 0x1083D00,
-    0x1083F01, 0x1085600, 0x1085708, 0x1085802, 0x1086001, 0x1087710, 0x1087902, 0x1088001, 0x1089F00,
-    0x108A702, 0x108B000, 0x108E001, 0x108F300, 0x108F401, 0x108F600, 0x108FB02, 0x1090001, 0x1091602,
-    0x1091C00, 0x1091F08, 0x1092001, 0x1093A00, 0x1093F08, 0x1094000, 0x1098001, 0x109B800, 0x109BC02,
-    0x109BE01, 0x109C002, 0x109D000, 0x109D202, 0x10A0001, 0x10A0104, 0x10A0400, 0x10A0504, 0x10A0700,
-    0x10A0C04, 0x10A1001, 0x10A1400, 0x10A1501, 0x10A1800, 0x10A1901, 0x10A3600, 0x10A3804, 0x10A3B00,
-    0x10A3F04, 0x10A4002, 0x10A4900, 0x10A5008, 0x10A5900, 0x10A6001, 0x10A7D02, 0x10A7F08, 0x10A8001,
-    0x10A9D02, 0x10AA000, 0x10AC001, 0x10AC810, 0x10AC901, 0x10AE504, 0x10AE700, 0x10AEB02, 0x10AF008,
-    0x10AF700, 0x10B0001, 0x10B3600, 0x10B3908, 0x10B4001, 0x10B5600, 0x10B5802, 0x10B6001, 0x10B7300,
-    0x10B7802, 0x10B8001, 0x10B9200, 0x10B9908, 0x10B9D00, 0x10BA902, 0x10BB000, 0x10C0001, 0x10C4900,
-    0x10C8001, 0x10CB300, 0x10CC001, 0x10CF300, 0x10CFA02, 0x10D0001, 0x10D2404, 0x10D2800, 0x10D3002,
-    0x10D3A00, 0x10E6002, 0x10E7F00, 0x10E8001, 0x10EAA00, 0x10EAB04, 0x10EAD08, 0x10EAE00, 0x10EB001,
-    0x10EB200, 0x10EFD04, 0x10F0001, 0x10F1D02, 0x10F2701, 0x10F2800, 0x10F3001, 0x10F4604, 0x10F5102,
-    0x10F5508, 0x10F5A00, 0x10F7001, 0x10F8204, 0x10F8608, 0x10F8A00, 0x10FB001, 0x10FC502, 0x10FCC00,
-    0x10FE001, 0x10FF700, 0x1100004, 0x1100301, 0x1103804, 0x1104708, 0x1104E00, 0x1105202, 0x1107004,
-    0x1107101, 0x1107304, 0x1107501, 0x1107600, 0x1107F04, 0x1108301, 0x110B004, 0x110BB08, 0x110BD40,
-    0x110BE08, 0x110C204, 0x110C300, 0x110CD40, 0x110CE00, 0x110D001, 0x110E900, 0x110F002, 0x110FA00,
-    0x1110004, 0x1110301, 0x1112704, 0x1113500, 0x1113602, 0x1114008, 0x1114401, 0x1114504, 0x1114701,
-    0x1114800, 0x1115001, 0x1117304, 0x1117408, 0x1117601, 0x1117700, 0x1118004, 0x1118301, 0x111B304,
-    0x111C101, 0x111C508, 0x111C904, 0x111CD08, 0x111CE04, 0x111D002, 0x111DA01, 0x111DB08, 0x111DC01,
-    0x111DD08, 0x111E000, 0x111E102, 0x111F500, 0x1120001, 0x1121200, 0x1121301, 0x1122C04, 0x1123808,
-    0x1123E04, 0x1123F01, 0x1124104, 0x1124200, 0x1128001, 0x1128700, 0x1128801, 0x1128900, 0x1128A01,
-    0x1128E00, 0x1128F01, 0x1129E00, 0x1129F01, 0x112A908, 0x112AA00, 0x112B001, 0x112DF04, 0x112EB00,
-    0x112F002, 0x112FA00, 0x1130004, 0x1130400, 0x1130501, 0x1130D00, 0x1130F01, 0x1131100, 0x1131301,
-    0x1132900, 0x1132A01, 0x1133100, 0x1133201, 0x1133400, 0x1133501, 0x1133A00, 0x1133B04, 0x1133D01,
-    0x1133E04, 0x1134500, 0x1134704, 0x1134900, 0x1134B04, 0x1134E00, 0x1135001, 0x1135100, 0x1135704,
-    0x1135800, 0x1135D01, 0x1136204, 0x1136400, 0x1136604, 0x1136D00, 0x1137004, 0x1137500, 0x1140001,
-    0x1143504, 0x1144701, 0x1144B08, 0x1145002, 0x1145A08, 0x1145C00, 0x1145D08, 0x1145E04, 0x1145F01,
-    0x1146200, 0x1148001, 0x114B004, 0x114C401, 0x114C608, 0x114C701, 0x114C800, 0x114D002, 0x114DA00,
-    0x1158001, 0x115AF04, 0x115B600, 0x115B804, 0x115C108, 0x115D801, 0x115DC04, 0x115DE00, 0x1160001,
-    0x1163004, 0x1164108, 0x1164401, 0x1164500, 0x1165002, 0x1165A00, 0x1166008, 0x1166D00, 0x1168001,
-    0x116AB04, 0x116B801, 0x116B908, 0x116BA00, 0x116C002, 0x116CA00, 0x1170001, 0x1171B00, 0x1171D04,
-    0x1172C00, 0x1173002, 0x1173C08, 0x1173F10, 0x1174001, 0x1174700, 0x1180001, 0x1182C04, 0x1183B08,
-    0x1183C00, 0x118A001, 0x118E002, 0x118F300, 0x118FF01, 0x1190700, 0x1190901, 0x1190A00, 0x1190C01,
-    0x1191400, 0x1191501, 0x1191700, 0x1191801, 0x1193004, 0x1193600, 0x1193704, 0x1193900, 0x1193B04,
-    0x1193F01, 0x1194004, 0x1194101, 0x1194204, 0x1194408, 0x1194700, 0x1195002, 0x1195A00, 0x119A001,
-    0x119A800, 0x119AA01, 0x119D104, 0x119D800, 0x119DA04, 0x119E101, 0x119E208, 0x119E301, 0x119E404,
-    0x119E500, 0x11A0001, 0x11A0104, 0x11A0B01, 0x11A3304, 0x11A3A01, 0x11A3B04, 0x11A3F08, 0x11A4704,
-    0x11A4800, 0x11A5001, 0x11A5104, 0x11A5C01, 0x11A8A04, 0x11A9A08, 0x11A9D01, 0x11A9E08, 0x11AA300,
-    0x11AB001, 0x11AF900, 0x11B0008, 0x11B0A00, 0x11C0001, 0x11C0900, 0x11C0A01, 0x11C2F04, 0x11C3700,
-    0x11C3804, 0x11C4001, 0x11C4108, 0x11C4600, 0x11C5002, 0x11C6D00, 0x11C7008, 0x11C7201, 0x11C9000,
-    0x11C9204, 0x11CA800, 0x11CA904, 0x11CB700, 0x11D0001, 0x11D0700, 0x11D0801, 0x11D0A00, 0x11D0B01,
-    0x11D3104, 0x11D3700, 0x11D3A04, 0x11D3B00, 0x11D3C04, 0x11D3E00, 0x11D3F04, 0x11D4601, 0x11D4704,
-    0x11D4800, 0x11D5002, 0x11D5A00, 0x11D6001, 0x11D6600, 0x11D6701, 0x11D6900, 0x11D6A01, 0x11D8A04,
-    0x11D8F00, 0x11D9004, 0x11D9200, 0x11D9304, 0x11D9801, 0x11D9900, 0x11DA002, 0x11DAA00, 0x11EE001,
-    0x11EF304, 0x11EF708, 0x11EF900, 0x11F0004, 0x11F0201, 0x11F0304, 0x11F0401, 0x11F1100, 0x11F1201,
-    0x11F3404, 0x11F3B00, 0x11F3E04, 0x11F4308, 0x11F5002, 0x11F5A00, 0x11FB001, 0x11FB100, 0x11FC002,
-    0x11FD510, 0x11FF200, 0x11FFF08, 0x1200001, 0x1239A00, 0x1240002, 0x1246F00, 0x1247008, 0x1247500,
-    0x1248001, 0x1254400, 0x12F9001, 0x12FF108, 0x12FF300, 0x1300001, 0x1343040, 0x1344004, 0x1344101,
-    0x1344704, 0x1345600, 0x1440001, 0x1464700, 0x1680001, 0x16A3900, 0x16A4001, 0x16A5F00, 0x16A6002,
-    0x16A6A00, 0x16A6E08, 0x16A7001, 0x16ABF00, 0x16AC002, 0x16ACA00, 0x16AD001, 0x16AEE00, 0x16AF004,
-    0x16AF508, 0x16AF600, 0x16B0001, 0x16B3004, 0x16B3708, 0x16B3C10, 0x16B4001, 0x16B4408, 0x16B4510,
-    0x16B4600, 0x16B5002, 0x16B5A00, 0x16B5B02, 0x16B6200, 0x16B6301, 0x16B7800, 0x16B7D01, 0x16B9000,
-    0x16E4001, 0x16E8002, 0x16E9708, 0x16E9B00, 0x16F0001, 0x16F4B00, 0x16F4F04, 0x16F5001, 0x16F5104,
-    0x16F8800, 0x16F8F04, 0x16F9301, 0x16FA000, 0x16FE001, 0x16FE208, 0x16FE301, 0x16FE404, 0x16FE500,
-    0x16FF004, 0x16FF200, 0x1700001, 0x187F800, 0x1880001, 0x18CD600, 0x18D0001, 0x18D0900, 0x1AFF001,
-    0x1AFF400, 0x1AFF501, 0x1AFFC00, 0x1AFFD01, 0x1AFFF00, 0x1B00001, 0x1B12300, 0x1B13201, 0x1B13300,
-    0x1B15001, 0x1B15300, 0x1B15501, 0x1B15600, 0x1B16401, 0x1B16800, 0x1B17001, 0x1B2FC00, 0x1BC0001,
-    0x1BC6B00, 0x1BC7001, 0x1BC7D00, 0x1BC8001, 0x1BC8900, 0x1BC9001, 0x1BC9A00, 0x1BC9C10, 0x1BC9D04,
-    0x1BC9F08, 0x1BCA040, 0x1BCA400, 0x1CF0004, 0x1CF2E00, 0x1CF3004, 0x1CF4700, 0x1CF5010, 0x1CFC400,
-    0x1D00010, 0x1D0F600, 0x1D10010, 0x1D12700, 0x1D12910, 0x1D16504, 0x1D16A10, 0x1D16D04, 0x1D17340,
-    0x1D17B04, 0x1D18310, 0x1D18504, 0x1D18C10, 0x1D1AA04, 0x1D1AE10, 0x1D1EB00, 0x1D20010, 0x1D24204,
-    0x1D24510, 0x1D24600, 0x1D2C002, 0x1D2D400, 0x1D2E002, 0x1D2F400, 0x1D30010, 0x1D35700, 0x1D36002,
-    0x1D37900, 0x1D40001, 0x1D45500, 0x1D45601, 0x1D49D00, 0x1D49E01, 0x1D4A000, 0x1D4A201, 0x1D4A300,
-    0x1D4A501, 0x1D4A700, 0x1D4A901, 0x1D4AD00, 0x1D4AE01, 0x1D4BA00, 0x1D4BB01, 0x1D4BC00, 0x1D4BD01,
-    0x1D4C400, 0x1D4C501, 0x1D50600, 0x1D50701, 0x1D50B00, 0x1D50D01, 0x1D51500, 0x1D51601, 0x1D51D00,
-    0x1D51E01, 0x1D53A00, 0x1D53B01, 0x1D53F00, 0x1D54001, 0x1D54500, 0x1D54601, 0x1D54700, 0x1D54A01,
-    0x1D55100, 0x1D55201, 0x1D6A600, 0x1D6A801, 0x1D6C110, 0x1D6C201, 0x1D6DB10, 0x1D6DC01, 0x1D6FB10,
-    0x1D6FC01, 0x1D71510, 0x1D71601, 0x1D73510, 0x1D73601, 0x1D74F10, 0x1D75001, 0x1D76F10, 0x1D77001,
-    0x1D78910, 0x1D78A01, 0x1D7A910, 0x1D7AA01, 0x1D7C310, 0x1D7C401, 0x1D7CC00, 0x1D7CE02, 0x1D80010,
-    0x1DA0004, 0x1DA3710, 0x1DA3B04, 0x1DA6D10, 0x1DA7504, 0x1DA7610, 0x1DA8404, 0x1DA8510, 0x1DA8708,
-    0x1DA8C00, 0x1DA9B04, 0x1DAA000, 0x1DAA104, 0x1DAB000, 0x1DF0001, 0x1DF1F00, 0x1DF2501, 0x1DF2B00,
-    0x1E00004, 0x1E00700, 0x1E00804, 0x1E01900, 0x1E01B04, 0x1E02200, 0x1E02304, 0x1E02500, 0x1E02604,
-    0x1E02B00, 0x1E03001, 0x1E06E00, 0x1E08F04, 0x1E09000, 0x1E10001, 0x1E12D00, 0x1E13004, 0x1E13701,
-    0x1E13E00, 0x1E14002, 0x1E14A00, 0x1E14E01, 0x1E14F10, 0x1E15000, 0x1E29001, 0x1E2AE04, 0x1E2AF00,
-    0x1E2C001, 0x1E2EC04, 0x1E2F002, 0x1E2FA00, 0x1E2FF10, 0x1E30000, 0x1E4D001, 0x1E4EC04, 0x1E4F002,
-    0x1E4FA00, 0x1E7E001, 0x1E7E700, 0x1E7E801, 0x1E7EC00, 0x1E7ED01, 0x1E7EF00, 0x1E7F001, 0x1E7FF00,
-    0x1E80001, 0x1E8C500, 0x1E8C702, 0x1E8D004, 0x1E8D700, 0x1E90001, 0x1E94404, 0x1E94B01, 0x1E94C00,
-    0x1E95002, 0x1E95A00, 0x1E95E08, 0x1E96000, 0x1EC7102, 0x1ECAC10, 0x1ECAD02, 0x1ECB010, 0x1ECB102,
-    0x1ECB500, 0x1ED0102, 0x1ED2E10, 0x1ED2F02, 0x1ED3E00, 0x1EE0001, 0x1EE0400, 0x1EE0501, 0x1EE2000,
-    0x1EE2101, 0x1EE2300, 0x1EE2401, 0x1EE2500, 0x1EE2701, 0x1EE2800, 0x1EE2901, 0x1EE3300, 0x1EE3401,
-    0x1EE3800, 0x1EE3901, 0x1EE3A00, 0x1EE3B01, 0x1EE3C00, 0x1EE4201, 0x1EE4300, 0x1EE4701, 0x1EE4800,
-    0x1EE4901, 0x1EE4A00, 0x1EE4B01, 0x1EE4C00, 0x1EE4D01, 0x1EE5000, 0x1EE5101, 0x1EE5300, 0x1EE5401,
-    0x1EE5500, 0x1EE5701, 0x1EE5800, 0x1EE5901, 0x1EE5A00, 0x1EE5B01, 0x1EE5C00, 0x1EE5D01, 0x1EE5E00,
-    0x1EE5F01, 0x1EE6000, 0x1EE6101, 0x1EE6300, 0x1EE6401, 0x1EE6500, 0x1EE6701, 0x1EE6B00, 0x1EE6C01,
-    0x1EE7300, 0x1EE7401, 0x1EE7800, 0x1EE7901, 0x1EE7D00, 0x1EE7E01, 0x1EE7F00, 0x1EE8001, 0x1EE8A00,
-    0x1EE8B01, 0x1EE9C00, 0x1EEA101, 0x1EEA400, 0x1EEA501, 0x1EEAA00, 0x1EEAB01, 0x1EEBC00, 0x1EEF010,
-    0x1EEF200, 0x1F00010, 0x1F02C00, 0x1F03010, 0x1F09400, 0x1F0A010, 0x1F0AF00, 0x1F0B110, 0x1F0C000,
-    0x1F0C110, 0x1F0D000, 0x1F0D110, 0x1F0F600, 0x1F10002, 0x1F10D10, 0x1F1AE00, 0x1F1E610, 0x1F20300,
-    0x1F21010, 0x1F23C00, 0x1F24010, 0x1F24900, 0x1F25010, 0x1F25200, 0x1F26010, 0x1F26600, 0x1F30010,
-    0x1F6D800, 0x1F6DC10, 0x1F6ED00, 0x1F6F010, 0x1F6FD00, 0x1F70010, 0x1F77700, 0x1F77B10, 0x1F7DA00,
-    0x1F7E010, 0x1F7EC00, 0x1F7F010, 0x1F7F100, 0x1F80010, 0x1F80C00, 0x1F81010, 0x1F84800, 0x1F85010,
-    0x1F85A00, 0x1F86010, 0x1F88800, 0x1F89010, 0x1F8AE00, 0x1F8B010, 0x1F8B200, 0x1F90010, 0x1FA5400,
-    0x1FA6010, 0x1FA6E00, 0x1FA7010, 0x1FA7D00, 0x1FA8010, 0x1FA8900, 0x1FA9010, 0x1FABE00, 0x1FABF10,
-    0x1FAC600, 0x1FACE10, 0x1FADC00, 0x1FAE010, 0x1FAE900, 0x1FAF010, 0x1FAF900, 0x1FB0010, 0x1FB9300,
-    0x1FB9410, 0x1FBCB00, 0x1FBF002, 0x1FBFA00, 0x2000001, 0x2A6E000, 0x2A70001, 0x2B73A00, 0x2B74001,
-    0x2B81E00, 0x2B82001, 0x2CEA200, 0x2CEB001, 0x2EBE100, 0x2EBF001, 0x2EE5E00, 0x2F80001, 0x2FA1E00,
-    0x3000001, 0x3134B00, 0x3135001, 0x323B000, 0xE000140, 0xE000200, 0xE002040, 0xE008000, 0xE010004,
-    0xE01F000, 0xF000040, 0xFFFFE00, 0x10000040, 0x10FFFE00,
+    0x2C0021, 0x2C3041, 0x2C6061, 0x2C6321, 0x2C6541, 0x2C6761, 0x2C6E21, 0x2C7141, 0x2C7221, 0x2C7341,
+    0x2C7521, 0x2C7641, 0x2C7C01, 0x2C7E21, 0x2C8141, 0x2C8261, 0x2CE441, 0x2CE510, 0x2CEB61, 0x2CEF04,
+    0x2CF221, 0x2CF341, 0x2CF400, 0x2CF908, 0x2CFD02, 0x2CFE08, 0x2D0041, 0x2D2600, 0x2D2741, 0x2D2800,
+    0x2D2D41, 0x2D2E00, 0x2D3001, 0x2D6800, 0x2D6F01, 0x2D7008, 0x2D7100, 0x2D7F04, 0x2D8001, 0x2D9700,
+    0x2DA001, 0x2DA700, 0x2DA801, 0x2DAF00, 0x2DB001, 0x2DB700, 0x2DB801, 0x2DBF00, 0x2DC001, 0x2DC700,
+    0x2DC801, 0x2DCF00, 0x2DD001, 0x2DD700, 0x2DD801, 0x2DDF00, 0x2DE004, 0x2E0008, 0x2E2F01, 0x2E3008,
+    0x2E5010, 0x2E5208, 0x2E5E00, 0x2E8010, 0x2E9A00, 0x2E9B10, 0x2EF400, 0x2F0010, 0x2FD600, 0x2FF010,
+    0x300080, 0x300108, 0x300410, 0x300501, 0x300702, 0x300808, 0x301210, 0x301408, 0x302010, 0x302102,
+    0x302A04, 0x303008, 0x303101, 0x303610, 0x303802, 0x303B01, 0x303D08, 0x303E10, 0x304000, 0x304101,
+    0x309700, 0x309904, 0x309B10, 0x309D01, 0x30A008, 0x30A101, 0x30FB08, 0x30FC01, 0x310000, 0x310501,
+    0x313000, 0x313101, 0x318F00, 0x319010, 0x319202, 0x319610, 0x31A001, 0x31C010, 0x31E400, 0x31EF10,
+    0x31F001, 0x320010, 0x321F00, 0x322002, 0x322A10, 0x324802, 0x325010, 0x325102, 0x326010, 0x328002,
+    0x328A10, 0x32B102, 0x32C010, 0x340001, 0x4DC010, 0x4E0001, 0xA48D00, 0xA49010, 0xA4C700, 0xA4D001,
+    0xA4FE08, 0xA50001, 0xA60D08, 0xA61001, 0xA62002, 0xA62A01, 0xA62C00, 0xA64061, 0xA66E01, 0xA66F04,
+    0xA67308, 0xA67404, 0xA67E08, 0xA67F01, 0xA68061, 0xA69C01, 0xA69E04, 0xA6A001, 0xA6E602, 0xA6F004,
+    0xA6F208, 0xA6F800, 0xA70010, 0xA71701, 0xA72010, 0xA72261, 0xA73041, 0xA73261, 0xA77001, 0xA77141,
+    0xA77961, 0xA77E61, 0xA78801, 0xA78910, 0xA78B61, 0xA78F01, 0xA79061, 0xA79441, 0xA79661, 0xA7AB21,
+    0xA7AF41, 0xA7B021, 0xA7B541, 0xA7B661, 0xA7C521, 0xA7C841, 0xA7C921, 0xA7CA41, 0xA7CB00, 0xA7D021,
+    0xA7D141, 0xA7D200, 0xA7D341, 0xA7D400, 0xA7D541, 0xA7D661, 0xA7DA00, 0xA7F201, 0xA7F521, 0xA7F641,
+    0xA7F701, 0xA7FA41, 0xA7FB01, 0xA80204, 0xA80301, 0xA80604, 0xA80701, 0xA80B04, 0xA80C01, 0xA82304,
+    0xA82810, 0xA82C04, 0xA82D00, 0xA83002, 0xA83610, 0xA83A00, 0xA84001, 0xA87408, 0xA87800, 0xA88004,
+    0xA88201, 0xA8B404, 0xA8C600, 0xA8CE08, 0xA8D002, 0xA8DA00, 0xA8E004, 0xA8F201, 0xA8F808, 0xA8FB01,
+    0xA8FC08, 0xA8FD01, 0xA8FF04, 0xA90002, 0xA90A01, 0xA92604, 0xA92E08, 0xA93001, 0xA94704, 0xA95400,
+    0xA95F08, 0xA96001, 0xA97D00, 0xA98004, 0xA98401, 0xA9B304, 0xA9C108, 0xA9CE00, 0xA9CF01, 0xA9D002,
+    0xA9DA00, 0xA9DE08, 0xA9E001, 0xA9E504, 0xA9E601, 0xA9F002, 0xA9FA01, 0xA9FF00, 0xAA0001, 0xAA2904,
+    0xAA3700, 0xAA4001, 0xAA4304, 0xAA4401, 0xAA4C04, 0xAA4E00, 0xAA5002, 0xAA5A00, 0xAA5C08, 0xAA6001,
+    0xAA7710, 0xAA7A01, 0xAA7B04, 0xAA7E01, 0xAAB004, 0xAAB101, 0xAAB204, 0xAAB501, 0xAAB704, 0xAAB901,
+    0xAABE04, 0xAAC001, 0xAAC104, 0xAAC201, 0xAAC300, 0xAADB01, 0xAADE08, 0xAAE001, 0xAAEB04, 0xAAF008,
+    0xAAF201, 0xAAF504, 0xAAF700, 0xAB0101, 0xAB0700, 0xAB0901, 0xAB0F00, 0xAB1101, 0xAB1700, 0xAB2001,
+    0xAB2700, 0xAB2801, 0xAB2F00, 0xAB3041, 0xAB5B10, 0xAB5C01, 0xAB6041, 0xAB6901, 0xAB6A10, 0xAB6C00,
+    0xAB7041, 0xABC001, 0xABE304, 0xABEB08, 0xABEC04, 0xABEE00, 0xABF002, 0xABFA00, 0xAC0001, 0xD7A400,
+    0xD7B001, 0xD7C700, 0xD7CB01, 0xD7FC00, 0xF90001, 0xFA6E00, 0xFA7001, 0xFADA00, 0xFB0041, 0xFB0700,
+    0xFB1341, 0xFB1800, 0xFB1D01, 0xFB1E04, 0xFB1F01, 0xFB2910, 0xFB2A01, 0xFB3700, 0xFB3801, 0xFB3D00,
+    0xFB3E01, 0xFB3F00, 0xFB4001, 0xFB4200, 0xFB4301, 0xFB4500, 0xFB4601, 0xFBB210, 0xFBC300, 0xFBD301,
+    0xFD3E08, 0xFD4010, 0xFD5001, 0xFD9000, 0xFD9201, 0xFDC800, 0xFDCF10, 0xFDD000, 0xFDF001, 0xFDFC10,
+    0xFE0004, 0xFE1008, 0xFE1A00, 0xFE2004, 0xFE3008, 0xFE5300, 0xFE5408, 0xFE6210, 0xFE6308, 0xFE6410,
+    0xFE6700, 0xFE6808, 0xFE6910, 0xFE6A08, 0xFE6C00, 0xFE7001, 0xFE7500, 0xFE7601, 0xFEFD00, 0xFF0108,
+    0xFF0410, 0xFF0508, 0xFF0B10, 0xFF0C08, 0xFF1002, 0xFF1A08, 0xFF1C10, 0xFF1F08, 0xFF2121, 0xFF3B08,
+    0xFF3E10, 0xFF3F08, 0xFF4010, 0xFF4141, 0xFF5B08, 0xFF5C10, 0xFF5D08, 0xFF5E10, 0xFF5F08, 0xFF6601,
+    0xFFBF00, 0xFFC201, 0xFFC800, 0xFFCA01, 0xFFD000, 0xFFD201, 0xFFD800, 0xFFDA01, 0xFFDD00, 0xFFE010,
+    0xFFE700, 0xFFE810, 0xFFEF00, 0xFFFC10, 0xFFFE00, 0x1000001, 0x1000C00, 0x1000D01, 0x1002700, 0x1002801,
+    0x1003B00, 0x1003C01, 0x1003E00, 0x1003F01, 0x1004E00, 0x1005001, 0x1005E00, 0x1008001, 0x100FB00,
+    0x1010008, 0x1010300, 0x1010702, 0x1013400, 0x1013710, 0x1014002, 0x1017910, 0x1018A02, 0x1018C10,
+    0x1018F00, 0x1019010, 0x1019D00, 0x101A010, 0x101A100, 0x101D010, 0x101FD04, 0x101FE00, 0x1028001,
+    0x1029D00, 0x102A001, 0x102D100, 0x102E004, 0x102E102, 0x102FC00, 0x1030001, 0x1032002, 0x1032400,
+    0x1032D01, 0x1034102, 0x1034201, 0x1034A02, 0x1034B00, 0x1035001, 0x1037604, 0x1037B00, 0x1038001,
+    0x1039E00, 0x1039F08, 0x103A001, 0x103C400, 0x103C801, 0x103D008, 0x103D102, 0x103D600, 0x1040021,
+    0x1042841, 0x1045001, 0x1049E00, 0x104A002, 0x104AA00, 0x104B021, 0x104D400, 0x104D841, 0x104FC00,
+    0x1050001, 0x1052800, 0x1053001, 0x1056400, 0x1056F08, 0x1057021, 0x1057B00, 0x1057C21, 0x1058B00,
+    0x1058C21, 0x1059300, 0x1059421, 0x1059600, 0x1059741, 0x105A200, 0x105A341, 0x105B200, 0x105B341,
+    0x105BA00, 0x105BB41, 0x105BD00, 0x1060001, 0x1073700, 0x1074001, 0x1075600, 0x1076001, 0x1076800,
+    0x1078001, 0x1078600, 0x1078701, 0x107B100, 0x107B201, 0x107BB00, 0x1080001, 0x1080600, 0x1080801,
+    0x1080900, 0x1080A01, 0x1083600, 0x1083701, 0x1083900, 0x1083C01, 0x1083D00, 0x1083F01, 0x1085600,
+    0x1085708, 0x1085802, 0x1086001, 0x1087710, 0x1087902, 0x1088001, 0x1089F00, 0x108A702, 0x108B000,
+    0x108E001, 0x108F300, 0x108F401, 0x108F600, 0x108FB02, 0x1090001, 0x1091602, 0x1091C00, 0x1091F08,
+    0x1092001, 0x1093A00, 0x1093F08, 0x1094000, 0x1098001, 0x109B800, 0x109BC02, 0x109BE01, 0x109C002,
+    0x109D000, 0x109D202, 0x10A0001, 0x10A0104, 0x10A0400, 0x10A0504, 0x10A0700, 0x10A0C04, 0x10A1001,
+    0x10A1400, 0x10A1501, 0x10A1800, 0x10A1901, 0x10A3600, 0x10A3804, 0x10A3B00, 0x10A3F04, 0x10A4002,
+    0x10A4900, 0x10A5008, 0x10A5900, 0x10A6001, 0x10A7D02, 0x10A7F08, 0x10A8001, 0x10A9D02, 0x10AA000,
+    0x10AC001, 0x10AC810, 0x10AC901, 0x10AE504, 0x10AE700, 0x10AEB02, 0x10AF008, 0x10AF700, 0x10B0001,
+    0x10B3600, 0x10B3908, 0x10B4001, 0x10B5600, 0x10B5802, 0x10B6001, 0x10B7300, 0x10B7802, 0x10B8001,
+    0x10B9200, 0x10B9908, 0x10B9D00, 0x10BA902, 0x10BB000, 0x10C0001, 0x10C4900, 0x10C8021, 0x10CB300,
+    0x10CC041, 0x10CF300, 0x10CFA02, 0x10D0001, 0x10D2404, 0x10D2800, 0x10D3002, 0x10D3A00, 0x10E6002,
+    0x10E7F00, 0x10E8001, 0x10EAA00, 0x10EAB04, 0x10EAD08, 0x10EAE00, 0x10EB001, 0x10EB200, 0x10EFD04,
+    0x10F0001, 0x10F1D02, 0x10F2701, 0x10F2800, 0x10F3001, 0x10F4604, 0x10F5102, 0x10F5508, 0x10F5A00,
+    0x10F7001, 0x10F8204, 0x10F8608, 0x10F8A00, 0x10FB001, 0x10FC502, 0x10FCC00, 0x10FE001, 0x10FF700,
+    0x1100004, 0x1100301, 0x1103804, 0x1104708, 0x1104E00, 0x1105202, 0x1107004, 0x1107101, 0x1107304,
+    0x1107501, 0x1107600, 0x1107F04, 0x1108301, 0x110B004, 0x110BB08, 0x110BD00, 0x110BE08, 0x110C204,
+    0x110C300, 0x110D001, 0x110E900, 0x110F002, 0x110FA00, 0x1110004, 0x1110301, 0x1112704, 0x1113500,
+    0x1113602, 0x1114008, 0x1114401, 0x1114504, 0x1114701, 0x1114800, 0x1115001, 0x1117304, 0x1117408,
+    0x1117601, 0x1117700, 0x1118004, 0x1118301, 0x111B304, 0x111C101, 0x111C508, 0x111C904, 0x111CD08,
+    0x111CE04, 0x111D002, 0x111DA01, 0x111DB08, 0x111DC01, 0x111DD08, 0x111E000, 0x111E102, 0x111F500,
+    0x1120001, 0x1121200, 0x1121301, 0x1122C04, 0x1123808, 0x1123E04, 0x1123F01, 0x1124104, 0x1124200,
+    0x1128001, 0x1128700, 0x1128801, 0x1128900, 0x1128A01, 0x1128E00, 0x1128F01, 0x1129E00, 0x1129F01,
+    0x112A908, 0x112AA00, 0x112B001, 0x112DF04, 0x112EB00, 0x112F002, 0x112FA00, 0x1130004, 0x1130400,
+    0x1130501, 0x1130D00, 0x1130F01, 0x1131100, 0x1131301, 0x1132900, 0x1132A01, 0x1133100, 0x1133201,
+    0x1133400, 0x1133501, 0x1133A00, 0x1133B04, 0x1133D01, 0x1133E04, 0x1134500, 0x1134704, 0x1134900,
+    0x1134B04, 0x1134E00, 0x1135001, 0x1135100, 0x1135704, 0x1135800, 0x1135D01, 0x1136204, 0x1136400,
+    0x1136604, 0x1136D00, 0x1137004, 0x1137500, 0x1140001, 0x1143504, 0x1144701, 0x1144B08, 0x1145002,
+    0x1145A08, 0x1145C00, 0x1145D08, 0x1145E04, 0x1145F01, 0x1146200, 0x1148001, 0x114B004, 0x114C401,
+    0x114C608, 0x114C701, 0x114C800, 0x114D002, 0x114DA00, 0x1158001, 0x115AF04, 0x115B600, 0x115B804,
+    0x115C108, 0x115D801, 0x115DC04, 0x115DE00, 0x1160001, 0x1163004, 0x1164108, 0x1164401, 0x1164500,
+    0x1165002, 0x1165A00, 0x1166008, 0x1166D00, 0x1168001, 0x116AB04, 0x116B801, 0x116B908, 0x116BA00,
+    0x116C002, 0x116CA00, 0x1170001, 0x1171B00, 0x1171D04, 0x1172C00, 0x1173002, 0x1173C08, 0x1173F10,
+    0x1174001, 0x1174700, 0x1180001, 0x1182C04, 0x1183B08, 0x1183C00, 0x118A021, 0x118C041, 0x118E002,
+    0x118F300, 0x118FF01, 0x1190700, 0x1190901, 0x1190A00, 0x1190C01, 0x1191400, 0x1191501, 0x1191700,
+    0x1191801, 0x1193004, 0x1193600, 0x1193704, 0x1193900, 0x1193B04, 0x1193F01, 0x1194004, 0x1194101,
+    0x1194204, 0x1194408, 0x1194700, 0x1195002, 0x1195A00, 0x119A001, 0x119A800, 0x119AA01, 0x119D104,
+    0x119D800, 0x119DA04, 0x119E101, 0x119E208, 0x119E301, 0x119E404, 0x119E500, 0x11A0001, 0x11A0104,
+    0x11A0B01, 0x11A3304, 0x11A3A01, 0x11A3B04, 0x11A3F08, 0x11A4704, 0x11A4800, 0x11A5001, 0x11A5104,
+    0x11A5C01, 0x11A8A04, 0x11A9A08, 0x11A9D01, 0x11A9E08, 0x11AA300, 0x11AB001, 0x11AF900, 0x11B0008,
+    0x11B0A00, 0x11C0001, 0x11C0900, 0x11C0A01, 0x11C2F04, 0x11C3700, 0x11C3804, 0x11C4001, 0x11C4108,
+    0x11C4600, 0x11C5002, 0x11C6D00, 0x11C7008, 0x11C7201, 0x11C9000, 0x11C9204, 0x11CA800, 0x11CA904,
+    0x11CB700, 0x11D0001, 0x11D0700, 0x11D0801, 0x11D0A00, 0x11D0B01, 0x11D3104, 0x11D3700, 0x11D3A04,
+    0x11D3B00, 0x11D3C04, 0x11D3E00, 0x11D3F04, 0x11D4601, 0x11D4704, 0x11D4800, 0x11D5002, 0x11D5A00,
+    0x11D6001, 0x11D6600, 0x11D6701, 0x11D6900, 0x11D6A01, 0x11D8A04, 0x11D8F00, 0x11D9004, 0x11D9200,
+    0x11D9304, 0x11D9801, 0x11D9900, 0x11DA002, 0x11DAA00, 0x11EE001, 0x11EF304, 0x11EF708, 0x11EF900,
+    0x11F0004, 0x11F0201, 0x11F0304, 0x11F0401, 0x11F1100, 0x11F1201, 0x11F3404, 0x11F3B00, 0x11F3E04,
+    0x11F4308, 0x11F5002, 0x11F5A00, 0x11FB001, 0x11FB100, 0x11FC002, 0x11FD510, 0x11FF200, 0x11FFF08,
+    0x1200001, 0x1239A00, 0x1240002, 0x1246F00, 0x1247008, 0x1247500, 0x1248001, 0x1254400, 0x12F9001,
+    0x12FF108, 0x12FF300, 0x1300001, 0x1343000, 0x1344004, 0x1344101, 0x1344704, 0x1345600, 0x1440001,
+    0x1464700, 0x1680001, 0x16A3900, 0x16A4001, 0x16A5F00, 0x16A6002, 0x16A6A00, 0x16A6E08, 0x16A7001,
+    0x16ABF00, 0x16AC002, 0x16ACA00, 0x16AD001, 0x16AEE00, 0x16AF004, 0x16AF508, 0x16AF600, 0x16B0001,
+    0x16B3004, 0x16B3708, 0x16B3C10, 0x16B4001, 0x16B4408, 0x16B4510, 0x16B4600, 0x16B5002, 0x16B5A00,
+    0x16B5B02, 0x16B6200, 0x16B6301, 0x16B7800, 0x16B7D01, 0x16B9000, 0x16E4021, 0x16E6041, 0x16E8002,
+    0x16E9708, 0x16E9B00, 0x16F0001, 0x16F4B00, 0x16F4F04, 0x16F5001, 0x16F5104, 0x16F8800, 0x16F8F04,
+    0x16F9301, 0x16FA000, 0x16FE001, 0x16FE208, 0x16FE301, 0x16FE404, 0x16FE500, 0x16FF004, 0x16FF200,
+    0x1700001, 0x187F800, 0x1880001, 0x18CD600, 0x18D0001, 0x18D0900, 0x1AFF001, 0x1AFF400, 0x1AFF501,
+    0x1AFFC00, 0x1AFFD01, 0x1AFFF00, 0x1B00001, 0x1B12300, 0x1B13201, 0x1B13300, 0x1B15001, 0x1B15300,
+    0x1B15501, 0x1B15600, 0x1B16401, 0x1B16800, 0x1B17001, 0x1B2FC00, 0x1BC0001, 0x1BC6B00, 0x1BC7001,
+    0x1BC7D00, 0x1BC8001, 0x1BC8900, 0x1BC9001, 0x1BC9A00, 0x1BC9C10, 0x1BC9D04, 0x1BC9F08, 0x1BCA000,
+    0x1CF0004, 0x1CF2E00, 0x1CF3004, 0x1CF4700, 0x1CF5010, 0x1CFC400, 0x1D00010, 0x1D0F600, 0x1D10010,
+    0x1D12700, 0x1D12910, 0x1D16504, 0x1D16A10, 0x1D16D04, 0x1D17300, 0x1D17B04, 0x1D18310, 0x1D18504,
+    0x1D18C10, 0x1D1AA04, 0x1D1AE10, 0x1D1EB00, 0x1D20010, 0x1D24204, 0x1D24510, 0x1D24600, 0x1D2C002,
+    0x1D2D400, 0x1D2E002, 0x1D2F400, 0x1D30010, 0x1D35700, 0x1D36002, 0x1D37900, 0x1D40021, 0x1D41A41,
+    0x1D43421, 0x1D44E41, 0x1D45500, 0x1D45641, 0x1D46821, 0x1D48241, 0x1D49C21, 0x1D49D00, 0x1D49E21,
+    0x1D4A000, 0x1D4A221, 0x1D4A300, 0x1D4A521, 0x1D4A700, 0x1D4A921, 0x1D4AD00, 0x1D4AE21, 0x1D4B641,
+    0x1D4BA00, 0x1D4BB41, 0x1D4BC00, 0x1D4BD41, 0x1D4C400, 0x1D4C541, 0x1D4D021, 0x1D4EA41, 0x1D50421,
+    0x1D50600, 0x1D50721, 0x1D50B00, 0x1D50D21, 0x1D51500, 0x1D51621, 0x1D51D00, 0x1D51E41, 0x1D53821,
+    0x1D53A00, 0x1D53B21, 0x1D53F00, 0x1D54021, 0x1D54500, 0x1D54621, 0x1D54700, 0x1D54A21, 0x1D55100,
+    0x1D55241, 0x1D56C21, 0x1D58641, 0x1D5A021, 0x1D5BA41, 0x1D5D421, 0x1D5EE41, 0x1D60821, 0x1D62241,
+    0x1D63C21, 0x1D65641, 0x1D67021, 0x1D68A41, 0x1D6A600, 0x1D6A821, 0x1D6C110, 0x1D6C241, 0x1D6DB10,
+    0x1D6DC41, 0x1D6E221, 0x1D6FB10, 0x1D6FC41, 0x1D71510, 0x1D71641, 0x1D71C21, 0x1D73510, 0x1D73641,
+    0x1D74F10, 0x1D75041, 0x1D75621, 0x1D76F10, 0x1D77041, 0x1D78910, 0x1D78A41, 0x1D79021, 0x1D7A910,
+    0x1D7AA41, 0x1D7C310, 0x1D7C441, 0x1D7CA21, 0x1D7CB41, 0x1D7CC00, 0x1D7CE02, 0x1D80010, 0x1DA0004,
+    0x1DA3710, 0x1DA3B04, 0x1DA6D10, 0x1DA7504, 0x1DA7610, 0x1DA8404, 0x1DA8510, 0x1DA8708, 0x1DA8C00,
+    0x1DA9B04, 0x1DAA000, 0x1DAA104, 0x1DAB000, 0x1DF0041, 0x1DF0A01, 0x1DF0B41, 0x1DF1F00, 0x1DF2541,
+    0x1DF2B00, 0x1E00004, 0x1E00700, 0x1E00804, 0x1E01900, 0x1E01B04, 0x1E02200, 0x1E02304, 0x1E02500,
+    0x1E02604, 0x1E02B00, 0x1E03001, 0x1E06E00, 0x1E08F04, 0x1E09000, 0x1E10001, 0x1E12D00, 0x1E13004,
+    0x1E13701, 0x1E13E00, 0x1E14002, 0x1E14A00, 0x1E14E01, 0x1E14F10, 0x1E15000, 0x1E29001, 0x1E2AE04,
+    0x1E2AF00, 0x1E2C001, 0x1E2EC04, 0x1E2F002, 0x1E2FA00, 0x1E2FF10, 0x1E30000, 0x1E4D001, 0x1E4EC04,
+    0x1E4F002, 0x1E4FA00, 0x1E7E001, 0x1E7E700, 0x1E7E801, 0x1E7EC00, 0x1E7ED01, 0x1E7EF00, 0x1E7F001,
+    0x1E7FF00, 0x1E80001, 0x1E8C500, 0x1E8C702, 0x1E8D004, 0x1E8D700, 0x1E90021, 0x1E92241, 0x1E94404,
+    0x1E94B01, 0x1E94C00, 0x1E95002, 0x1E95A00, 0x1E95E08, 0x1E96000, 0x1EC7102, 0x1ECAC10, 0x1ECAD02,
+    0x1ECB010, 0x1ECB102, 0x1ECB500, 0x1ED0102, 0x1ED2E10, 0x1ED2F02, 0x1ED3E00, 0x1EE0001, 0x1EE0400,
+    0x1EE0501, 0x1EE2000, 0x1EE2101, 0x1EE2300, 0x1EE2401, 0x1EE2500, 0x1EE2701, 0x1EE2800, 0x1EE2901,
+    0x1EE3300, 0x1EE3401, 0x1EE3800, 0x1EE3901, 0x1EE3A00, 0x1EE3B01, 0x1EE3C00, 0x1EE4201, 0x1EE4300,
+    0x1EE4701, 0x1EE4800, 0x1EE4901, 0x1EE4A00, 0x1EE4B01, 0x1EE4C00, 0x1EE4D01, 0x1EE5000, 0x1EE5101,
+    0x1EE5300, 0x1EE5401, 0x1EE5500, 0x1EE5701, 0x1EE5800, 0x1EE5901, 0x1EE5A00, 0x1EE5B01, 0x1EE5C00,
+    0x1EE5D01, 0x1EE5E00, 0x1EE5F01, 0x1EE6000, 0x1EE6101, 0x1EE6300, 0x1EE6401, 0x1EE6500, 0x1EE6701,
+    0x1EE6B00, 0x1EE6C01, 0x1EE7300, 0x1EE7401, 0x1EE7800, 0x1EE7901, 0x1EE7D00, 0x1EE7E01, 0x1EE7F00,
+    0x1EE8001, 0x1EE8A00, 0x1EE8B01, 0x1EE9C00, 0x1EEA101, 0x1EEA400, 0x1EEA501, 0x1EEAA00, 0x1EEAB01,
+    0x1EEBC00, 0x1EEF010, 0x1EEF200, 0x1F00010, 0x1F02C00, 0x1F03010, 0x1F09400, 0x1F0A010, 0x1F0AF00,
+    0x1F0B110, 0x1F0C000, 0x1F0C110, 0x1F0D000, 0x1F0D110, 0x1F0F600, 0x1F10002, 0x1F10D10, 0x1F1AE00,
+    0x1F1E610, 0x1F20300, 0x1F21010, 0x1F23C00, 0x1F24010, 0x1F24900, 0x1F25010, 0x1F25200, 0x1F26010,
+    0x1F26600, 0x1F30010, 0x1F6D800, 0x1F6DC10, 0x1F6ED00, 0x1F6F010, 0x1F6FD00, 0x1F70010, 0x1F77700,
+    0x1F77B10, 0x1F7DA00, 0x1F7E010, 0x1F7EC00, 0x1F7F010, 0x1F7F100, 0x1F80010, 0x1F80C00, 0x1F81010,
+    0x1F84800, 0x1F85010, 0x1F85A00, 0x1F86010, 0x1F88800, 0x1F89010, 0x1F8AE00, 0x1F8B010, 0x1F8B200,
+    0x1F90010, 0x1FA5400, 0x1FA6010, 0x1FA6E00, 0x1FA7010, 0x1FA7D00, 0x1FA8010, 0x1FA8900, 0x1FA9010,
+    0x1FABE00, 0x1FABF10, 0x1FAC600, 0x1FACE10, 0x1FADC00, 0x1FAE010, 0x1FAE900, 0x1FAF010, 0x1FAF900,
+    0x1FB0010, 0x1FB9300, 0x1FB9410, 0x1FBCB00, 0x1FBF002, 0x1FBFA00, 0x2000001, 0x2A6E000, 0x2A70001,
+    0x2B73A00, 0x2B74001, 0x2B81E00, 0x2B82001, 0x2CEA200, 0x2CEB001, 0x2EBE100, 0x2EBF001, 0x2EE5E00,
+    0x2F80001, 0x2FA1E00, 0x3000001, 0x3134B00, 0x3135001, 0x323B000, 0xE010004, 0xE01F000,
 };
 
 }  // namespace detail::unicode
@@ -9776,12 +10927,17 @@ inline constexpr Flags number = 0x02;
 inline constexpr Flags mark = 0x04;
 inline constexpr Flags punctuation = 0x08;
 inline constexpr Flags symbol = 0x10;
+inline constexpr Flags upper = 0x20;  ///< title case too
+inline constexpr Flags lower = 0x40;
 inline constexpr Flags space = 0x80;
 
 /// Flags of a code point by binary search.
 [[nodiscard]] constexpr Flags search_flags(std::uint32_t code) noexcept {
     const auto after = std::upper_bound(runs.begin(), runs.end(), (code << 8U) | 0xFFU);
-    return static_cast<Flags>(*(after - 1) & 0xFFU);
+    const std::uint32_t run = *(after - 1);
+    const auto flags = static_cast<Flags>(run & 0xFFU);
+    if ((flags & upper) == 0 || (flags & lower) == 0) return flags;
+    return static_cast<Flags>(flags & ~((code - (run >> 8U)) % 2 == 0 ? lower : upper));
 }
 
 [[nodiscard]] constexpr std::array<Flags, 128> make_ascii() noexcept {
@@ -9994,10 +11150,35 @@ inline void cut_trailing_spaces(const char* p, const char* end, PieceSink sink) 
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tokenize/split_white_space.hpp -----------------------------------------------------------------------------
+
+namespace adainfer::inline v0 {
+
+namespace detail::split {
+
+/// White space before a word leaves its last character to that word.
+[[nodiscard]] constexpr const char* end_of_spaces(const unicode::Spaces& s, const char* end) noexcept {
+    return s.count > 1 && s.end != end ? s.last : s.end;
+}
+
+[[nodiscard]] constexpr bool is_line_end(char c) noexcept { return c == '\r' || c == '\n'; }
+
+/// Where the first piece of white space at p ends: behind its last line end; else all of it, but for one character that it
+/// leaves to the word behind it. p where there is none.
+[[nodiscard]] constexpr const char* end_of_white_space(const char* p, const char* end) noexcept {
+    const unicode::Spaces spaces = unicode::spaces_at(p, end);
+    const char* line_end = spaces.end;
+    while (line_end > p && !is_line_end(line_end[-1])) --line_end;
+    return line_end > p ? line_end : end_of_spaces(spaces, end);
+}
+
+}  // namespace detail::split
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tokenize/split_words.hpp -----------------------------------------------------------------------------------
 
 #include <cstddef>
-#include <cstdint>
 
 namespace adainfer::inline v0 {
 
@@ -10022,11 +11203,6 @@ using unicode::Glyph;
     if (long_s && a == '\xC5' && p[2] == '\xBF') return 3;
     const char b = lower(p[2]);
     return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
-}
-
-/// White space before a word leaves its last character to that word.
-[[nodiscard]] constexpr const char* end_of_spaces(const unicode::Spaces& s, const char* end) noexcept {
-    return s.count > 1 && s.end != end ? s.last : s.end;
 }
 
 /// GPT-2: contractions; letters, numbers or other characters, each with at most one space before; white space.
@@ -10065,7 +11241,6 @@ struct Gpt4Rules {
 /// characters with line ends after; white space up to its last line end; other white space.
 inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink) {
     const Flags worded = static_cast<Flags>(rules.word | unicode::number | unicode::space);
-    const auto is_line_end = [](std::uint32_t code) noexcept { return code == '\r' || code == '\n'; };
     while (p < end) {
         const char* const first = p;
         if (const std::size_t n = contraction_at(p, end, true, rules.long_s)) {
@@ -10084,7 +11259,7 @@ inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink
             sink(first, p);
             continue;
         }
-        if (!is_line_end(g.code) && (g.is(rules.word) || unicode::glyph_at(p + g.length, end).is(rules.word))) {
+        if (!is_line_end(*p) && (g.is(rules.word) || unicode::glyph_at(p + g.length, end).is(rules.word))) {
             p = unicode::skip_any(p + g.length, end, rules.word);
             sink(first, p);
             continue;
@@ -10093,14 +11268,11 @@ inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink
         const Glyph other = unicode::glyph_at(body, end);
         if (other.length != 0 && !other.is(worded)) {
             p = unicode::skip_none(body + other.length, end, worded);
-            while (p < end && (*p == '\r' || *p == '\n')) ++p;
+            while (p < end && is_line_end(*p)) ++p;
             sink(first, p);
             continue;
         }
-        const unicode::Spaces spaces = unicode::spaces_at(p, end);
-        const char* line_end = spaces.end;
-        while (line_end > p && line_end[-1] != '\r' && line_end[-1] != '\n') --line_end;
-        p = line_end > p ? line_end : end_of_spaces(spaces, end);
+        p = end_of_white_space(p, end);
         sink(first, p);
     }
 }
@@ -10111,11 +11283,118 @@ inline void gpt4(const char* p, const char* end, Gpt4Rules rules, PieceSink sink
 
 namespace adainfer::inline v0 {
 
+/// The splitter of GPT-4o and Tekken, which also cuts words where lower case goes over to upper case.
+namespace detail::split {
+
+/// What differs between the vocabularies that use it.
+struct CasedRules {
+    std::size_t digits;    ///< most numbers in a piece
+    bool contractions;     ///< a contraction in any case belongs to the word before it
+    bool long_s = false;   ///< as for contraction_at()
+};
+
+/// End of the word at p: characters that are not lower case, then at least one that is not upper case; where there are none
+/// such, upper case alone. Letters without case and marks are both. p where no letter or mark stands.
+[[nodiscard]] constexpr const char* end_of_cased_word(const char* p, const char* end) noexcept {
+    constexpr Flags worded = unicode::letter | unicode::mark;
+    const char* caseless_end = nullptr;
+    Glyph g = unicode::glyph_at(p, end);
+    for (; g.is(worded) && !g.is(unicode::lower); g = unicode::glyph_at(p, end)) {
+        p += g.length;
+        if (!g.is(unicode::upper)) caseless_end = p;
+    }
+    if (!g.is(unicode::lower)) return caseless_end != nullptr ? caseless_end : p;
+    for (; g.is(worded) && !g.is(unicode::upper); g = unicode::glyph_at(p, end)) p += g.length;
+    return p;
+}
+
+/// Words with at most one other character before and, by the rules, a contraction behind; groups of numbers; other
+/// characters with line ends and slashes after; white space up to its last line end; other white space.
+inline void cased_words(const char* p, const char* end, CasedRules rules, PieceSink sink) {
+    constexpr Flags worded = unicode::letter | unicode::mark;
+    constexpr Flags not_other = unicode::letter | unicode::number | unicode::space;
+    while (p < end) {
+        const char* const first = p;
+        const Glyph g = unicode::glyph_at(p, end);
+        const char* const word = g.is(worded) || is_line_end(*p) ? p : p + g.length;
+        const char* const body = *p == ' ' ? p + 1 : p;
+        if (g.is(unicode::number)) {
+            p = Run{unicode::number, rules.digits}(p, end);
+        } else if (unicode::glyph_at(word, end).is(worded)) {
+            p = end_of_cased_word(word, end);
+            if (rules.contractions && p < end) p += contraction_at(p, end, true, rules.long_s);
+        } else if (const Glyph other = unicode::glyph_at(body, end); other.length != 0 && !other.is(not_other)) {
+            p = unicode::skip_none(body + other.length, end, not_other);
+            while (p < end && (is_line_end(*p) || *p == '/')) ++p;
+        } else {
+            p = end_of_white_space(p, end);
+        }
+        sink(first, p);
+    }
+}
+
+}  // namespace detail::split
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/tokenize/split_deepseek_v3.hpp -----------------------------------------------------------------------------
+
+namespace adainfer::inline v0 {
+
+/// Two of the three stages of DeepSeek-V3's splitter, for cut(); the first cuts out groups of at most three numbers.
+namespace detail::split {
+
+/// A run of Chinese characters, up to U+9FA5, and of all in the blocks of hiragana and katakana.
+struct HanKana {
+    constexpr const char* operator()(const char* p, const char* end) const noexcept {
+        const char* last = nullptr;
+        for (;;) {
+            const Glyph g = unicode::glyph_at(p, end);
+            const bool han = g.code >= 0x4E00 && g.code <= 0x9FA5, kana = g.code >= 0x3040 && g.code <= 0x30FF;
+            if (!han && !kana) return last;
+            last = p += g.length;
+        }
+    }
+};
+
+/// An ASCII mark with ASCII letters; letters and combining marks with at most one character before that is neither a line
+/// end, punctuation nor a symbol; punctuation and symbols with line ends after; white space.
+struct DeepseekV3Words {
+    static constexpr bool ascii_letter(char c) noexcept { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
+
+    constexpr const char* operator()(const char* p, const char* end) const noexcept {
+        constexpr Flags worded = unicode::letter | unicode::mark;
+        constexpr Flags marks = unicode::punctuation | unicode::symbol;
+        const Glyph g = unicode::glyph_at(p, end);
+        const char* const next = p + g.length;
+        if (g.code < 128 && g.is(marks) && next < end && ascii_letter(*next)) {
+            p = next;
+            while (p < end && ascii_letter(*p)) ++p;
+            return p;
+        }
+        if (g.is(worded)) return unicode::skip_any(next, end, worded);
+        if (!is_line_end(*p) && !g.is(marks) && unicode::glyph_at(next, end).is(worded))
+            return unicode::skip_any(next, end, worded);
+        if (g.is(marks) || (*p == ' ' && unicode::glyph_at(next, end).is(marks))) {
+            p = unicode::skip_any(next, end, marks);
+            while (p < end && is_line_end(*p)) ++p;
+            return p;
+        }
+        return g.is(unicode::space) ? end_of_white_space(p, end) : nullptr;
+    }
+};
+
+}  // namespace detail::split
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
 /// How text is cut into the pieces inside which merges happen. Named after the best-known user; the last ones only after what
 /// they cut out, as they are stages of others.
 enum class PreTokenizer {
-    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Falcon, DeepseekLlm, DeepseekCoder,
-    Digit, Digits, Mark, Marks, ThreeDigits
+    Default, Gpt2, Starcoder, LlamaBpe, Qwen2, Qwen35, Gpt4o, Tekken, Falcon, DeepseekLlm, DeepseekCoder, DeepseekV3,
+    Digit, Digits, Mark, Marks, ThreeDigits, NumberGroups, HanKana, DeepseekV3Words
 };
 
 namespace detail::pre_tokenizer {
@@ -10177,9 +11456,17 @@ inline constexpr std::array names = {
     Name{"solar-open", PreTokenizer::Qwen2},
     Name{"grok-2", PreTokenizer::Qwen2},
     Name{"qwen35", PreTokenizer::Qwen35},
+    Name{"gpt-4o", PreTokenizer::Gpt4o},
+    Name{"llama4", PreTokenizer::Gpt4o},
+    Name{"kanana2", PreTokenizer::Gpt4o},
+    Name{"talkie", PreTokenizer::Gpt4o},
+    Name{"minimax-m2", PreTokenizer::Gpt4o},
+    Name{"tekken", PreTokenizer::Tekken, true, true},
     Name{"falcon", PreTokenizer::Falcon},
     Name{"deepseek-llm", PreTokenizer::DeepseekLlm},
     Name{"deepseek-coder", PreTokenizer::DeepseekCoder},
+    Name{"deepseek-v3", PreTokenizer::DeepseekV3},
+    Name{"hunyuan-dense", PreTokenizer::DeepseekV3},
 };
 
 /// What a name such as "digit+gpt-2" is made of, beside the names above.
@@ -10189,6 +11476,9 @@ inline constexpr std::array stages = {
     Name{"mark", PreTokenizer::Mark},      // every punctuation character, ASCII symbols among them
     Name{"marks", PreTokenizer::Marks},    // every run of them
     Name{"three-digits", PreTokenizer::ThreeDigits},
+    Name{"number-groups", PreTokenizer::NumberGroups},  // up to three number characters
+    Name{"han-kana", PreTokenizer::HanKana},
+    Name{"deepseek-v3-words", PreTokenizer::DeepseekV3Words},
 };
 
 /// Throws Error(Unsupported), with the names that are known.
@@ -10254,6 +11544,12 @@ inline void split_deepseek_coder(const char* p, const char* end, PieceSink sink)
     split::cut(p, end, split::LineEnd{}, letters);
 }
 
+inline void split_deepseek_v3(const char* p, const char* end, PieceSink sink) {
+    const auto words = [&](const char* a, const char* b) { split::cut(a, b, split::DeepseekV3Words{}, sink); };
+    const auto uncased = [&](const char* a, const char* b) { split::cut(a, b, split::HanKana{}, words); };
+    split::cut(p, end, split::Run{unicode::number, 3}, uncased);
+}
+
 /// Calls sink(first, last) for consecutive pieces that cover the text. Time is linear in the text.
 inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool long_s = false) {
     const char* const p = text.data();
@@ -10267,14 +11563,20 @@ inline void run(PreTokenizer kind, std::string_view text, PieceSink sink, bool l
         case PreTokenizer::Qwen35:
             split::gpt4(p, end, split::Gpt4Rules{1, unicode::letter | unicode::mark, long_s}, sink);
             return;
+        case PreTokenizer::Gpt4o: split::cased_words(p, end, split::CasedRules{3, true, long_s}, sink); return;
+        case PreTokenizer::Tekken: split::cased_words(p, end, split::CasedRules{1, false}, sink); return;
         case PreTokenizer::Falcon: split_falcon(p, end, sink); return;
         case PreTokenizer::DeepseekLlm: split_deepseek_llm(p, end, sink); return;
         case PreTokenizer::DeepseekCoder: split_deepseek_coder(p, end, sink); return;
+        case PreTokenizer::DeepseekV3: split_deepseek_v3(p, end, sink); return;
         case PreTokenizer::Digit: split::cut(p, end, split::Run{unicode::number, 1}, sink); return;
         case PreTokenizer::Digits: split::cut(p, end, split::Run{unicode::number}, sink); return;
         case PreTokenizer::Mark: split::cut(p, end, split::FalconMarks{true, 1}, sink); return;
         case PreTokenizer::Marks: split::cut(p, end, split::FalconMarks{true}, sink); return;
         case PreTokenizer::ThreeDigits: split::cut(p, end, split::ThreeDigits{}, sink); return;
+        case PreTokenizer::NumberGroups: split::cut(p, end, split::Run{unicode::number, 3}, sink); return;
+        case PreTokenizer::HanKana: split::cut(p, end, split::HanKana{}, sink); return;
+        case PreTokenizer::DeepseekV3Words: split::cut(p, end, split::DeepseekV3Words{}, sink); return;
     }
 }
 
@@ -14651,8 +15953,9 @@ template <class Model>
 void score_rest(const Model& model, Session& session, std::span<const TokenId> continuation, Score& score,
                 const RunOptions& options) {
     if (continuation.size() < 2) return;
+    const CpuLevel level = ops::level_of(model.decoder().backend());
     const auto visit = [&](std::size_t t, std::span<const float> logits) {
-        add(score, log_probability(logits, top_two(logits), continuation[t + 1]));
+        add(score, log_probability(logits, top_two(logits, false, level), continuation[t + 1]));
     };
     model.for_each_logits(session, continuation.first(continuation.size() - 1), visit, options);
 }
@@ -18808,9 +20111,9 @@ class LensFitter {
             Eigen::MatrixXd gram = equations_[i].gram.template selfadjointView<Eigen::Lower>();
             gram.diagonal().array() += options_.ridge * total_weight_;
             const Eigen::MatrixXd solution = gram.ldlt().solve(equations_[i].target);
-            LinearLens::Map map{layers_[i], std::vector<float>((hidden + 1) * hidden)};
-            Rows(map.matrix.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
-            maps.push_back(std::move(map));
+            std::vector<float> numbers((hidden + 1) * hidden);
+            Rows(numbers.data(), index(hidden + 1), index(hidden)) = solution.cast<float>();
+            maps.push_back({layers_[i], std::move(numbers)});
         }
         return LinearLens(decoder_.weights().identity, hidden, std::move(maps));
     }
@@ -18983,8 +20286,8 @@ template <class Backend>
     std::vector<LinearLens::Map> maps;
     RowMajor x(index(batch), index(hidden + 1)), y(index(batch), index(hidden));
     for (std::size_t m = 0; m < lens.maps().size(); ++m) {
-        LinearLens::Map map = lens.maps()[m];
-        RowMajor matrix = ConstRows(map.matrix.data(), index(hidden + 1), index(hidden));
+        std::vector<float> numbers = lens.maps()[m].matrix.to_floats();
+        RowMajor matrix = ConstRows(numbers.data(), index(hidden + 1), index(hidden));
         Adam adam(matrix.rows(), matrix.cols());
         for (std::size_t step = 0; step < options.steps; ++step) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
@@ -19015,8 +20318,8 @@ template <class Backend>
             adam.step(matrix, gradient, options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
             if (options.run.progress) options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
         }
-        std::copy_n(matrix.data(), map.matrix.size(), map.matrix.begin());
-        maps.push_back(std::move(map));
+        std::copy_n(matrix.data(), numbers.size(), numbers.begin());
+        maps.push_back({lens.maps()[m].layer, std::move(numbers)});
     }
     return LinearLens(decoder.weights().identity, hidden, std::move(maps));
 }
@@ -20935,6 +22238,7 @@ namespace adainfer::inline v0::detail::hf {
 /// Regular expressions that a "Split" is known to have, and the pre-tokenizer that cuts as they do.
 struct KnownRegex {
     std::string_view regex, name;
+    bool covers = true;  ///< whether there is never text between its matches
 };
 
 inline constexpr std::array known_regexes = {
@@ -20948,8 +22252,32 @@ inline constexpr std::array known_regexes = {
                R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen2"},
     KnownRegex{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
                R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "qwen35"},
-    KnownRegex{"[0-9][0-9][0-9]", "three-digits"},
+    KnownRegex{R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+               R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+               R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)", "gpt-4o"},
+    KnownRegex{R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+               R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+               R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)", "tekken"},
+    KnownRegex{"[0-9][0-9][0-9]", "three-digits", false},
+    KnownRegex{R"(\p{N}{1,3})", "number-groups", false},
+    // U+4E00 to U+9FA5, U+3040 to U+309F, U+30A0 to U+30FF.
+    KnownRegex{"[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+", "han-kana", false},
+    KnownRegex{R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)"
+               R"(\s*[\r\n]+|\s+(?!\S)|\s+)", "deepseek-v3-words", false},
 };
+
+/// A regular expression with its line ends escaped, which some files hold as such.
+[[nodiscard]] inline std::string with_escaped_line_ends(std::string_view regex) {
+    std::string escaped;
+    for (const char c : regex) {
+        if (c == '\r' || c == '\n') {
+            escaped += c == '\r' ? "\\r" : "\\n";
+        } else {
+            escaped += c;
+        }
+    }
+    return escaped;
+}
 
 /// Reads normalizer and pre_tokenizer into the fields of TokenizerData that say the same.
 class TextReader {
@@ -21041,12 +22369,12 @@ class TextReader {
             if (text && text->text() == " " && spaces_marked_) return;
             c.refuse(" cuts at ", c.pattern(), "; supported: a space that the normalizer has replaced, or a regular expression");
         }
+        const std::string escaped = with_escaped_line_ends(regex->text());
         for (const KnownRegex& known : known_regexes) {
-            if (known.regex != regex->text()) continue;
+            if (known.regex != escaped) continue;
             const std::string& behavior = c.text("behavior");
             const bool invert = c.flag("invert", false);
-            const bool covers = known.name != "three-digits";  // then there is no text between the matches
-            if (!(behavior == "Isolated" && !invert) && !(covers && behavior == "Removed" && invert)) {
+            if (!(behavior == "Isolated" && !invert) && !(known.covers && behavior == "Removed" && invert)) {
                 c.refuse(" has the behavior ", gguf::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
             }
             add_stage(c, known.name);
@@ -21658,6 +22986,7 @@ namespace adainfer::inline v0 {
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -21671,6 +23000,7 @@ namespace adainfer::inline v0 {
 
 // A linear lens as a safetensors file: for each map the tensors "lens.<layer>.matrix" [in, out] and "lens.<layer>.bias" [out],
 // F16. In the 8-bit form the matrix is I8 and "lens.<layer>.scale" [in], F16, has what each of its rows is multiplied with.
+// A map loaded from it keeps its 8 bits in memory; the other form becomes floats.
 
 namespace adainfer::inline v0 {
 
@@ -21749,6 +23079,13 @@ struct Quantized {
     return result;
 }
 
+/// The matrix [cols, cols] of a map as whole numbers: those that it has, or its floats quantized.
+[[nodiscard]] inline Quantized to_quantized(const LensMatrix& map, std::span<const float> matrix, std::size_t cols,
+                                            std::size_t layer) {
+    const LensCodes* const codes = map.codes();
+    return codes == nullptr ? quantize(matrix, cols, layer) : Quantized{codes->codes, to_halves(codes->row_scales, layer)};
+}
+
 /// The layer in "lens.<layer>.<part>", or nothing where the name is not of that form.
 [[nodiscard]] inline std::optional<std::size_t> layer_of(std::string_view name) {
     constexpr std::string_view prefix = "lens.";
@@ -21761,9 +23098,9 @@ struct Quantized {
     return known && name == "lens." + std::to_string(layer) + std::string(part) ? std::optional(layer) : std::nullopt;
 }
 
-/// The tensor as floats. Throws CorruptFile where it has another shape.
-[[nodiscard]] inline std::vector<float> read(const SafetensorsFile& file, const std::string& name,
-                                             std::vector<std::uint64_t> shape) {
+/// The tensor. Throws CorruptFile where it has another shape.
+[[nodiscard]] inline const SafetensorsTensor& get(const SafetensorsFile& file, const std::string& name,
+                                                  const std::vector<std::uint64_t>& shape) {
     const SafetensorsTensor& tensor = file.get(name);
     if (tensor.shape != shape) {
         const auto text = [](std::span<const std::uint64_t> extents) {
@@ -21774,27 +23111,30 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", name, "' is ", text(tensor.shape), ", expected ",
              text(shape));
     }
-    if (tensor.dtype != "I8") return file.to_f32(tensor);
-    std::vector<float> values;
-    values.reserve(tensor.data.size());
-    for (const std::byte byte : tensor.data) values.push_back(static_cast<float>(static_cast<std::int8_t>(byte)));
-    return values;
+    return tensor;
 }
 
 [[nodiscard]] inline LinearLens::Map read_map(const SafetensorsFile& file, std::size_t layer, std::size_t hidden) {
     const std::string prefix = "lens." + std::to_string(layer);
     const std::uint64_t n = hidden;
-    LinearLens::Map map{layer, read(file, prefix + ".matrix", {n, n})};
-    if (file.get(prefix + ".matrix").dtype == "I8") {
-        const std::vector<float> scale = read(file, prefix + ".scale", {n});
-        for (std::size_t i = 0; i < map.matrix.size(); ++i) map.matrix[i] *= scale[i / hidden];
-    } else if (file.find(prefix + ".scale") != nullptr) {
-        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", prefix, ".scale' belongs to an I8 matrix, this one is ",
-             file.get(prefix + ".matrix").dtype);
+    const SafetensorsTensor& matrix = get(file, prefix + ".matrix", {n, n});
+    const auto floats = [&](const char* part) { return file.to_f32(get(file, prefix + part, {n})); };
+    if (matrix.dtype == "I8") {
+        LensCodes map;
+        map.codes.resize(matrix.data.size());
+        std::memcpy(map.codes.data(), matrix.data.data(), matrix.data.size());
+        map.row_scales = floats(".scale");
+        map.bias = floats(".bias");
+        return {layer, std::move(map)};
     }
-    const std::vector<float> bias = read(file, prefix + ".bias", {n});
-    map.matrix.insert(map.matrix.end(), bias.begin(), bias.end());
-    return map;
+    if (file.find(prefix + ".scale") != nullptr) {
+        fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor '", prefix, ".scale' belongs to an I8 matrix, this one is ",
+             matrix.dtype);
+    }
+    std::vector<float> map = file.to_f32(matrix);
+    const std::vector<float> bias = floats(".bias");
+    map.insert(map.end(), bias.begin(), bias.end());
+    return {layer, std::move(map)};
 }
 
 [[nodiscard]] inline LensFile read_file(const SafetensorsFile& file) {
@@ -21840,7 +23180,8 @@ struct Quantized {
 
 }  // namespace detail::lens
 
-/// Writes a lens, whole or not at all. What is loaded again differs from `lens` by rounding: calibrate on the loaded one.
+/// Writes a lens, whole or not at all. What is loaded again differs from `lens` by rounding: calibrate on the loaded one. A lens
+/// that was loaded and is saved in the precision of its file gives the same tensors.
 /// Throws Error: InvalidArgument (no maps), NotFinite (a number beyond 65504), Io.
 inline void save_lens(const std::filesystem::path& path, const LinearLens& lens, const LensInfo& info = {},
                       LensPrecision precision = LensPrecision::F16) {
@@ -21859,12 +23200,13 @@ inline void save_lens(const std::filesystem::path& path, const LinearLens& lens,
     for (const LinearLens::Map& map : lens.maps()) {
         if (map.layer > detail::lens::max_layer)
             fail(ErrorCode::InvalidArgument, "linear lens: layer ", map.layer, " is too large to save");
-        const std::span<const float> all(map.matrix);
+        const std::vector<float> floats = map.matrix.to_floats();
+        const std::span<const float> all(floats);
         if (precision == LensPrecision::F16) {
             add(map.layer, ".matrix", "F16", {n, n},
                 halves.emplace_back(detail::lens::to_halves(all.first(n * n), map.layer)));
         } else {
-            const auto& q = quantized.emplace_back(detail::lens::quantize(all.first(n * n), n, map.layer));
+            const auto& q = quantized.emplace_back(detail::lens::to_quantized(map.matrix, all.first(n * n), n, map.layer));
             add(map.layer, ".matrix", "I8", {n, n}, q.values);
             add(map.layer, ".scale", "F16", {n}, q.scales);
         }

@@ -163,7 +163,8 @@ TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN"
                     x[cols + cols / 2] = bad;  // of token 1
                     words.assign(1, {x.data() + cols, cols});
                     std::vector<float> out(2 * 32, 0.0F);
-                    avx2::word_panel_times({w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes}, words, 2, out.data(), 32);
+                    const detail::WeightPart part{w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes};
+                    avx2::word_panel_times(part, words, 2, out.data(), 32);
                     const std::vector<float> here = multiply(0, 0), there = multiply(0, 1);
                     CHECK(std::isnan(row_dot(w.view.row(0), cols, words.row(1))));
                     for (std::size_t r = 0; r < 32; ++r) {

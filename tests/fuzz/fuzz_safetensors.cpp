@@ -79,7 +79,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const LensFile lens = parse_lens_file(view, "fuzzed");
         for (const LinearLens::Map& map : lens.lens.maps()) {
             require(lens.lens.reads(map.layer));
-            require(map.matrix.size() == (lens.lens.hidden() + 1) * lens.lens.hidden());
+            require(map.matrix.is_square(lens.lens.hidden()));
+            require(map.matrix.to_floats().size() == (lens.lens.hidden() + 1) * lens.lens.hidden());
         }
     } catch (const Error&) {
     }

@@ -76,7 +76,7 @@ inline RealFixture read_real_fixture(const std::string& name, std::size_t layers
 inline std::optional<std::filesystem::path> real_model(const char* variable) {
     const char* const path = std::getenv(variable);
     if (path != nullptr && std::filesystem::exists(path)) return path;
-    MESSAGE("skipped: " << variable << " does not name the model file");
+    MESSAGE("skipped: " << std::string(variable) << " does not name the model file");
     return std::nullopt;
 }
 

@@ -9,6 +9,8 @@
 #include "adainfer/early_exit/any_policy.hpp"
 #include "adainfer/early_exit/combinators.hpp"
 #include "adainfer/early_exit/cost.hpp"
+#include "adainfer/early_exit/lens_matrix.hpp"
+#include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/early_exit/shortlist_head.hpp"
 #include "adainfer/model/cost.hpp"
@@ -189,6 +191,21 @@ TEST_CASE("the lens counts, and the layers that it cannot read do not") {
     CHECK(fixed.exits[0].check == Cost{});
     CHECK(fixed.exits[0].total.bytes == 32 + 8 * layer + 4 * 72 + 4 * head + 2 * 4 * kv);
     CHECK(fixed.most_lost() == 0);
+}
+
+TEST_CASE("a lens in 8 bits reads fewer bytes for the same numbers") {
+    const LinearLens mixed(model().identity, 8,
+                           {{2, LensCodes{std::vector<std::int8_t>(64), std::vector<float>(8), std::vector<float>(8)}},
+                            {3, std::vector<float>(9 * 8)}});
+    const PolicyCost c = cost(model(), GapThreshold<LinearLens, ShortlistHead>(0.5F, mixed, ShortlistHead(10)));
+    REQUIRE(c.exits.size() == 2);
+    CHECK(c.exits[0].check == Cost{64 + 4 * (8 + 8) + 4 * head, 72 + head});
+    CHECK(c.exits[1].check == Cost{4 * (72 + 80), 72 + 80});
+    const AnyPolicy any(GapThreshold<AnyLens, AnyHead>(0.5F, AnyLens(mixed), AnyHead(ShortlistHead(10))));
+    CHECK(cost(model(), any).checks == c.checks);
+    // A fixed exit reads it for its answer alone.
+    const PolicyCost fixed = cost(model(), ExitAtLayer<LinearLens>(2, mixed));
+    CHECK(fixed.exits[0].total.bytes == 32 + 8 * layer + 64 + 4 * 16 + 4 * head + 2 * 4 * kv);
 }
 
 TEST_CASE("a policy that reads no logits has free checks") {

@@ -126,7 +126,7 @@ template <std::size_t stride>
             b[stride * (i + l)] = y[l];
         }
     }
-    for (; i < n; ++i) {
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) {
         const float p = a[stride * i], q = b[stride * i];
         a[stride * i] = p * cos[i] - q * sin[i];
         b[stride * i] = p * sin[i] + q * cos[i];

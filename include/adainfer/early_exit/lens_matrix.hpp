@@ -30,7 +30,7 @@ struct LensCodes {
         for (std::size_t l = 0; l < lanes; ++l) sum[l] = y[j + l] + scale * static_cast<float>(codes[j + l]);
         for (std::size_t l = 0; l < lanes; ++l) y[j + l] = sum[l];
     }
-    for (; j < n; ++j) y[j] += scale * static_cast<float>(codes[j]);
+    for (std::size_t left = n % lanes; left != 0; --left, ++j) y[j] += scale * static_cast<float>(codes[j]);
 }
 
 /// The affine map y = x M + bias of a linear lens, x [in] and y [out], in floats or in 8 bits, as it was made.

@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "adainfer/backend/ops.hpp"
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/top_two.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/session.hpp"
@@ -60,8 +62,9 @@ template <class Model>
 void score_rest(const Model& model, Session& session, std::span<const TokenId> continuation, Score& score,
                 const RunOptions& options) {
     if (continuation.size() < 2) return;
+    const CpuLevel level = ops::level_of(model.decoder().backend());
     const auto visit = [&](std::size_t t, std::span<const float> logits) {
-        add(score, log_probability(logits, top_two(logits), continuation[t + 1]));
+        add(score, log_probability(logits, top_two(logits, false, level), continuation[t + 1]));
     };
     model.for_each_logits(session, continuation.first(continuation.size() - 1), visit, options);
 }

@@ -7,7 +7,8 @@ namespace adainfer::inline v0 {
 namespace detail {
 
 #if ADAINFER_X86
-// Everything that f calls is inlined, so that loops written once are compiled for each level.
+// Everything that f calls is inlined, so that loops written once are compiled for each level. Clang's flatten inlines direct calls
+// only: what those call in turn must be always_inline.
 template <class F>
 [[ADAINFER_TARGET_AVX2, gnu::flatten, gnu::noinline]] void run_avx2(const F& f) {
     f();

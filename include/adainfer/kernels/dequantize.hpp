@@ -30,7 +30,7 @@ static_assert(std::endian::native == std::endian::little, "weights are read as l
 inline constexpr std::size_t small_block = 32;   ///< elements of a block of the q*_0 and q*_1 formats
 inline constexpr std::size_t super_block = 256;  ///< elements of a block of the q*_k formats
 
-[[nodiscard]] inline float load_f16(const std::byte* p) noexcept {
+[[nodiscard, gnu::always_inline]] inline float load_f16(const std::byte* p) noexcept {
     std::uint16_t bits;
     std::memcpy(&bits, p, sizeof bits);
     return f16_to_f32(bits);
@@ -39,13 +39,13 @@ inline constexpr std::size_t super_block = 256;  ///< elements of a block of the
 /// out[i] = value(i, bytes[i]) for 16 bytes as integers of type Byte. All kernels are made of this step: it is what GCC
 /// and Clang vectorise well for every width from SSE2 to AVX-512 (longer arrays are split badly for AVX2).
 template <class Byte, class Value>
-inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
+[[gnu::always_inline]] inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
     Byte q[16];
     std::memcpy(q, bytes, sizeof q);
     ADAINFER_ROLLED for (std::size_t i = 0; i < 16; ++i) out[i] = value(i, q[i]);
 }
 
-inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 34, out += small_block) {
         const float d = load_f16(block);
         const auto value = [d](std::size_t, int q) { return d * static_cast<float>(q); };
@@ -54,7 +54,7 @@ inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcep
     }
 }
 
-inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 18, out += small_block) {
         const float d = load_f16(block);
         const std::byte* const packed = block + 2;
@@ -64,7 +64,7 @@ inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcep
     }
 }
 
-inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 20, out += small_block) {
         const float d = load_f16(block);
         const float m = load_f16(block + 2);
@@ -84,7 +84,7 @@ inline constexpr std::int32_t bit_of[16] = {1,       1 << 1, 1 << 2,  1 << 3,  1
     return (bits & bit_of[i]) != 0 ? 16 : 0;
 }
 
-inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 22, out += small_block) {
         const float d = load_f16(block);
         std::uint16_t high[2];
@@ -100,7 +100,7 @@ inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcep
     }
 }
 
-inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 24, out += small_block) {
         const float d = load_f16(block);
         const float m = load_f16(block + 2);
@@ -120,7 +120,7 @@ inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcep
 /// The 8 scales and 8 minima of a q4_k or q5_k block, 6 bits each, in 12 bytes: the low six bits of the first four
 /// of each in bytes 0-3 and 4-7, those of the last four as nibbles in bytes 8-11 with their top bits in the upper two
 /// bits of bytes 0-7. Multiplied by the block's two binary16 factors.
-inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
+[[gnu::always_inline]] inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
     const float d = load_f16(block);
     const float dmin = load_f16(block + 2);
     std::uint8_t s[12];
@@ -133,7 +133,7 @@ inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (
     }
 }
 
-inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 144, out += super_block) {
         float scale[8], minimum[8];
         scales_and_minima(block, scale, minimum);
@@ -150,7 +150,7 @@ inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcep
     }
 }
 
-inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 176, out += super_block) {
         float scale[8], minimum[8];
         scales_and_minima(block, scale, minimum);
@@ -173,7 +173,7 @@ inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcep
     }
 }
 
-inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+[[gnu::always_inline]] inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
     for (std::size_t b = 0; b < blocks; ++b, block += 210, out += super_block) {
         std::int8_t s[16];
         std::memcpy(s, block + 192, sizeof s);
@@ -199,7 +199,7 @@ inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcep
 
 /// `convert` maps 16 bits to a float. `step` elements at once through a local array, so that unaligned loads vectorise.
 template <std::size_t step, class Convert>
-inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
+[[gnu::always_inline]] inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
     for (std::size_t steps = cols / step; steps != 0; --steps, row += 2 * step, out += step) {
         std::uint16_t bits[step];
         std::memcpy(bits, row, sizeof bits);
@@ -212,13 +212,8 @@ inline void half_row(const std::byte* row, std::size_t cols, float* out, const C
     }
 }
 
-}  // namespace detail::dequantize
-
-/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
-/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
-/// Precondition: cols is a multiple of the format's block size.
-inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
-    namespace kernel = detail::dequantize;
+/// dequantize_row(), for loops under at_level().
+[[gnu::always_inline]] inline void row_to_floats(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
     const std::size_t blocks = cols / info(dtype).block_size;
     switch (dtype) {
         case DType::F32:
@@ -226,18 +221,27 @@ inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, 
             return;
         // The steps that measured fastest.
         case DType::F16:
-            return kernel::half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
+            return half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
         case DType::BF16:
-            return kernel::half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
-        case DType::Q8_0: return kernel::q8_0(row, blocks, out);
-        case DType::Q4_0: return kernel::q4_0(row, blocks, out);
-        case DType::Q4_1: return kernel::q4_1(row, blocks, out);
-        case DType::Q5_0: return kernel::q5_0(row, blocks, out);
-        case DType::Q5_1: return kernel::q5_1(row, blocks, out);
-        case DType::Q4_K: return kernel::q4_k(row, blocks, out);
-        case DType::Q5_K: return kernel::q5_k(row, blocks, out);
-        case DType::Q6_K: return kernel::q6_k(row, blocks, out);
+            return half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
+        case DType::Q8_0: return q8_0(row, blocks, out);
+        case DType::Q4_0: return q4_0(row, blocks, out);
+        case DType::Q4_1: return q4_1(row, blocks, out);
+        case DType::Q5_0: return q5_0(row, blocks, out);
+        case DType::Q5_1: return q5_1(row, blocks, out);
+        case DType::Q4_K: return q4_k(row, blocks, out);
+        case DType::Q5_K: return q5_k(row, blocks, out);
+        case DType::Q6_K: return q6_k(row, blocks, out);
     }
+}
+
+}  // namespace detail::dequantize
+
+/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
+/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
+/// Precondition: cols is a multiple of the format's block size.
+inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
+    detail::dequantize::row_to_floats(dtype, row, cols, out);
 }
 
 }  // namespace adainfer::inline v0

@@ -28,7 +28,7 @@ inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcep
 
 /// Blocks of 32: the largest magnitude over 127 as binary16, then each element over that scale, rounded to an integer. The scale
 /// divides as it is stored, so that its own rounding costs nothing.
-inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
+[[gnu::always_inline]] inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
     constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
     for (; n != 0; n -= 32, x += 32, out += 34) {
         const std::uint16_t scale = f32_to_f16(max_magnitude(x, 32) / 127.0F);

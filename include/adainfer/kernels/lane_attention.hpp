@@ -49,7 +49,7 @@ struct RunningSoftmax {
     }
 
     /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
-    void weigh(float* scores, std::size_t count, float* shrink) noexcept {
+    [[gnu::always_inline]] void weigh(float* scores, std::size_t count, float* shrink) noexcept {
         float top[lanes], total[lanes];  // local, so that they stay in registers
         for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
         for (std::size_t i = 0; i < count; ++i) {
@@ -80,8 +80,8 @@ struct RunningSoftmax {
 
 /// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
 template <class Tile>
-void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level, float scale,
-                    float* scratch) noexcept {
+[[gnu::always_inline]] inline void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level,
+                                                  float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
     std::size_t first = queries.begin[0], last = 0;

@@ -27,20 +27,21 @@ namespace detail {
 inline constexpr std::size_t exp_lanes = 32;
 
 /// sums [exp_lanes] += e^(x - most) of x [n].
-inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
+[[gnu::always_inline]] inline void add_exponentials(const float* x, std::size_t n, float most, float* sums) noexcept {
     float partial[exp_lanes] = {};
     std::size_t i = 0;
     for (; i + exp_lanes <= n; i += exp_lanes) {
         for (std::size_t j = 0; j < exp_lanes; ++j) partial[j] += exp_approx(x[i + j] - most);
     }
-    for (; i < n; ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
+    for (std::size_t left = n % exp_lanes; left != 0; --left, ++i) partial[i % exp_lanes] += exp_approx(x[i] - most);
     for (std::size_t j = 0; j < exp_lanes; ++j) sums[j] += partial[j];
 }
 
 }  // namespace detail
 
-/// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block),
-/// without a softmax of the whole row, its loops as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity, InvalidArgument on an empty row.
+/// Largest and second largest softmax probability of `logits` in one pass over memory (a running maximum a block), without a
+/// softmax of the whole row, its exponentials as compiled for `level`. Throws NotFinite where a logit is NaN or +infinity,
+/// InvalidArgument on an empty row.
 [[nodiscard]] inline TopTwo top_two(std::span<const float> logits, bool with_entropy = false, CpuLevel level = CpuLevel::Portable) {
     if (logits.empty()) fail(ErrorCode::InvalidArgument, "top_two: no logits");
     constexpr std::size_t block = 1024, lanes = detail::exp_lanes;

@@ -110,18 +110,26 @@ class Decoder {
 
     /// out [hidden] = the final norm of one hidden state [hidden].
     void final_norm(std::span<const float> hidden, std::span<float> out) const {
-        apply_norm(backend_, config(), weights_.final_norm, {hidden.data(), 1, hidden.size()}, {out.data(), 1, out.size()});
+        final_norm(MatrixView<const float>(hidden.data(), 1, hidden.size()), {out.data(), 1, out.size()});
+    }
+
+    /// The same for several states [tokens, hidden].
+    void final_norm(MatrixView<const float> hidden, MatrixView<float> out) const {
+        apply_norm(backend_, config(), weights_.final_norm, hidden, out);
     }
 
     /// Logits [vocabulary] of one final-normed (or lens-read) state [hidden].
     void logits(std::span<const float> normed, std::span<float> out) const {
-        const std::span<const float> state = project_out(normed);
-        head_.apply(backend_, {state.data(), 1, state.size()}, {out.data(), 1, out.size()});
+        logits(MatrixView<const float>(normed.data(), 1, normed.size()), {out.data(), 1, out.size()});
     }
+
+    /// The same for several states [tokens, hidden], [tokens, vocabulary].
+    void logits(MatrixView<const float> normed, MatrixView<float> out) const { head_.apply(backend_, project_out(normed), out); }
 
     /// Logits [tokens.size()] of those tokens only.
     void logits(std::span<const float> normed, std::span<const TokenId> tokens, std::span<float> out) const {
-        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, project_out(normed), out);
+        const MatrixView<const float> state = project_out({normed.data(), 1, normed.size()});
+        ops::matmul_rows(backend_, head_.prepared, head_.weight, tokens, state.row(0), out);
         if (head_.bias.empty()) return;
         for (std::size_t i = 0; i < tokens.size(); ++i) out[i] += head_.bias[static_cast<std::size_t>(tokens[i])];
     }
@@ -154,11 +162,12 @@ class Decoder {
     }
 
     /// What the head reads: the state itself, or projected to the width of a token embedding, valid until the next call.
-    [[nodiscard]] std::span<const float> project_out(std::span<const float> normed) const {
+    [[nodiscard]] MatrixView<const float> project_out(MatrixView<const float> normed) const {
         if (!embedding_out_) return normed;
         struct Slot;
-        const std::span<float> out = thread_scratch<Slot>(config().embedding_size());
-        embedding_out_->apply(backend_, {normed.data(), 1, normed.size()}, {out.data(), 1, out.size()});
+        const std::size_t size = config().embedding_size();
+        const MatrixView<float> out(thread_scratch<Slot>(normed.rows() * size).data(), normed.rows(), size);
+        embedding_out_->apply(backend_, normed, out);
         return out;
     }
 

@@ -164,12 +164,13 @@ class Model {
             pass.commit(config().layers);
             const MatrixView<float> all = session.work.hidden.view();
             const MatrixView<float> hidden = all.rows(all.rows() - chunk.size(), chunk.size());
-            const std::span<float> normed = session.work.lens.resize(1, config().hidden).row(0);
-            const std::span<float> logits = session.work.logits.resize(1, config().vocabulary).row(0);
-            for (std::size_t t = 0; t < chunk.size(); ++t) {
-                decoder_->final_norm(hidden.row(t), normed);
+            for (std::size_t first = 0; first < chunk.size(); first += logits_at_once) {
+                const std::size_t count = (std::min)(logits_at_once, chunk.size() - first);
+                const MatrixView<float> normed = session.work.lens.resize(count, config().hidden);
+                const MatrixView<float> logits = session.work.logits.resize(count, config().vocabulary);
+                decoder_->final_norm(hidden.rows(first, count), normed);
                 decoder_->logits(normed, logits);
-                visit(done + t, std::span<const float>(logits));
+                for (std::size_t t = 0; t < count; ++t) visit(done + first + t, std::span<const float>(logits.row(t)));
             }
             pass.append();
             done += chunk.size();
@@ -178,6 +179,7 @@ class Model {
     }
 
   private:
+    static constexpr std::size_t logits_at_once = 16;  // the head is read once for them; of a large vocabulary they are 17 MB
     static constexpr bool never_exits = requires { Policy::never_exits; };
     static constexpr bool defers = requires { Completion::defers; };
 

@@ -1,0 +1,162 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "adainfer/kernels/activation_words.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/lane_dot_avx2.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/lane_weight_avx2.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/tensor/dtype.hpp"
+
+#if ADAINFER_X86
+
+// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
+// tokens are then multiplied with.
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Some columns of sixteen rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 16;
+
+    alignas(32) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in WordBlock
+    alignas(32) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(32) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+    CodeFormat format;
+};
+
+/// Quad q of sixteen rows.
+template <DType dtype, int q>
+[[ADAINFER_INLINE2]] inline void widen_quad(const std::byte* half, std::int16_t (*words)[WordPanel::lanes][2]) noexcept {
+    const __m256i bias = _mm256_set1_epi16(static_cast<std::int16_t>(code_format(dtype).bias));
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < 2; ++r) {
+        __m256i even, odd;
+        pairs_at<dtype, q>(half + 32 * r, even, odd);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q][8 * r]), _mm256_sub_epi16(even, bias));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q + 1][8 * r]), _mm256_sub_epi16(odd, bias));
+    }
+}
+
+/// Fills a panel with `pieces` times 32 columns of half `half` of the rows. `block` is where the first of them begin.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void widen(const std::byte* block, std::size_t half, std::size_t pieces,
+                                           WordPanel& panel) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr std::size_t groups = 32 / format.group;
+    panel.depth = 32 * pieces;
+    panel.format = format;
+    for (std::size_t p = 0; p < pieces; ++p) {
+        const std::byte* const piece = block + layout.piece_at(p);
+        const std::byte* const codes = piece + layout.codes + half * layout.half;
+        const auto words = panel.words + 16 * p;
+        widen_quad<dtype, 0>(codes, words);
+        widen_quad<dtype, 1>(codes, words);
+        widen_quad<dtype, 2>(codes, words);
+        widen_quad<dtype, 3>(codes, words);
+        widen_quad<dtype, 4>(codes, words);
+        widen_quad<dtype, 5>(codes, words);
+        widen_quad<dtype, 6>(codes, words);
+        widen_quad<dtype, 7>(codes, words);
+        const std::byte* const head = block + p * 32 / layout.columns * layout.bytes;
+        for (std::size_t r = 0; r < 2; ++r) {
+            const std::size_t i = 2 * half + r;
+            for (std::size_t g = 0; g < groups; ++g) {
+                __m256 scale;
+                if constexpr (layout.head == 0) scale = halves_at(piece + 16 * i);
+                else scale = _mm256_mul_ps(bytes_at<dtype>(piece + 32 * g + 8 * i), halves_at(head + 16 * i));
+                _mm256_store_ps(panel.scales[p * groups + g] + 8 * r, scale);
+            }
+            if constexpr (format.has_minimum) {
+                const std::byte* const at = piece + layout.minima;
+                const __m256 none = _mm256_setzero_ps();
+                __m256 minimum;
+                if constexpr (layout.head == 0) minimum = halves_at(at + 16 * i);
+                else minimum = _mm256_fnmadd_ps(bytes_at<dtype>(at + 8 * i), halves_at(head + 64 + 16 * i), none);
+                _mm256_store_ps(panel.minima[p] + 8 * r, minimum);
+            }
+        }
+    }
+}
+
+/// The same for a dtype that is known at run time and has a code format.
+inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
+    with_dtype(dtype, [&]<DType type>() {
+        if constexpr (code_format(type).group != 0) widen<type>(block, half, pieces, panel);
+    });
+}
+
+/// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums
+/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+struct WordTile {
+    static constexpr std::size_t tokens = 4;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
+                                             std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
+        const bool has_minimum = panel.format.has_minimum;
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const WordBlock* const block = x + g * group / activation_block;
+            const std::int16_t* const words = block->words + g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m256i sum[count][2];
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
+#pragma GCC unroll 4
+                for (std::size_t t = 0; t < count; ++t) {
+                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
+                    add_products(sum[t][0], w0, pair);
+                    add_products(sum[t][1], w1, pair);
+                }
+            }
+            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) {
+                float* const to = y + t * y_stride;
+                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
+                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
+                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
+                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
+                if (has_minimum) {
+                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
+                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
+                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
+                }
+                _mm256_storeu_ps(to, y0);
+                _mm256_storeu_ps(to + 8, y1);
+            }
+        }
+    }
+};
+
+/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
+inline void word_panel_times(const WeightPart& part, const ActivationWords& x, std::size_t tokens, float* y,
+                             std::size_t y_stride) noexcept {
+    const LaneBlocks<turn_rows> blocks(part);
+    WordPanel panel;
+    for (std::size_t half = 0; half < 2; ++half) {
+        widen(part.weight.dtype, blocks.get(), half, part.depth / 32, panel);
+        for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(),
+                               y + first * y_stride + WordPanel::lanes * half, y_stride);
+        });
+    }
+}
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
