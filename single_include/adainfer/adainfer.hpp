@@ -1201,12 +1201,18 @@ template <unsigned width, int i>
     return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
 }
 
-/// Quads j and j + 4 of 32 columns of half of a panel's rows.
+/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
+/// two that share bytes.
+[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
+    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
+}
+
+/// Two quads of 32 columns of half of a panel's rows: see quad_index().
 template <DType dtype, int j>
 [[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
     if constexpr (dtype == DType::Q8_0) {
-        first = _mm512_load_si512(half + 64 * j);
-        second = _mm512_load_si512(half + 64 * (j + 4));
+        first = _mm512_load_si512(half + 128 * j);
+        second = _mm512_load_si512(half + 128 * j + 64);
     } else {
         const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
         first = _mm512_and_si512(both, low);
@@ -1951,10 +1957,10 @@ struct LaneQuads {
   private:
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes32(std::size_t i, __m512i* quads) const noexcept {
         const std::byte* const at = block + layout.piece_at(i) + layout.codes + half * layout.half;
-        quads_at<dtype, 0>(at, quads[0], quads[4]);
-        quads_at<dtype, 1>(at, quads[1], quads[5]);
-        quads_at<dtype, 2>(at, quads[2], quads[6]);
-        quads_at<dtype, 3>(at, quads[3], quads[7]);
+        quads_at<dtype, 0>(at, quads[quad_index(dtype, 0, 0)], quads[quad_index(dtype, 0, 1)]);
+        quads_at<dtype, 1>(at, quads[quad_index(dtype, 1, 0)], quads[quad_index(dtype, 1, 1)]);
+        quads_at<dtype, 2>(at, quads[quad_index(dtype, 2, 0)], quads[quad_index(dtype, 2, 1)]);
+        quads_at<dtype, 3>(at, quads[quad_index(dtype, 3, 0)], quads[quad_index(dtype, 3, 1)]);
     }
 };
 
@@ -3408,29 +3414,47 @@ namespace detail::avx512 {
 template <std::size_t tokens, std::size_t groups>
 using QuadSums = __m512i[tokens][2][groups][2];
 
-/// Adds quads j and j + 4.
-template <DType dtype, std::size_t tokens, std::size_t groups, int j>
-[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* piece, const LaneActivations::Block* const (&x)[tokens],
+/// Adds two quads (see quad_index()) of `halves` halves of the rows, from half `first` on, whose codes stand at `half`.
+template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves, int j>
+[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
                                                  QuadSums<tokens, groups>& sums) noexcept {
-    constexpr std::size_t half_bytes = lane_layout(dtype).half;
-    __m512i w[2][2];
-    quads_at<dtype, j>(piece, w[0][0], w[0][1]);
-    quads_at<dtype, j>(piece + half_bytes, w[1][0], w[1][1]);
+    __m512i w[halves][2];
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < halves; ++h) quads_at<dtype, j>(half + h * lane_layout(dtype).half, w[h][0], w[h][1]);
 #pragma GCC unroll 4
     for (std::size_t t = 0; t < tokens; ++t) {
 #pragma GCC unroll 2
         for (std::size_t q = 0; q < 2; ++q) {
-            const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
-            add_products(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
-            add_products(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
-            add_products(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
-            add_products(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+            const std::size_t column = 4 * quad_index(dtype, j, q);
+            const __m512i codes = quad_of(x[t]->codes + column), rests = quad_of(x[t]->rests + column);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < halves; ++h) add_products(sums[t][first + h][q * (groups - 1)][0], w[h][q], codes);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < halves; ++h) add_products(sums[t][first + h][q * (groups - 1)][1], w[h][q], rests);
         }
     }
 }
 
-/// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
-inline constexpr std::size_t lane_prefetch = 8192;
+/// Bytes ahead of the reading that are asked for.
+inline constexpr std::size_t lane_prefetch = 4096;
+
+/// Asks for what is read lane_prefetch bytes after this.
+template <std::size_t bytes>
+[[ADAINFER_INLINE512]] inline void fetch_ahead(const std::byte* at) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T0);
+}
+
+/// The same of all quads.
+template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
+[[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
+                                             QuadSums<tokens, groups>& sums) noexcept {
+    fetch_ahead<halves * lane_layout(dtype).half>(half);
+    add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 3>(half, x, sums);
+}
 
 /// out[token][32] = a panel of `cols` columns times `count` rows of activations, one to `tokens` of them; where there are fewer,
 /// the last is multiplied again. Bound: memory; four instructions for 64 weights and two products of 64, about twenty for the
@@ -3457,14 +3481,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        if constexpr (k_format) {
-#pragma GCC unroll 2
-            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
-        }
+        fetch_ahead<layout.head>(panel);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-#pragma GCC unroll 17
-            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            fetch_ahead<layout.codes>(piece);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -3476,10 +3496,12 @@ template <DType dtype, std::size_t tokens>
                     sums[t][0][g][1] = sums[t][1][g][1] = _mm512_set1_epi32(format.bias != 0 ? x[t]->rest_offsets[g] : 0);
                 }
             }
-            add_two_quads<dtype, tokens, groups, 0>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 1>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 2>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 3>(piece + layout.codes, x, sums);
+            if constexpr (tokens == 1) {  // bound by memory, so in its order
+                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, sums);
+                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, sums);
+            } else {  // bound by products: both halves with the same activations
+                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, sums);
+            }
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
 #pragma GCC unroll 2
@@ -5862,7 +5884,7 @@ class SimdBackend {
         parallel_for(y.rows(), grain, [&](std::size_t begin, std::size_t end) { f(begin, y.rows(begin, end - begin)); });
     }
 
-    static constexpr std::size_t few_tokens = 2;        // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
 
     static Products possible(Products asked, CpuLevel level) noexcept {
         if (level != CpuLevel::Avx512) return Products::Exact;
@@ -13736,8 +13758,8 @@ class SentencePieceBpe {
 
         /// Adds a character to the word.
         void take(std::string_view character, char last) {
-            const TokenId symbol = character.size() == 1 && character[0] >= 0 ? engine_.characters_.find_ascii(last)
-                                                                               : engine_.characters_.find(character);
+            const bool ascii = character.size() == 1 && utf8::byte_at(character.data()) < 0x80U;
+            const TokenId symbol = ascii ? engine_.characters_.find_ascii(last) : engine_.characters_.find(character);
             if (engine_.whole_words_ || engine_.split_lines_) spelling_.append(character);
             if (symbol == no_token) {
                 unknown_.append_to(symbols_, character);

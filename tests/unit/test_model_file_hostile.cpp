@@ -208,7 +208,7 @@ void refused(const LlamaFile& file, ErrorCode code, const Parts& parts) {
             INFO("expected: ", part);
             CHECK(message.find(part) != std::string::npos);
         }
-        CHECK(message.size() < 600 + path.string().size());
+        CHECK(message.size() < 800 + path.string().size());
         CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
         return;
     }

@@ -24,14 +24,7 @@ std::string split(std::string_view name, std::string_view text) {
     return out;
 }
 
-std::string fixture_path(const std::string& name) {
-#ifdef ADAINFER_FIXTURES
-    return ADAINFER_FIXTURES "/" + name;
-#else
-    const std::string here = __FILE__;
-    return here.substr(0, here.find_last_of("/\\") + 1) + "../fixtures/" + name;
-#endif
-}
+std::string fixture_path(const std::string& name) { return ADAINFER_FIXTURES "/" + name; }
 
 std::vector<std::string> fields_of(const std::string& line) {
     std::istringstream stream(line);

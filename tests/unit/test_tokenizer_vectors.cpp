@@ -25,14 +25,7 @@ using adainfer::Tokenizer;
 
 namespace {
 
-std::string fixture_path(const std::string& name) {
-#ifdef ADAINFER_FIXTURES
-    return ADAINFER_FIXTURES "/" + name;
-#else
-    const std::string here = __FILE__;
-    return here.substr(0, here.find_last_of("/\\") + 1) + "../fixtures/" + name;
-#endif
-}
+std::string fixture_path(const std::string& name) { return ADAINFER_FIXTURES "/" + name; }
 
 std::optional<std::string> contents(const std::string& path) {
     std::ifstream file(path, std::ios::binary);

@@ -163,7 +163,7 @@ class SimdBackend {
         parallel_for(y.rows(), grain, [&](std::size_t begin, std::size_t end) { f(begin, y.rows(begin, end - begin)); });
     }
 
-    static constexpr std::size_t few_tokens = 2;        // from there on a tile of tokens is faster than one after the other
+    static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
 
     static Products possible(Products asked, CpuLevel level) noexcept {
         if (level != CpuLevel::Avx512) return Products::Exact;

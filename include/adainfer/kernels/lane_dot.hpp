@@ -78,29 +78,47 @@ namespace detail::avx512 {
 template <std::size_t tokens, std::size_t groups>
 using QuadSums = __m512i[tokens][2][groups][2];
 
-/// Adds quads j and j + 4.
-template <DType dtype, std::size_t tokens, std::size_t groups, int j>
-[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* piece, const LaneActivations::Block* const (&x)[tokens],
+/// Adds two quads (see quad_index()) of `halves` halves of the rows, from half `first` on, whose codes stand at `half`.
+template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves, int j>
+[[ADAINFER_INLINE512]] inline void add_two_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
                                                  QuadSums<tokens, groups>& sums) noexcept {
-    constexpr std::size_t half_bytes = lane_layout(dtype).half;
-    __m512i w[2][2];
-    quads_at<dtype, j>(piece, w[0][0], w[0][1]);
-    quads_at<dtype, j>(piece + half_bytes, w[1][0], w[1][1]);
+    __m512i w[halves][2];
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < halves; ++h) quads_at<dtype, j>(half + h * lane_layout(dtype).half, w[h][0], w[h][1]);
 #pragma GCC unroll 4
     for (std::size_t t = 0; t < tokens; ++t) {
 #pragma GCC unroll 2
         for (std::size_t q = 0; q < 2; ++q) {
-            const __m512i codes = quad_of(x[t]->codes + 4 * j + 16 * q), rests = quad_of(x[t]->rests + 4 * j + 16 * q);
-            add_products(sums[t][0][q * (groups - 1)][0], w[0][q], codes);
-            add_products(sums[t][1][q * (groups - 1)][0], w[1][q], codes);
-            add_products(sums[t][0][q * (groups - 1)][1], w[0][q], rests);
-            add_products(sums[t][1][q * (groups - 1)][1], w[1][q], rests);
+            const std::size_t column = 4 * quad_index(dtype, j, q);
+            const __m512i codes = quad_of(x[t]->codes + column), rests = quad_of(x[t]->rests + column);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < halves; ++h) add_products(sums[t][first + h][q * (groups - 1)][0], w[h][q], codes);
+#pragma GCC unroll 2
+            for (std::size_t h = 0; h < halves; ++h) add_products(sums[t][first + h][q * (groups - 1)][1], w[h][q], rests);
         }
     }
 }
 
-/// Bytes ahead of the reading that are asked for: what measured best of 512 to 16384.
-inline constexpr std::size_t lane_prefetch = 8192;
+/// Bytes ahead of the reading that are asked for.
+inline constexpr std::size_t lane_prefetch = 4096;
+
+/// Asks for what is read lane_prefetch bytes after this.
+template <std::size_t bytes>
+[[ADAINFER_INLINE512]] inline void fetch_ahead(const std::byte* at) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T0);
+}
+
+/// The same of all quads.
+template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
+[[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
+                                             QuadSums<tokens, groups>& sums) noexcept {
+    fetch_ahead<halves * lane_layout(dtype).half>(half);
+    add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
+    add_two_quads<dtype, tokens, groups, first, halves, 3>(half, x, sums);
+}
 
 /// out[token][32] = a panel of `cols` columns times `count` rows of activations, one to `tokens` of them; where there are fewer,
 /// the last is multiplied again. Bound: memory; four instructions for 64 weights and two products of 64, about twenty for the
@@ -127,14 +145,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        if constexpr (k_format) {
-#pragma GCC unroll 2
-            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
-        }
+        fetch_ahead<layout.head>(panel);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-#pragma GCC unroll 17
-            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            fetch_ahead<layout.codes>(piece);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -146,10 +160,12 @@ template <DType dtype, std::size_t tokens>
                     sums[t][0][g][1] = sums[t][1][g][1] = _mm512_set1_epi32(format.bias != 0 ? x[t]->rest_offsets[g] : 0);
                 }
             }
-            add_two_quads<dtype, tokens, groups, 0>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 1>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 2>(piece + layout.codes, x, sums);
-            add_two_quads<dtype, tokens, groups, 3>(piece + layout.codes, x, sums);
+            if constexpr (tokens == 1) {  // bound by memory, so in its order
+                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, sums);
+                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, sums);
+            } else {  // bound by products: both halves with the same activations
+                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, sums);
+            }
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
 #pragma GCC unroll 2

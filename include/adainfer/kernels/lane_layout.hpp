@@ -88,12 +88,18 @@ template <unsigned width, int i>
     return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
 }
 
-/// Quads j and j + 4 of 32 columns of half of a panel's rows.
+/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
+/// two that share bytes.
+[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
+    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
+}
+
+/// Two quads of 32 columns of half of a panel's rows: see quad_index().
 template <DType dtype, int j>
 [[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
     if constexpr (dtype == DType::Q8_0) {
-        first = _mm512_load_si512(half + 64 * j);
-        second = _mm512_load_si512(half + 64 * (j + 4));
+        first = _mm512_load_si512(half + 128 * j);
+        second = _mm512_load_si512(half + 128 * j + 64);
     } else {
         const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
         first = _mm512_and_si512(both, low);

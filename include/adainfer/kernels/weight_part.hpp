@@ -95,10 +95,10 @@ struct LaneQuads {
   private:
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes32(std::size_t i, __m512i* quads) const noexcept {
         const std::byte* const at = block + layout.piece_at(i) + layout.codes + half * layout.half;
-        quads_at<dtype, 0>(at, quads[0], quads[4]);
-        quads_at<dtype, 1>(at, quads[1], quads[5]);
-        quads_at<dtype, 2>(at, quads[2], quads[6]);
-        quads_at<dtype, 3>(at, quads[3], quads[7]);
+        quads_at<dtype, 0>(at, quads[quad_index(dtype, 0, 0)], quads[quad_index(dtype, 0, 1)]);
+        quads_at<dtype, 1>(at, quads[quad_index(dtype, 1, 0)], quads[quad_index(dtype, 1, 1)]);
+        quads_at<dtype, 2>(at, quads[quad_index(dtype, 2, 0)], quads[quad_index(dtype, 2, 1)]);
+        quads_at<dtype, 3>(at, quads[quad_index(dtype, 3, 0)], quads[quad_index(dtype, 3, 1)]);
     }
 };
 

@@ -73,8 +73,8 @@ class SentencePieceBpe {
 
         /// Adds a character to the word.
         void take(std::string_view character, char last) {
-            const TokenId symbol = character.size() == 1 && character[0] >= 0 ? engine_.characters_.find_ascii(last)
-                                                                               : engine_.characters_.find(character);
+            const bool ascii = character.size() == 1 && utf8::byte_at(character.data()) < 0x80U;
+            const TokenId symbol = ascii ? engine_.characters_.find_ascii(last) : engine_.characters_.find(character);
             if (engine_.whole_words_ || engine_.split_lines_) spelling_.append(character);
             if (symbol == no_token) {
                 unknown_.append_to(symbols_, character);
