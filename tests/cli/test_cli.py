@@ -427,7 +427,8 @@ class Model(CliTest):
         text = self.write("text", (ROOT / "LICENSE").read_bytes()[:1200])
         nats = lambda *how: self.succeed_json("perplexity", MODEL, "--file", text, *how)["nats_per_token"]
         exact = nats("--products", "exact")
-        self.assertAlmostEqual(nats("--products", "exact", "--no-repack"), exact, delta=1e-6)
+        # Logits of 16 positions at once: activations rounded to 16 bits where the head is repacked, else in float.
+        self.assertAlmostEqual(nats("--products", "exact", "--no-repack"), exact, delta=5e-5)
         self.assertAlmostEqual(nats("--products", "bfloat16"), exact, delta=0.01)  # of 1200 bytes; 0.5 % is asked of a long text
         self.assertAlmostEqual(nats("--products", "bits8"), exact, delta=0.05)
         measure = ["bench", MODEL, "-p", "64", "-n", "2", "--after", "8", "-r", "1", "--threads", "1"]
