@@ -5,8 +5,8 @@
 
 Writes WORK/table.json (all rows, machine, commit, commands), WORK/table.md and WORK/table.svg; with --write also
 examples/measured/table.json, examples/measured/table.svg and what stands in README.md between `<!-- table: begin -->` and
-`<!-- table: end -->`. Can be stopped at any time: what is done is kept in WORK and not done again while its command stays
-the same.
+`<!-- table: end -->`. Can be stopped at any time: what is done is kept in WORK and not done again while its command and the
+files that the command reads there stay the same.
 
     --data FOLDER     public data sets: FOLDER/sst2/{train,dev}.tsv, FOLDER/ag_news/*.json, FOLDER/function_vectors/*/*.json
                       (or all of it in FOLDER/datasets); without it the nine demo tasks alone
@@ -14,8 +14,8 @@ the same.
     --model NAME      smollm2 or gemma3, any number of times; default: smollm2, and gemma3 where models/ holds it. Of models that
                       are left out the table keeps what examples/measured/table.json says
     --limit N         test prompts a task (100)
-    --train-rows N    train rows of a public task, its shots included (130)
-    --threads N       of the evaluations (1): what is timed on one core can be trusted while the others work
+    --train-rows N    train rows of a public task, its shots included (250); half of the others fit the lens, half the policies
+    --threads N       1: what is timed on one core can be trusted while the others work
     --program FILE    the command line (build/examples/adainfer; examples/quickstart.sh builds it)
     --work FOLDER     what is kept between runs (build/table)
 
@@ -26,6 +26,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -37,13 +38,18 @@ from table_report import SENTIMENT, between_markers, dump, markdown, rounded  # 
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
-    # lens: the shipped one where there is one; first: the first layer that the lens reads
-    "smollm2": {"name": "SmolLM2-135M-Instruct", "file": "SmolLM2-135M-Instruct.Q4_1.gguf", "first": 16,
-                "lens": ROOT / "examples/demo/smollm2/lens.safetensors",
-                "calibration": ["--prefixes", 2, "--agreement", 0.95, "--max-accuracy-loss", 0]},
-    "gemma3": {"name": "Gemma 3 270M", "file": "gemma-3-270m-q4_k_m.gguf", "first": 5, "lens": None,
-               "calibration": ["--prefixes", 7, "--agreement", 0.95, "--max-accuracy-loss", 0.01]},
+    # layers: those that the lens reads; lens: the shipped one, or what to fit it with beside the train rows of all tasks but
+    # LONG_PROMPTS; policy: how those that read through it are trained
+    "smollm2": {"name": "SmolLM2-135M-Instruct", "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+                "layers": [16, 18, 20, *range(22, 30)], "lens": ROOT / "examples/demo/smollm2/lens.safetensors",
+                "policy": ["--head", "shortlist", "--features", "depth", "--prefixes", 2, "--agreement", 0.95,
+                           "--max-accuracy-loss", 0]},
+    "gemma3": {"name": "Gemma 3 270M", "file": "gemma-3-270m-q4_k_m.gguf",
+               "layers": [*range(8, 18)], "lens": ["--self", 12000, "--task-prompts", 40, "--refine", 300],
+               "policy": ["--layers", "8,11,12,13,14,15,16,17", "--head", "shortlist", "--features", "depth", "--prefixes", 7,
+                          "--agreement", 0.95, "--max-accuracy-loss", 0]},
 }
+LONG_PROMPTS = ["ag_news", "commonsense_qa"]
 FUNCTION_VECTORS = ["capitalize", "lowercase_first_letter", "present-past", "country-capital", "landmark-country",
                     "person-occupation", "english-french", "synonym", "next_item", "choose_first_of_3", "choose_last_of_3",
                     "alphabetically_first_3", "animal_v_object_3", "adjective_v_verb_3", "object_v_concept_3"]
@@ -70,14 +76,16 @@ class Run:
         return words
 
     def once(self, what, command, output):
-        """Runs the command unless `output` came of the very same one. Its standard output lands in `output` unless the command
-        itself writes that file. Returns the path."""
+        """Runs the command unless `output` came of the very same one and of the files in WORK as they are. Its standard output
+        lands in `output` unless the command itself writes that file. Returns the path."""
         output = Path(output)
         record = output.with_name(output.name + ".command")
         text = json.dumps(self.shown(command))
         self.commands.append(self.shown(command))
         if output.exists() and record.exists() and record.read_text(encoding="utf-8") == text:
-            return output
+            read = [self.work / name for name in re.findall(r'WORK/([^",]+)', text)]
+            if not any(path.exists() and path.stat().st_mtime > record.stat().st_mtime for path in read if path != output):
+                return output
         output.parent.mkdir(parents=True, exist_ok=True)
         record.unlink(missing_ok=True)
         start = time.monotonic()
@@ -94,6 +102,13 @@ class Run:
         record.write_text(text, encoding="utf-8")
         print(f"{time.monotonic() - start:.0f} s", flush=True)
         return output
+
+    def commands_about(self, model):
+        """Those that name the model's file or none at all, and what trains the policies that models lend to each other."""
+        files = [each["file"] for each in MODELS.values()]
+        lines = [shlex.join(command) for command in self.commands]
+        return [line for line in lines
+                if model in line or line.endswith("_sentiment.json") or not any(file in line for file in files)]
 
     def json_once(self, what, command, output):
         return json.loads(self.once(what, command, output).read_text(encoding="utf-8"))
@@ -134,7 +149,7 @@ class Subject:
 
     def __init__(self, run, key, tasks):
         self.run, self.key, self.tasks, self.name = run, key, tasks, MODELS[key]["name"]
-        self.folder = run.work / key
+        self.folder, self.policies = run.work / key, {}
         got = subprocess.run(["bash", ROOT / "examples/get_model.sh", key], stdout=subprocess.PIPE, text=True, check=True)
         self.model = Path(got.stdout.strip())
         self.layers = run.json_once(f"{self.name}: inspect", [run.program, "inspect", self.model, "--json"],
@@ -144,47 +159,51 @@ class Subject:
         return [word for name in (names or self.tasks) for word in ("--task", self.tasks[name])]
 
     def once(self, what, command, *more, output, name=None):
-        command = [self.run.program, command, self.model, *more]
+        command = [self.run.program, command, self.model, "--threads", self.run.options.threads, *more]
         if name != "stdout":
             command += ["-o", output]
         return self.run.once(f"{self.name}: {what}", command, output)
 
-    def train_all(self):
-        first, last = MODELS[self.key]["first"], self.layers - 1
+    def fit_lens(self):
         self.lens = MODELS[self.key]["lens"]
-        demo = [name for name, path in self.tasks.items() if path.parent == ROOT / "examples/demo"]
-        if self.lens is None:
-            self.lens = self.once("lens", "lens", "--self", 12000, "--layers", ",".join(map(str, range(first, last + 1))),
-                                  *self.task_options(demo), "--task-prompts", 40, "--refine", 200, "--precision", "i8",
-                                  output=self.folder / "lens.safetensors")
-        self.policies = {}
-        through = ["--lens", self.lens, "--head", "shortlist"]
+        if isinstance(self.lens, list):
+            seen = [name for name in self.tasks if name not in LONG_PROMPTS]
+            self.lens = self.once("lens", "lens", "--layers", ",".join(map(str, MODELS[self.key]["layers"])), *self.lens,
+                                  *self.task_options(seen), "--precision", "i8", output=self.folder / "lens.safetensors")
+
+    def train(self, classifier, name, tasks, *more):
+        self.policies[f"{classifier}_{name}"] = self.once(
+            f"train {classifier}_{name}", "train", *self.task_options(tasks), "--classifier", classifier, *more,
+            output=self.policy_file(classifier, name))
+
+    def train_on_sentiment(self):
+        """For the generalisation table: the paper's two features and one threshold."""
         sentiment = [name for name in SENTIMENT if name in self.tasks]
         for classifier in ("svm", "crf"):
-            def train(name, tasks, *more):
-                self.policies[f"{classifier}_{name}"] = self.once(
-                    f"train {classifier}_{name}", "train", *self.task_options(tasks), "--classifier", classifier, *more,
-                    output=self.policy_file(classifier, name))
-            train("paper", None, "--prefixes", 1, "--agreement", 0.99)
-            train("lens", None, *through, "--features", "depth", "--per-task", *MODELS[self.key]["calibration"])
-            # For the generalisation table: the paper's two features and one threshold.
-            train("sentiment", sentiment, *through, "--features", "paper", "--prefixes", 2, "--agreement", 0.95)
+            self.train(classifier, "sentiment", sentiment, "--lens", self.lens, "--head", "shortlist", "--features", "paper",
+                       "--prefixes", 2, "--agreement", 0.95)
+
+    def train_all(self):
+        for classifier in ("svm", "crf"):
+            self.train(classifier, "paper", None, "--prefixes", 1, "--agreement", 0.99)
+            self.train(classifier, "lens", None, "--lens", self.lens, "--per-task", *MODELS[self.key]["policy"])
+        demo = [name for name, path in self.tasks.items() if path.parent == ROOT / "examples/demo"]
         influence = self.run.json_once(f"{self.name}: block influence", [
-            self.run.program, "influence", self.model, *self.task_options(demo), "--json", "--skip",
-            max(1, round(0.1 * self.layers))], self.folder / "influence.json")
+            self.run.program, "influence", self.model, "--threads", self.run.options.threads, *self.task_options(demo), "--json",
+            "--skip", max(1, round(0.1 * self.layers))], self.folder / "influence.json")
         self.influence, self.skipped = influence["influence"], influence["skip"]
 
     def policy_file(self, classifier, name):
         return self.folder / f"{classifier}_{name}.json"
 
-    def is_trained(self):
-        """Whether the policies that the generalisation table takes to other models are there."""
-        return all(self.policy_file(classifier, "sentiment").exists() for classifier in ("svm", "crf"))
+    def has_lens(self):
+        lens = MODELS[self.key]["lens"]
+        return not isinstance(lens, list) or (self.folder / "lens.safetensors").exists()
 
     def rows_of_table(self):
         """(name, specification) of every policy."""
         lens, p, last = f"lens={self.lens}", self.policies, self.layers - 1
-        first, late = MODELS[self.key]["first"], round(0.8 * self.layers)
+        first, late = MODELS[self.key]["layers"][0], round(0.8 * self.layers)
         return [
             ("dense", "dense"),
             ("best fixed layer, logit lens", "fixed:best"),
@@ -211,8 +230,7 @@ class Subject:
             minutes = (time.monotonic() - started) / max(measured, 1) * (len(self.tasks) - number + 1) / 60
             left = f", about {minutes:.0f} min left" if measured else ""
             found = self.once(f"{kind} {number}/{len(self.tasks)} {task}{left}", "evaluate", "--task", path, "--limit",
-                              self.run.options.limit, "--threads", self.run.options.threads, *words, "--json",
-                              output=output, name="stdout")
+                              self.run.options.limit, *words, "--json", output=output, name="stdout")
             rows += json.loads(found.read_text(encoding="utf-8"))
             measured += 1 if fresh else 0
         return rows
@@ -257,7 +275,7 @@ def main():
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--model", action="append", choices=sorted(MODELS))
     parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--train-rows", type=int, default=130)
+    parser.add_argument("--train-rows", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--program", default=ROOT / "build/examples/adainfer")
     parser.add_argument("--work", default=ROOT / "build/table")
@@ -272,21 +290,23 @@ def main():
     run = Run(options)
     tasks = find_tasks(run)
     subjects = [Subject(run, key, tasks) for key in keys]
+    others = [other for other in (Subject(run, key, tasks) for key in available if key not in keys) if other.has_lens()]
+    for subject in subjects + others:
+        subject.fit_lens()
+        subject.train_on_sentiment()
     for subject in subjects:
         subject.train_all()
-    others = [Subject(run, key, tasks) for key in available if key not in keys]
-    trained = subjects + [other for other in others if other.is_trained()]
-    result = {"created": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
-              "limit": options.limit, "tasks": list(tasks), "models": kept(keys, options, list(tasks))}
+    result = {"tasks": list(tasks), "models": kept(keys, list(tasks))}
     for subject in subjects:
-        result["models"].append({
-            "name": subject.name, "commit": commit(), "file": MODELS[subject.key]["file"], "layers": subject.layers,
-            "skipped": subject.skipped,
+        measured = {
+            "name": subject.name, "created": datetime.date.today().isoformat(), "commit": commit(), "machine": machine(),
+            "threads": options.threads, "limit": options.limit, "train_rows": options.train_rows,
+            "file": MODELS[subject.key]["file"], "layers": subject.layers, "skipped": subject.skipped,
             "influence": subject.influence, "rows": subject.evaluate("table", subject.rows_of_table()), "trace": subject.trace(),
-            "generalisation": subject.generalisation([other for other in trained if other.key != subject.key])})
+            "generalisation": subject.generalisation([other for other in subjects + others if other.key != subject.key])}
+        result["models"].append(measured | {"commands": run.commands_about(measured["file"])})
     order = [each["name"] for each in MODELS.values()]
     result["models"].sort(key=lambda model: order.index(model["name"]))
-    result["commands"] = [shlex.join(command) for command in run.commands]
 
     written = run.work / "table.json"
     written.write_text(dump(rounded(result)) + "\n", encoding="utf-8")
@@ -307,13 +327,11 @@ def main():
           + (" and README.md" if options.write else ""))
 
 
-def kept(keys, options, tasks):
-    """What was measured before of the models that are not measured now, with the same tasks, prompts and threads."""
+def kept(keys, tasks):
+    """What was measured before of the models that are not measured now, with the same tasks."""
     measured = ROOT / "examples/measured/table.json"
-    if not measured.exists():
-        return []
-    before = json.loads(measured.read_text(encoding="utf-8"))
-    if (before["tasks"], before["limit"], before["threads"]) != (tasks, options.limit, options.threads):
+    before = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else {"tasks": []}
+    if before["tasks"] != tasks:
         return []
     return [model for model in before["models"] if model["name"] not in [MODELS[key]["name"] for key in keys]]
 

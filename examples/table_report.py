@@ -69,16 +69,18 @@ def generalisation_table(models):
 
 
 def markdown(result):
-    machine, models = result["machine"], result["models"]
+    models = result["models"]
     lines = [
-        f"{len(result['tasks'])} tasks, {result['limit']} test prompts each at most, mean over the tasks; {machine['cpu']}, "
-        f"{result['threads']} thread{'' if result['threads'] == 1 else 's'}; `python3 examples/table.py`. Times are of a prompt "
-        "behind its cached few-shot prefix; dense and all policies take turns prompt by prompt.", "",
+        f"{len(result['tasks'])} tasks, mean over them; `python3 examples/table.py`. Times are of a prompt behind its cached "
+        "few-shot prefix; dense and all policies take turns prompt by prompt.", "",
         "![Accuracy of the exit policies against layers run; gap and top probability over depth](examples/measured/table.svg)",
         ""]
     for model in models:
         skipped = ", ".join(map(str, model["skipped"]))
-        lines += [f"**{model['name']}**, {model['layers']} layers, measured at commit {model['commit'][:10]}; ShortGPT leaves out {skipped}", "", *main_table(model)]
+        threads = f"{model['threads']} thread{'' if model['threads'] == 1 else 's'}"
+        lines += [f"**{model['name']}**, {model['layers']} layers; {model['limit']} test prompts a task at most, "
+                  f"{model['machine']['cpu']}, {threads}, commit {model['commit'][:10]}; ShortGPT leaves out {skipped}", "",
+                  *main_table(model)]
     lines += ["SkipDecode's depth depends on the position in the answer alone; for one token it is a fixed layer.", ""]
     for model in models:
         lines += [f"{model['name']}, task by task (layers saved, accuracy against dense in points, wall clock):", "",
