@@ -11385,8 +11385,8 @@ struct DeepseekV3Words {
     static constexpr bool ascii_letter(char c) noexcept { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
 
     constexpr const char* operator()(const char* p, const char* end) const noexcept {
-        constexpr Flags worded = unicode::letter | unicode::mark;
-        constexpr Flags marks = unicode::punctuation | unicode::symbol;
+        constexpr unicode::Flags worded = unicode::letter | unicode::mark;
+        constexpr unicode::Flags marks = unicode::punctuation | unicode::symbol;
         const Glyph g = unicode::glyph_at(p, end);
         const char* const next = p + g.length;
         if (g.code < 128 && g.is(marks) && next < end && ascii_letter(*next)) {
