@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +22,9 @@ using namespace adainfer;
 
 inline constexpr std::array dtypes{DType::F32,  DType::F16,  DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1,
                             DType::Q5_0, DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+/// Those that have a code format.
+inline constexpr std::array quantised{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
+                                      DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
 
 /// A random weight, its bytes and its values.
 struct RandomWeight {
@@ -56,12 +60,24 @@ struct RandomWeight {
     }
 };
 
+/// True where `result` is row `row` of the weight times x [cols], to the rounding of activations to 16 bits.
+inline bool is_product(float result, const RandomWeight& w, std::size_t row, const float* x) {
+    double sum = 0, size = 0;
+    for (std::size_t c = 0; c < w.view.cols; ++c) {
+        const double value = static_cast<double>(w.values[row * w.view.cols + c]) * static_cast<double>(x[c]);
+        sum += value;
+        size += std::abs(value);
+    }
+    return std::abs(static_cast<double>(result) - sum) <= 4e-5 * size;
+}
+
 #if ADAINFER_X86
-/// A quantised weight in lanes. Precondition: the machine has AVX-512.
-inline LaneWeight repacked(const WeightView& weight) {
+/// A quantised weight in lanes, made with the instructions of `turn`, which the machine has.
+template <detail::TurnRows turn = detail::avx512::turn_rows>
+LaneWeight repacked(const WeightView& weight) {
     LaneMemory memory;
     LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
-    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<detail::avx512::turn_rows>(weight, lanes, i);
+    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<turn>(weight, lanes, i);
     return lanes;
 }
 #endif
@@ -69,6 +85,8 @@ inline LaneWeight repacked(const WeightView& weight) {
 }  // namespace random_weight
 
 using random_weight::dtypes;
+using random_weight::is_product;
+using random_weight::quantised;
 using random_weight::RandomWeight;
 #if ADAINFER_X86
 using random_weight::repacked;

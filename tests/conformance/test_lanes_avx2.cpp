@@ -14,7 +14,6 @@
 #include "adainfer/kernels/int8_row_avx2.hpp"
 #include "adainfer/kernels/lane_dot_avx2.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
-#include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/lane_weight_avx2.hpp"
 #include "adainfer/kernels/weight_part.hpp"
@@ -32,32 +31,11 @@ namespace {
 
 namespace avx2 = detail::avx2;
 
-constexpr std::array quantised{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
-                               DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
-
 /// False, with a message, on a machine without the instructions.
 bool has_avx2() {
     if (best_cpu_level() >= CpuLevel::Avx2) return true;
     MESSAGE("skipped: this machine has no AVX2");
     return false;
-}
-
-LaneWeight turned(const WeightView& weight) {
-    LaneMemory memory;
-    LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
-    for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<avx2::turn_rows>(weight, lanes, i);
-    return lanes;
-}
-
-/// True where `result` is row `row` of the weight times x [cols], to the rounding of 16 bits.
-bool is_product(float result, const RandomWeight& w, std::size_t row, const float* x) {
-    double sum = 0, size = 0;
-    for (std::size_t c = 0; c < w.view.cols; ++c) {
-        const double value = static_cast<double>(w.values[row * w.view.cols + c]) * static_cast<double>(x[c]);
-        sum += value;
-        size += std::abs(value);
-    }
-    return std::abs(static_cast<double>(result) - sum) <= 4e-5 * size;
 }
 
 }  // namespace
@@ -71,7 +49,7 @@ TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for
         for (const std::size_t rows : Sizes{1, 32, 70}) {
             for (const std::size_t cols : Sizes{block, 3 * block}) {
                 const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = turned(w.view);
+                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
                 const auto panel = std::make_unique<avx2::WordPanel>();
                 std::size_t wrong = 0;
                 for (std::size_t first = 0; first < rows; first += 32) {
@@ -109,7 +87,7 @@ TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN"
             for (const std::size_t cols : Sizes{block, 5 * block}) {
                 constexpr std::size_t tokens = 2 * avx2::WordTile::tokens + 1;
                 const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = turned(w.view);
+                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
                 std::vector<float> x = random.reals(tokens * cols);
                 avx2::ActivationWords words;
                 words.resize(tokens, cols);
