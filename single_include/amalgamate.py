@@ -20,8 +20,8 @@ COMMAND = "python3 single_include/amalgamate.py"
 
 # Macros that a program sees after the include; every other one must be undefined by the header that defines it.
 PUBLIC_MACROS = {"ADAINFER_VERSION_MAJOR", "ADAINFER_VERSION_MINOR", "ADAINFER_VERSION_PATCH",
-                 "ADAINFER_X86", "ADAINFER_TARGET_AVX2", "ADAINFER_TARGET_AVX512",
-                 "ADAINFER_TARGET_BFLOAT16"}  # the kernels share them
+                 "ADAINFER_X86", "ADAINFER_TARGET_AVX2", "ADAINFER_TARGET_AVX512", "ADAINFER_TARGET_BFLOAT16",
+                 "ADAINFER_TARGET_AMX", "ADAINFER_ARM64", "ADAINFER_TARGET_DOTPROD"}  # the kernels share them
 
 DIRECTIVE = re.compile(r"^\s*#\s*(\w+)\s*(.*?)\s*$")
 PROJECT_INCLUDE = re.compile(r'^"(adainfer/[^"]+)"')

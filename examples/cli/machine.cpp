@@ -75,7 +75,7 @@ std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
 double read_speed(adainfer::ThreadPool& pool, adainfer::CpuLevel level) {
     auto sum = sum_of;
 #if ADAINFER_X86
-    if (level == adainfer::CpuLevel::Avx512) sum = sum_avx512;
+    if (level >= adainfer::CpuLevel::Avx512) sum = sum_avx512;
     if (level == adainfer::CpuLevel::Avx2) sum = sum_avx2;
 #endif
     constexpr std::size_t words = std::size_t{32} << 20U;  // 256 MiB
@@ -156,7 +156,7 @@ Machine measure_machine(std::size_t threads) {
     machine.level = adainfer::cpu_level();
     machine.read_bytes_per_second = read_speed(pool, machine.level);
 #if ADAINFER_X86
-    if (machine.level == adainfer::CpuLevel::Avx512) {
+    if (machine.level >= adainfer::CpuLevel::Avx512) {
         machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx512>(pool);
         if (adainfer::has_bfloat16()) machine.bfloat16_multiply_adds = bfloat16_speed(pool);
         machine.int8_multiply_adds = int8_speed(pool);

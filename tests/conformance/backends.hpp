@@ -24,14 +24,23 @@ Backend make(std::size_t threads = 1) {
 /// SimdBackend at a level, or at the best that this machine has.
 template <adainfer::CpuLevel asked, adainfer::SimdBackend::Products wanted = adainfer::SimdBackend::Products::Exact>
 struct SimdAt : adainfer::SimdBackend {
-    explicit SimdAt(std::size_t threads = 1) : SimdBackend(threads, std::min(asked, adainfer::best_cpu_level()), wanted) {}
+    explicit SimdAt(std::size_t threads = 1)
+        : SimdBackend(threads, adainfer::has_level(asked) ? asked : adainfer::best_cpu_level(), wanted) {}
 };
 using SimdPortable = SimdAt<adainfer::CpuLevel::Portable>;
+#if ADAINFER_ARM64
+using SimdNeon = SimdAt<adainfer::CpuLevel::Neon>;
+#define SIMD_LEVELS SimdPortable, SimdNeon
+#define SIMD_BACKENDS SIMD_LEVELS
+#else
 using SimdAvx2 = SimdAt<adainfer::CpuLevel::Avx2>;
 using SimdAvx512 = SimdAt<adainfer::CpuLevel::Avx512>;
 // Products of many tokens that round, where this machine has them.
-using SimdBfloat16 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bfloat16>;
+using SimdBfloat16 = SimdAt<adainfer::CpuLevel::Amx, adainfer::SimdBackend::Products::Bfloat16>;
 using SimdBits8 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bits8>;
+#define SIMD_LEVELS SimdPortable, SimdAvx2, SimdAvx512
+#define SIMD_BACKENDS SIMD_LEVELS, SimdBfloat16, SimdBits8
+#endif
 
 /// The nearest of the numbers with eight significant bits, the even one of two.
 inline float to_bfloat16(float value) {

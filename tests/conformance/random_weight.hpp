@@ -71,16 +71,14 @@ inline bool is_product(float result, const RandomWeight& w, std::size_t row, con
     return std::abs(static_cast<double>(result) - sum) <= 4e-5 * size;
 }
 
-#if ADAINFER_X86
 /// A quantised weight in lanes, made with the instructions of `turn`, which the machine has.
-template <detail::TurnRows turn = detail::avx512::turn_rows>
+template <detail::TurnRows turn>
 LaneWeight repacked(const WeightView& weight) {
     LaneMemory memory;
     LaneWeight lanes(weight.dtype, weight.rows, weight.cols, memory);
     for (std::size_t i = 0; i < lanes.panels(); ++i) detail::fill_panel<turn>(weight, lanes, i);
     return lanes;
 }
-#endif
 
 }  // namespace random_weight
 
@@ -88,6 +86,4 @@ using random_weight::dtypes;
 using random_weight::is_product;
 using random_weight::quantised;
 using random_weight::RandomWeight;
-#if ADAINFER_X86
 using random_weight::repacked;
-#endif

@@ -31,7 +31,7 @@
 
 using namespace adainfer;
 
-#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, SimdPortable, SimdAvx2, SimdAvx512, SimdBfloat16, SimdBits8
+#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, SIMD_BACKENDS
 
 namespace {
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "adainfer/backend/simd.hpp"
+#include "adainfer/kernels/amx_tile.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
@@ -26,15 +27,14 @@ using namespace adainfer;
 using Products = SimdBackend::Products;
 
 TEST_CASE("products: what is asked for, or what the machine and the level have") {
-    for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
-        if (level > best_cpu_level()) continue;
+    for (const CpuLevel level : cpu_levels()) {
         CAPTURE(to_string(level));
-        const bool avx512 = level == CpuLevel::Avx512;
+        const bool amx = level == CpuLevel::Amx, avx512 = amx || level == CpuLevel::Avx512;
         const auto got = [&](Products asked) { return SimdBackend(1, level, asked).products(); };
         CHECK(got(Products::Exact) == Products::Exact);
         CHECK(got(Products::Bits8) == (avx512 ? Products::Bits8 : Products::Exact));
         CHECK(got(Products::Bfloat16) == (avx512 && has_bfloat16() ? Products::Bfloat16 : Products::Exact));
-        CHECK(got(Products::Fast) == (avx512 && has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact));
+        CHECK(got(Products::Fast) == (amx || (avx512 && has_fast_bfloat16()) ? Products::Bfloat16 : Products::Exact));
         CHECK(SimdBackend(1, level).products() == got(Products::Fast));
         const SimdBackend bfloat16(1, level, Products::Bfloat16), bits8(1, level, Products::Bits8);
         for (const DType dtype : {DType::F32, DType::Q4_K}) {
@@ -45,6 +45,7 @@ TEST_CASE("products: what is asked for, or what the machine and the level have")
         CHECK(bits8.products_of(DType::F32, 3) == Products::Exact);
     }
     CHECK((!has_fast_bfloat16() || has_bfloat16()));
+    CHECK((!has_level(CpuLevel::Amx) || has_bfloat16()));
 }
 
 #if ADAINFER_X86
@@ -54,11 +55,21 @@ namespace {
 using namespace detail::avx512;
 
 /// False, with a message, on a machine without the instructions.
-bool here() {
-    if (has_bfloat16()) return true;
-    MESSAGE("skipped: this machine has no AVX512-BF16");
+bool here(CpuLevel level = CpuLevel::Avx512) {
+    if (has_bfloat16() && has_level(level)) return true;
+    MESSAGE("skipped: this machine has no ", level == CpuLevel::Amx ? "AMX" : "AVX512-BF16");
     return false;
 }
+
+/// A tile and the level that multiplies with it.
+struct Vectors {
+    using Tile = BfloatTile;
+    static constexpr CpuLevel level = CpuLevel::Avx512;
+};
+struct Tiles {
+    using Tile = AmxTile;
+    static constexpr CpuLevel level = CpuLevel::Amx;
+};
 
 float low(std::uint32_t pair) { return bf16_to_f32(static_cast<std::uint16_t>(pair)); }
 float high(std::uint32_t pair) { return bf16_to_f32(static_cast<std::uint16_t>(pair >> 16U)); }
@@ -90,28 +101,30 @@ TEST_CASE("bfloat16: activations round to nearest, ties to even") {
     }
 }
 
-TEST_CASE("bfloat16: a tile of one token to twelve") {
-    if (!here()) return;
+TEST_CASE_TEMPLATE("bfloat16: a tile of one token to as many as it takes", Unit, Vectors, Tiles) {
+    if (!here(Unit::level)) return;
     Random random(1);
     const auto panel = std::make_unique<BfloatPanel>();
-    for (auto& pair : panel->values) {
-        for (std::uint32_t& two : pair) {
-            two = std::bit_cast<std::uint32_t>(random.real()) >> 16U | (std::bit_cast<std::uint32_t>(random.real()) & 0xFFFF0000U);
-        }
-    }
-    for (std::size_t tokens = 1; tokens <= BfloatTile::tokens; ++tokens) {
+    for (std::size_t tokens = 1; tokens <= Unit::Tile::tokens; ++tokens) {
         for (const std::size_t pairs : Sizes{1, 2, 17, 256}) {
             CAPTURE(tokens);
             CAPTURE(pairs);
             panel->pairs = pairs;
+            for (std::size_t p = 0; p < pairs; ++p) {
+                for (std::uint32_t& two : panel->values[p]) {
+                    two = std::bit_cast<std::uint32_t>(random.real()) >> 16U | (std::bit_cast<std::uint32_t>(random.real()) & 0xFFFF0000U);
+                }
+            }
+            for (std::size_t p = pairs; p % 16 != 0; ++p) std::fill_n(panel->values[p], BfloatPanel::lanes, 0U);
             BfloatRows x;
             x.resize(tokens, 2 * pairs);
             for (std::size_t t = 0; t < tokens; ++t) x.assign(t, random.reals(2 * pairs));
             constexpr std::size_t stride = 35;
             const std::vector<float> before = random.reals(tokens * stride), sums = random.reals(tokens * BfloatPanel::lanes);
             std::vector<float> y = before, from_zero = before;
-            detail::run_tile<BfloatTile>(tokens, BfloatTask{*panel, sums.data()}, x.row(0, 0), x.stride(), y.data(), stride);
-            detail::run_tile<BfloatTile>(tokens, BfloatTask{*panel}, x.row(0, 0), x.stride(), from_zero.data(), stride);
+            typename Unit::Tile::Unit unit;
+            unit.run(tokens, BfloatTask{*panel, sums.data()}, x.row(0, 0), x.stride(), y.data(), stride);
+            unit.run(tokens, BfloatTask{*panel}, x.row(0, 0), x.stride(), from_zero.data(), stride);
             std::size_t wrong = 0;
             for (std::size_t i = 0; i < y.size(); ++i) {
                 const std::size_t lane = i % stride;
@@ -173,7 +186,7 @@ TEST_CASE("bfloat16: a repacked weight packs to the same bits") {
         if (code_format(dtype).group == 0) continue;
         CAPTURE(info(dtype).name);
         const RandomWeight w(dtype, 64, 768, random);
-        const LaneWeight lanes = repacked(w.view);
+        const LaneWeight lanes = repacked<turn_rows>(w.view);
         for (const std::size_t depth : Sizes{256, 512}) {
             const detail::WeightPart part{w.view, 32, 32, 256, depth};
             pack_bfloat(part, *expected);
@@ -184,14 +197,14 @@ TEST_CASE("bfloat16: a repacked weight packs to the same bits") {
     }
 }
 
-TEST_CASE("bfloat16: infinity in weights and activations") {
-    if (!here()) return;
+TEST_CASE_TEMPLATE("bfloat16: infinity in weights and activations", Unit, Vectors, Tiles) {
+    if (!here(Unit::level)) return;
     constexpr float inf = std::numeric_limits<float>::infinity();
     for (const std::size_t cols : Sizes{7, 40}) {
         std::vector<float> w(3 * cols, 1.0F), x(4 * cols, 1.0F), y(12);
         w[cols + 6] = -inf;
         x[2 * cols + 3] = inf;
-        const SimdBackend backend(1, CpuLevel::Avx512, Products::Bfloat16);
+        const SimdBackend backend(1, Unit::level, Products::Bfloat16);
         const WeightView view{DType::F32, 3, cols, reinterpret_cast<const std::byte*>(w.data())};
         backend.matmul(view, {x.data(), 4, cols}, {y.data(), 4, 3});
         for (std::size_t t = 0; t < 4; ++t) {
@@ -203,8 +216,8 @@ TEST_CASE("bfloat16: infinity in weights and activations") {
     }
 }
 
-TEST_CASE("bfloat16: neither the number of tokens nor of threads changes a bit of a token") {
-    if (!here()) return;
+TEST_CASE_TEMPLATE("bfloat16: neither the number of tokens nor of threads changes a bit of a token", Unit, Vectors, Tiles) {
+    if (!here(Unit::level)) return;
     Random random(3);
     // 300 tokens are more than stay in the second cache, 100 are not.
     constexpr std::size_t tokens = 300, part = 100, rows = 297, cols = 1024;
@@ -213,12 +226,12 @@ TEST_CASE("bfloat16: neither the number of tokens nor of threads changes a bit o
         const auto x = random.reals(tokens * cols);
         std::vector<float> expected(tokens * rows);
         for (std::size_t t = 0; t < tokens; t += part) {
-            SimdBackend(1, CpuLevel::Avx512, Products::Bfloat16)
+            SimdBackend(1, Unit::level, Products::Bfloat16)
                 .matmul(w.view, {x.data() + t * cols, part, cols}, {expected.data() + t * rows, part, rows});
         }
         for (const std::size_t threads : Sizes{1, 2, 3}) {
             std::vector<float> y(tokens * rows);
-            SimdBackend(threads, CpuLevel::Avx512, Products::Bfloat16).matmul(w.view, {x.data(), tokens, cols}, {y.data(), tokens, rows});
+            SimdBackend(threads, Unit::level, Products::Bfloat16).matmul(w.view, {x.data(), tokens, cols}, {y.data(), tokens, rows});
             CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
         }
     }

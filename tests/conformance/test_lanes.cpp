@@ -29,19 +29,6 @@
 
 using namespace adainfer;
 
-#if ADAINFER_X86
-
-namespace {
-
-/// False, with a message, on a machine without the instructions.
-bool has_avx512() {
-    if (best_cpu_level() == CpuLevel::Avx512) return true;
-    MESSAGE("skipped: this machine has no AVX-512 VNNI");
-    return false;
-}
-
-}  // namespace
-
 TEST_CASE("lane memory: places that do not overlap, each a cache line's, alive as long as somebody has them") {
     std::vector<std::shared_ptr<std::byte>> places;
     const std::vector<std::size_t> sizes{64, 640, std::size_t{3} << 20U, 128, std::size_t{40} << 20U, 64, std::size_t{1} << 20U};
@@ -78,6 +65,74 @@ TEST_CASE("lanes: bytes of 32 rows and 256 columns, against the file's") {
     check(DType::Q6_K, 6720, 6720);
 }
 
+TEST_CASE("SimdBackend: repacked weights and those of the file agree, prompts to the last bit") {
+    Random random(23);
+    using enum SimdBackend::Products;
+    struct Case {
+        CpuLevel level;
+        SimdBackend::Products products;
+    };
+    std::vector<Case> cases;
+    for (const CpuLevel level : cpu_levels()) {
+        for (const SimdBackend::Products products : {Exact, Bfloat16, Bits8}) {
+            if (SimdBackend(1, level, products).products() == products) cases.push_back({level, products});
+        }
+    }
+    for (const auto [level, products] : cases) {
+        CAPTURE(to_string(level));
+        for (const std::size_t threads : Sizes{1, 3}) {
+            const SimdBackend as_is(threads, level, products, SimdBackend::Repack::No);
+            const SimdBackend repacking(threads, level, products);
+            std::size_t bytes = 0;
+            LaneMemory memory;
+            for (const DType dtype : dtypes) {
+                CAPTURE(info(dtype).name);
+                const std::size_t rows = 77, cols = 512;
+                const RandomWeight w(dtype, rows, cols, random);
+                const auto plain = as_is.prepare(w.view), packed = repacking.prepare(w.view);
+                CHECK(plain.lanes.empty());
+                CHECK(packed.lanes.empty() != repacking.repacks(dtype));
+                if (repacking.repacks(dtype)) bytes += 96 * cols / 256 * LaneWeight(dtype, 32, 256, memory).bytes() / 32;
+                for (const std::size_t tokens : Sizes{1, 2, 33, 70}) {
+                    const std::vector<float> x = random.reals(tokens * cols);
+                    std::vector<float> a(tokens * rows), b(tokens * rows);
+                    as_is.matmul(plain, {x.data(), tokens, cols}, {a.data(), tokens, rows});
+                    repacking.matmul(packed, {x.data(), tokens, cols}, {b.data(), tokens, rows});
+                    if (tokens > 2) {
+                        CHECK(a == b);
+                        continue;
+                    }
+                    // Both round activations to the same 16 bits, so only the order of additions differs.
+                    std::size_t wrong = 0;
+                    for (std::size_t i = 0; i < a.size(); ++i) {
+                        double size = 0;
+                        for (std::size_t c = 0; c < cols; ++c) {
+                            size += std::abs(static_cast<double>(w.values[i % rows * cols + c] * x[i / rows * cols + c]));
+                        }
+                        if (!(std::abs(static_cast<double>(a[i] - b[i])) <= 1e-6 * size)) ++wrong;
+                    }
+                    CHECK(wrong == 0);
+                }
+            }
+            CHECK(as_is.repacked_bytes() == 0);
+            CHECK(repacking.repacked_bytes() == bytes);
+        }
+    }
+}
+
+#if ADAINFER_X86
+
+namespace {
+
+/// False, with a message, on a machine without the instructions.
+bool has_avx512() {
+    if (has_level(CpuLevel::Avx512)) return true;
+    MESSAGE("skipped: this machine has no AVX-512 VNNI");
+    return false;
+}
+
+}  // namespace
+
 TEST_CASE("lanes: the values of the file, bit for bit, and the last row for those after it") {
     if (!has_avx512()) return;
     Random random(21);
@@ -88,7 +143,7 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
         for (const std::size_t rows : Sizes{1, 31, 32, 70}) {
             for (const std::size_t cols : Sizes{block, 3 * block}) {
                 const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked(w.view);
+                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
                 const LaneWeight copy = lanes;
                 CHECK(copy.panel(0) == lanes.panel(0));  // shared
                 std::size_t wrong = 0;
@@ -128,7 +183,7 @@ TEST_CASE("lanes: products of one token and more, and NaN") {
         for (const std::size_t rows : Sizes{1, 32, 45}) {
             for (const std::size_t cols : Sizes{block, 5 * block}) {
                 const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked(w.view);
+                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
                 constexpr std::size_t tokens = detail::avx512::most_lane_tokens;
                 std::vector<float> x = random.reals(tokens * cols);
                 LaneActivations activations;
@@ -170,56 +225,6 @@ TEST_CASE("lanes: products of one token and more, and NaN") {
                     }
                 }
             }
-        }
-    }
-}
-
-TEST_CASE("SimdBackend: repacked weights and those of the file agree, prompts to the last bit") {
-    Random random(23);
-    using enum SimdBackend::Products;
-    struct Case {
-        CpuLevel level;
-        SimdBackend::Products products;
-    };
-    using enum CpuLevel;
-    for (const auto [asked, products] : {Case{Avx2, Exact}, Case{Avx512, Exact}, Case{Avx512, Bfloat16}, Case{Avx512, Bits8}}) {
-        const CpuLevel level = std::min(asked, best_cpu_level());
-        for (const std::size_t threads : Sizes{1, 3}) {
-            const SimdBackend as_is(threads, level, products, SimdBackend::Repack::No);
-            const SimdBackend repacking(threads, level, products);
-            std::size_t bytes = 0;
-            LaneMemory memory;
-            for (const DType dtype : dtypes) {
-                CAPTURE(info(dtype).name);
-                const std::size_t rows = 77, cols = 512;
-                const RandomWeight w(dtype, rows, cols, random);
-                const auto plain = as_is.prepare(w.view), packed = repacking.prepare(w.view);
-                CHECK(plain.lanes.empty());
-                CHECK(packed.lanes.empty() != repacking.repacks(dtype));
-                if (repacking.repacks(dtype)) bytes += 96 * cols / 256 * LaneWeight(dtype, 32, 256, memory).bytes() / 32;
-                for (const std::size_t tokens : Sizes{1, 2, 33, 70}) {
-                    const std::vector<float> x = random.reals(tokens * cols);
-                    std::vector<float> a(tokens * rows), b(tokens * rows);
-                    as_is.matmul(plain, {x.data(), tokens, cols}, {a.data(), tokens, rows});
-                    repacking.matmul(packed, {x.data(), tokens, cols}, {b.data(), tokens, rows});
-                    if (tokens > 2) {
-                        CHECK(a == b);
-                        continue;
-                    }
-                    // Both round activations to the same 16 bits, so only the order of additions differs.
-                    std::size_t wrong = 0;
-                    for (std::size_t i = 0; i < a.size(); ++i) {
-                        double size = 0;
-                        for (std::size_t c = 0; c < cols; ++c) {
-                            size += std::abs(static_cast<double>(w.values[i % rows * cols + c] * x[i / rows * cols + c]));
-                        }
-                        if (!(std::abs(static_cast<double>(a[i] - b[i])) <= 1e-6 * size)) ++wrong;
-                    }
-                    CHECK(wrong == 0);
-                }
-            }
-            CHECK(as_is.repacked_bytes() == 0);
-            CHECK(repacking.repacked_bytes() == bytes);
         }
     }
 }

@@ -33,7 +33,7 @@ namespace avx2 = detail::avx2;
 
 /// False, with a message, on a machine without the instructions.
 bool has_avx2() {
-    if (best_cpu_level() >= CpuLevel::Avx2) return true;
+    if (has_level(CpuLevel::Avx2)) return true;
     MESSAGE("skipped: this machine has no AVX2");
     return false;
 }

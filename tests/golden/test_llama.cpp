@@ -65,8 +65,7 @@ TEST_CASE("KV caches of fewer bits") {
     for (const std::size_t threads : {std::size_t{1}, std::size_t{3}}) {
         check_variant("wide_head", EigenBackend(threads), KvType::Q8_0, 5e-2);
         check_variant("wide_head", XtensorBackend(threads), KvType::Q8_0, 5e-2);
-        for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
-            if (level > best_cpu_level()) continue;
+        for (const CpuLevel level : cpu_levels()) {
             check_variant("wide_head", SimdBackend(threads, level, SimdBackend::Products::Exact), KvType::Q8_0, 5e-2);
         }
     }

@@ -15,8 +15,7 @@ TEST_CASE("SimdBackend: Llama models of odd sizes, one thread and three") {
     for (const char* const variant : {"mha", "gqa", "odd", "linear_rope", "llama3_rope", "bias", "head_dim"}) {
         CAPTURE(variant);
         const GgufFile file = GgufFile::open(std::string(ADAINFER_FIXTURES) + "/llama_" + variant + ".gguf");
-        for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
-            if (level > best_cpu_level()) continue;
+        for (const CpuLevel level : cpu_levels()) {
             CAPTURE(to_string(level));
             for (const std::size_t threads : {std::size_t{1}, std::size_t{3}}) {
                 check_golden(load_weights(file), read_golden(file), SimdBackend(threads, level, SimdBackend::Products::Exact));

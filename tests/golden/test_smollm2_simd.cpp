@@ -83,15 +83,16 @@ TEST_CASE("SmolLM2 on SimdBackend: perplexity within 0.5 %, the features of exit
     const double expected = nats_per_token(in_float, text);
     const std::vector<double> expected_gaps = gaps(in_float, std::span(text).first(40));
     using enum SimdBackend::Products;
-    CHECK(SimdBackend(1, best_cpu_level()).products() == (has_fast_bfloat16() ? Bfloat16 : Exact));  // the default is one of these
+    CHECK(SimdBackend(1, best_cpu_level()).products() == (has_fast_bfloat16() || has_level(CpuLevel::Amx) ? Bfloat16 : Exact));  // the default is one of these
     struct Case {
         CpuLevel level;
         SimdBackend::Products products;
         double ratio, gap;  // allowed differences
     };
-    for (const Case& c : {Case{CpuLevel::Avx2, Exact, 0.0005, 0.003}, Case{CpuLevel::Avx512, Exact, 0.0005, 0.003},
-                          Case{CpuLevel::Avx512, Bfloat16, 0.005, 0.05}, Case{CpuLevel::Avx512, Bits8, 0.005, 0.2}}) {
-        if (c.level > best_cpu_level()) {
+    for (const Case& c : {Case{CpuLevel::Neon, Exact, 0.0005, 0.003}, Case{CpuLevel::Avx2, Exact, 0.0005, 0.003},
+                          Case{CpuLevel::Avx512, Exact, 0.0005, 0.003}, Case{CpuLevel::Avx512, Bfloat16, 0.005, 0.05},
+                          Case{CpuLevel::Amx, Bfloat16, 0.005, 0.05}, Case{CpuLevel::Avx512, Bits8, 0.005, 0.2}}) {
+        if (!has_level(c.level)) {
             MESSAGE("skipped: this machine has no " << to_string(c.level));
             continue;
         }

@@ -24,7 +24,7 @@ CONDITIONS = {
     "defined(ADAINFER_WITH_XTENSOR)": "xtensor",
     "defined(ADAINFER_WITH_JSON)": "nlohmann",
 }
-SYSTEM_DOT_H = {"fcntl.h", "unistd.h", "sys/mman.h", "sys/stat.h", "sys/types.h", "windows.h", "immintrin.h", "arm_neon.h"}
+SYSTEM_DOT_H = {"fcntl.h", "unistd.h", "cpuid.h", "sys/auxv.h", "sys/syscall.h", "sys/mman.h", "sys/stat.h", "sys/types.h", "windows.h", "immintrin.h", "arm_neon.h"}
 
 problems = []
 

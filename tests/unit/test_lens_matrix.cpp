@@ -59,14 +59,6 @@ struct Machine {
     Backend machine;
 };
 
-std::vector<CpuLevel> levels() {
-    std::vector<CpuLevel> found;
-    for (const CpuLevel level : {CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512}) {
-        if (level <= best_cpu_level()) found.push_back(level);
-    }
-    return found;
-}
-
 /// out [j] = bias [j] + the sum over i of x[i] / (rms(x) + 1e-6) * map[i, j], in double precision, and what a sum in floats may
 /// be off by: n roundings of products and sums, and some of the scale.
 struct Sums {
@@ -144,7 +136,7 @@ TEST_CASE("lens matrix: both forms are the same map, at every level and with any
         const Sums expected(codes.to_floats(), x);
         for (const LinearLens* lens : {&in_codes, &in_floats}) {
             CAPTURE(lens == &in_codes);
-            for (const CpuLevel level : levels()) {
+            for (const CpuLevel level : cpu_levels()) {
                 CAPTURE(to_string(level));
                 std::vector<float> alone(width);
                 lens->apply(Machine(level), 3, x, alone);

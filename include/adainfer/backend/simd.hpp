@@ -24,19 +24,19 @@
 
 namespace adainfer::inline v0 {
 
-/// This library's own kernels. Whatever the compiler was told, it uses AVX2 or AVX-512 where the machine has them (see cpu.hpp);
-/// no other dependency. Copies share one team of threads; results do not depend on the number of threads.
+/// This library's own kernels. Whatever the compiler was told, it uses AVX2, AVX-512 and AMX or Arm's dot products where the machine has
+/// them (see cpu.hpp); no other dependency. Copies share one team of threads; results do not depend on the number of threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
 /// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
-/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2 all
-/// products with quantised weights are computed so. The portable level is float throughout.
+/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2 and on
+/// Arm all products with quantised weights are computed so. The portable level is float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        Exact,     ///< in float; with AVX2, where the weight is quantised, of integers, activations rounded to 16 bits
+        Exact,     ///< in float; with AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits
         Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
@@ -45,7 +45,7 @@ class SimdBackend {
 
     /// Whether prepare() copies quantised weights into the order in which a token's product reads them fastest (see
     /// lane_layout.hpp). It takes as much memory as they have bytes, up to 3 % more for the k formats, and of the file only the
-    /// rows that are gathered are read from then on. On machines without AVX2 nothing is copied.
+    /// rows that are gathered are read from then on. At the portable level nothing is copied.
     enum class Repack : bool { No, Yes };
 
     /// A weight in its file, and repacked where it was.
@@ -166,8 +166,8 @@ class SimdBackend {
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
 
     static Products possible(Products asked, CpuLevel level) noexcept {
-        if (level != CpuLevel::Avx512) return Products::Exact;
-        if (asked == Products::Fast) return has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact;
+        if (level < CpuLevel::Avx512) return Products::Exact;
+        if (asked == Products::Fast) return level == CpuLevel::Amx || has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact;
         return asked == Products::Bfloat16 && !has_bfloat16() ? Products::Exact : asked;
     }
 

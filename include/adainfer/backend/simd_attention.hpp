@@ -17,8 +17,6 @@
 
 namespace adainfer::inline v0::detail::simd {
 
-#if ADAINFER_X86
-
 /// Of one token. Work items are spans of positions under one K/V head.
 template <class Kernels>
 void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
@@ -47,8 +45,6 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
         }
     });
 }
-
-#endif
 
 /// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
 template <class Tile>

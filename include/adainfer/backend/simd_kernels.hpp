@@ -7,14 +7,18 @@
 #include "adainfer/backend/simd_attention.hpp"
 #include "adainfer/backend/simd_products.hpp"
 #include "adainfer/core/thread_pool.hpp"
+#include "adainfer/kernels/amx_tile.hpp"
 #include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_tile.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/lane_weight_avx2.hpp"
+#include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/token_attention.hpp"
 #include "adainfer/kernels/token_attention_avx2.hpp"
+#include "adainfer/kernels/token_attention_neon.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -89,13 +93,20 @@ struct LevelTiles<CpuLevel::Avx512> {
     using Panel = PanelTileAvx512;
     using Attention = FloatTileAvx512;
 };
+#endif
+#if ADAINFER_ARM64
+template <>
+struct LevelTiles<CpuLevel::Neon> {
+    using Panel = PanelTileNeon;
+    using Attention = FloatTileNeon;
+};
+#endif
 
 template <class Kernels, class Tile>
 void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     if (args.q.rows() == 1) token_attention<Kernels>(pool, args, kv);
     else lanes_of_attention<Tile>(pool, args, kv);
 }
-#endif
 
 }  // namespace detail::simd
 
@@ -105,6 +116,16 @@ void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) 
 template <CpuLevel level>
 const SimdKernels& simd_kernels() {
     namespace simd = detail::simd;
+#if ADAINFER_X86
+    if constexpr (level == CpuLevel::Amx) {
+        static const SimdKernels with_tiles = [] {
+            SimdKernels k = simd_kernels<CpuLevel::Avx512>();
+            k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+            return k;
+        }();
+        return with_tiles;
+    }
+#endif
     static constexpr SimdKernels kernels = [] {
         using Loops = simd::LevelLoops<level>;
         using Tiles = simd::LevelTiles<level>;
@@ -123,7 +144,7 @@ const SimdKernels& simd_kernels() {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
-            k.bfloat16 = simd::bfloat_panels;
+            k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
         } else if constexpr (level == CpuLevel::Avx2) {
@@ -132,6 +153,14 @@ const SimdKernels& simd_kernels() {
             k.lanes = simd::word_lanes;
             k.exact = simd::word_panels;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
+        }
+#elif ADAINFER_ARM64
+        if constexpr (level == CpuLevel::Neon) {
+            k.repack = detail::fill_panel<detail::neon::turn_rows>;
+            k.lane_tokens = 4;
+            k.lanes = simd::signed_lanes;
+            k.exact = simd::signed_panels;
+            k.attention = simd::attention<detail::neon::TokenKernels, detail::FloatTileNeon>;
         }
 #endif
         return k;
@@ -144,14 +173,20 @@ extern template const SimdKernels& simd_kernels<CpuLevel::Portable>();
 #if ADAINFER_X86
 extern template const SimdKernels& simd_kernels<CpuLevel::Avx2>();
 extern template const SimdKernels& simd_kernels<CpuLevel::Avx512>();
+extern template const SimdKernels& simd_kernels<CpuLevel::Amx>();
+#elif ADAINFER_ARM64
+extern template const SimdKernels& simd_kernels<CpuLevel::Neon>();
 #endif
 #endif
 
 /// The same for a level that is known at run time.
 [[nodiscard]] inline const SimdKernels& simd_kernels([[maybe_unused]] CpuLevel level) {
 #if ADAINFER_X86
+    if (level == CpuLevel::Amx) return simd_kernels<CpuLevel::Amx>();
     if (level == CpuLevel::Avx512) return simd_kernels<CpuLevel::Avx512>();
     if (level == CpuLevel::Avx2) return simd_kernels<CpuLevel::Avx2>();
+#elif ADAINFER_ARM64
+    if (level == CpuLevel::Neon) return simd_kernels<CpuLevel::Neon>();
 #endif
     return simd_kernels<CpuLevel::Portable>();
 }

@@ -19,12 +19,17 @@
 #include "adainfer/kernels/float_row.hpp"
 #include "adainfer/kernels/int8_row.hpp"
 #include "adainfer/kernels/int8_row_avx2.hpp"
+#include "adainfer/kernels/int8_row_neon.hpp"
 #include "adainfer/kernels/lane_dot.hpp"
 #include "adainfer/kernels/lane_dot_avx2.hpp"
+#include "adainfer/kernels/lane_dot_neon.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
+#include "adainfer/kernels/quantize_neon.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/touch_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
@@ -62,6 +67,12 @@ void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
             const auto row_dot = avx512::float_row_dot_of(weight.dtype);
             const std::size_t ahead = chosen.rows == nullptr ? avx512::float_row_prefetch : 0;
             for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data(), ahead);
+            return;
+        }
+#elif ADAINFER_ARM64
+        if constexpr (level == CpuLevel::Neon) {
+            const auto row_dot = neon::float_row_dot_of(weight.dtype);
+            for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data());
             return;
         }
 #endif
@@ -115,6 +126,30 @@ inline void word_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
 
 #endif
 
+#if ADAINFER_ARM64
+
+/// Rows of activations rounded to 16 bits, for products with weights of this dtype; the calling thread's until its next call.
+[[nodiscard]] inline const LaneActivations& signed_activations(ThreadPool& pool, DType dtype, MatrixView<const float> x) {
+    thread_local LaneActivations own;
+    LaneActivations& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols());
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), neon::signed_format(dtype), neon::quantize);
+    });
+    return rows;
+}
+
+/// code_rows() with NEON.
+inline void signed_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
+    const LaneActivations& codes = signed_activations(pool, weight.dtype, {x.data(), 1, x.size()});
+    const auto row_dot = neon::row_dot_of(weight.dtype);
+    pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, codes.row(0));
+    });
+}
+
+#endif
+
 /// out[i] = row chosen[i] of the weight . x.
 template <CpuLevel level>
 void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
@@ -124,6 +159,10 @@ void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
         if (quantised) return code_rows(pool, weight, chosen, x, out);
     } else if constexpr (level == CpuLevel::Avx2) {
         if (quantised) return word_rows(pool, weight, chosen, x, out);
+    }
+#elif ADAINFER_ARM64
+    if constexpr (level == CpuLevel::Neon) {
+        if (code_format(weight.dtype).group != 0) return signed_rows(pool, weight, chosen, x, out);
     }
 #endif
     float_rows<level>(pool, weight, chosen, x, out);
@@ -218,8 +257,9 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     });
 }
 
-/// With weights and activations rounded to bfloat16.
-inline void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+/// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
+template <class Tile>
+void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     thread_local avx512::BfloatRows own;
     avx512::BfloatRows& rows = own;  // of this thread, read by all
     rows.resize(x.rows(), x.cols());
@@ -230,7 +270,7 @@ inline void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<co
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
         float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
-        avx512::bfloat_product(weight.view, weight.lanes, rows, begin, end, y, scratch);
+        avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, begin, end, y, scratch);
     });
 }
 
@@ -247,6 +287,37 @@ inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
         avx512::CodePanel panel;
         avx512::pack_codes(part, panel);
         avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
+    });
+}
+
+#endif
+
+#if ADAINFER_ARM64
+
+/// lane_products() with NEON.
+inline void signed_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
+    const LaneActivations& rows = signed_activations(pool, weight.dtype(), x);
+    const std::size_t blocks = weight.cols() / activation_block;
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const out = thread_scratch<Slot>(x.rows() * LaneWeight::lanes).data();
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
+            std::fill_n(out, x.rows() * LaneWeight::lanes, 0.0F);
+            neon::lane_products(weight.dtype(), weight.panel(i), blocks, rows.row(0), blocks, x.rows(), out, LaneWeight::lanes);
+            for (std::size_t t = 0; t < x.rows(); ++t) std::copy_n(out + t * LaneWeight::lanes, count, y.row(t).data() + first);
+        }
+    });
+}
+
+/// Of many tokens with NEON: of integers where the weight is quantised, the activations rounded to 16 bits.
+inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
+    const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
+    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+        const LaneBlocks<neon::turn_rows> blocks(part);
+        neon::lane_products(part.weight.dtype, blocks.get(), part.depth / activation_block,
+                            rows.row(0) + part.begin / activation_block, x.cols() / activation_block, x.rows(), out, stride);
     });
 }
 

@@ -22,11 +22,11 @@ template <class F>
 }  // namespace detail
 
 /// f() as compiled for the level: for plain loops that a compiler vectorises. f must not reach what it cannot inline, such as a
-/// thread pool: that code stays as the compiler was told.
+/// thread pool: that code stays as the compiler was told. On 64-bit Arm that is all there is, as every such machine has NEON.
 template <class F>
 void at_level([[maybe_unused]] CpuLevel level, const F& f) {
 #if ADAINFER_X86
-    if (level == CpuLevel::Avx512) return detail::run_avx512(f);
+    if (level >= CpuLevel::Avx512) return detail::run_avx512(f);
     if (level == CpuLevel::Avx2) return detail::run_avx2(f);
 #endif
     f();
@@ -36,7 +36,7 @@ void at_level([[maybe_unused]] CpuLevel level, const F& f) {
 template <CpuLevel level, class F>
 void at_level(const F& f) {
 #if ADAINFER_X86
-    if constexpr (level == CpuLevel::Avx512) detail::run_avx512(f);
+    if constexpr (level >= CpuLevel::Avx512) detail::run_avx512(f);
     else if constexpr (level == CpuLevel::Avx2) detail::run_avx2(f);
     else f();
 #else

@@ -43,9 +43,10 @@ namespace adainfer::inline v0::detail::avx512 {
 }
 
 /// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
-/// weight in lanes and read instead of it.
-inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin,
-                           std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+/// weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
+template <class Tile>
+void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin, std::size_t end,
+                    MatrixView<float> y, float* scratch) noexcept {
     constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
     const std::size_t tokens = y.rows(), together = bfloat_group(x, tokens);
     const auto part = [&](std::size_t i, std::size_t column) {
@@ -53,6 +54,7 @@ inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked,
         return WeightPart{weight, first, count, column, (std::min)(depth, weight.cols - column), repacked};
     };
     BfloatPanel panel;
+    typename Tile::Unit unit;
     for (std::size_t group = begin; group < end; group += together) {
         const std::size_t panels = (std::min)(together, end - group);
         for (std::size_t column = 0; column < weight.cols; column += depth) {
@@ -65,12 +67,12 @@ inline void bfloat_product(const WeightView& weight, const LaneWeight* repacked,
                 const std::size_t first = (group + i) * lanes, count = (std::min)(lanes, weight.rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
-                for_token_blocks(tokens, BfloatTile::tokens, [&](std::size_t token, std::size_t some) {
+                for_token_blocks(tokens, Tile::tokens, [&](std::size_t token, std::size_t some) {
                     float* const own = sums + token * lanes;
                     const BfloatTask task{panel, column == 0 ? nullptr : own, next.take()};
                     const std::uint32_t* const from = x.row(token, column / 2);
-                    if (direct) run_tile<BfloatTile>(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
-                    else run_tile<BfloatTile>(some, task, from, x.stride(), own, lanes);
+                    if (direct) unit.run(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
+                    else unit.run(some, task, from, x.stride(), own, lanes);
                 });
                 if (!last || direct) continue;
                 for (std::size_t t = 0; t < tokens; ++t) std::copy_n(sums + t * lanes, count, y.row(t).data() + first);

@@ -8,6 +8,7 @@
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
 
 // panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
 // (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
@@ -74,7 +75,7 @@ struct BfloatPanel {
     static constexpr std::size_t lanes = 32, most_columns = 512;  ///< what stays in the first cache
 
     alignas(64) std::uint32_t values[most_columns / 2][lanes];
-    std::size_t pairs;  ///< of columns
+    std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
 };
 
 /// What a tile works with besides activations.
@@ -88,6 +89,14 @@ struct BfloatTask {
 /// multiply-adds an instruction, two of them for each broadcast of x.
 struct BfloatTile {
     static constexpr std::size_t tokens = 12;
+
+    /// What a thread needs to have while it runs tiles: nothing but registers.
+    struct Unit {
+        void run(std::size_t count, const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
+                 std::size_t y_stride) noexcept {
+            run_tile<BfloatTile>(count, task, x, x_stride, y, y_stride);
+        }
+    };
 
     template <std::size_t count>
     [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,

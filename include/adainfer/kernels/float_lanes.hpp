@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/tensor/dtype.hpp"
@@ -25,5 +26,22 @@ template <DType dtype>
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+#if ADAINFER_ARM64
+
+namespace adainfer::inline v0::detail::neon {
+
+/// Four elements of a float row as floats.
+template <DType dtype>
+[[nodiscard]] inline float32x4_t floats4(const std::byte* at) noexcept {
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(at);
+    if constexpr (dtype == DType::F32) return vreinterpretq_f32_u8(vld1q_u8(bytes));
+    else if constexpr (dtype == DType::F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes)));
+    else return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bytes)), 16));
+}
+
+}  // namespace adainfer::inline v0::detail::neon
 
 #endif

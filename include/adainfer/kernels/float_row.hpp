@@ -1,14 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
-#if ADAINFER_X86
-
 // Rows of floats times a row of activations, straight from the file's bytes. Bound: memory.
+
+#if ADAINFER_X86
 
 namespace adainfer::inline v0::detail::avx512 {
 
@@ -50,5 +51,47 @@ using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const floa
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+#if ADAINFER_ARM64
+
+namespace adainfer::inline v0::detail::neon {
+
+/// row . x for a row of `cols` elements; the order of the additions depends on `cols` only.
+template <DType dtype>
+inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    float32x4_t sum[4] = {vdupq_n_f32(0.0F), vdupq_n_f32(0.0F), vdupq_n_f32(0.0F), vdupq_n_f32(0.0F)};
+    std::size_t k = 0;
+    for (; k + 16 <= cols; k += 16) {
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) {
+            const std::size_t at = k + 4 * i;
+            sum[i] = vfmaq_f32(sum[i], floats4<dtype>(row + at * bytes), vld1q_f32(x + at));
+        }
+    }
+    for (; k < cols; k += 4) {
+        const std::size_t left = cols - k < 4 ? cols - k : 4;
+        std::byte some[4 * bytes] = {};
+        float factors[4] = {};
+        std::memcpy(some, row + k * bytes, left * bytes);
+        std::memcpy(factors, x + k, left * sizeof(float));
+        sum[0] = vfmaq_f32(sum[0], floats4<dtype>(some), vld1q_f32(factors));
+    }
+    return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
+}
+
+using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const float* x) noexcept;
+
+/// float_row_dot() of a dtype of floats, else null.
+[[nodiscard]] inline FloatRowDot float_row_dot_of(DType dtype) noexcept {
+    if (dtype == DType::F32) return float_row_dot<DType::F32>;
+    if (dtype == DType::F16) return float_row_dot<DType::F16>;
+    if (dtype == DType::BF16) return float_row_dot<DType::BF16>;
+    return nullptr;
+}
+
+}  // namespace adainfer::inline v0::detail::neon
 
 #endif

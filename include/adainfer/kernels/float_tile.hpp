@@ -85,6 +85,41 @@ struct FloatTileAvx2 {
 
 #endif
 
+#if ADAINFER_ARM64
+
+namespace detail {
+
+/// The same with 4 multiply-adds an instruction. lanes = 16.
+struct FloatTileNeon {
+    static constexpr CpuLevel level = CpuLevel::Neon;
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    static void run(const FloatTile& t) noexcept {
+        float32x4_t sum[rows][4];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_f32(0.0F);
+        for (std::size_t k = 0; k < t.k; ++k) {
+            const float32x4x4_t b = vld1q_f32_x4(t.b + k * lanes);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const float a = t.a[r * t.row_stride + k * t.k_stride];
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) sum[r][i] = vfmaq_n_f32(sum[r][i], b.val[i], a);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) vst1q_f32(t.out + r * lanes + 4 * i, sum[r][i]);
+        }
+    }
+};
+
+}  // namespace detail
+
+#endif
+
 namespace detail {
 
 struct FloatTilePortable {

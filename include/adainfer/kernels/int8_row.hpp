@@ -9,6 +9,23 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
+namespace adainfer::inline v0::detail {
+
+[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
+    std::uint32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
+inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
+    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
+    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+}
+
+}  // namespace adainfer::inline v0::detail
+
 #if ADAINFER_X86
 
 // Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
@@ -30,12 +47,6 @@ namespace adainfer::inline v0::detail::avx512 {
 /// The same 32 bytes twice.
 [[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-
-[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
-    std::uint32_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return bits;
 }
 
 /// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
@@ -79,14 +90,7 @@ template <DType dtype>
     }
 }
 
-/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
-inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
-    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
-    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
-    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
-}
-
-/// The same times the block's two factors.
+/// k_scale_bytes() times the block's two factors.
 [[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
     std::uint64_t scale, minimum;
     k_scale_bytes(block, scale, minimum);

@@ -77,6 +77,29 @@ inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcep
 
 #endif
 
+#if ADAINFER_ARM64
+
+inline void f16_to_floats_neon(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        std::uint16_t bits[4];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+inline void floats_to_f16_neon(const float* x, std::size_t n, std::byte* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i)));
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+    floats_to_f16(x + i, n - i, out + 2 * i);
+}
+
+#endif
+
 }  // namespace detail::kv
 
 /// Stores n floats as the type has them; every level of the machine gives the same bits. Preconditions: n is a multiple of the
@@ -89,6 +112,8 @@ inline void pack_kv(KvType type, const float* x, std::size_t n, std::byte* out) 
         case KvType::F16:
 #if ADAINFER_X86
             if (level >= CpuLevel::Avx2) return detail::kv::floats_to_f16_avx2(x, n, out);
+#elif ADAINFER_ARM64
+            if (level == CpuLevel::Neon) return detail::kv::floats_to_f16_neon(x, n, out);
 #endif
             return detail::kv::floats_to_f16(x, n, out);
     }
@@ -101,8 +126,10 @@ inline void unpack_kv(KvType type, CpuLevel level, const std::byte* rows, std::s
         case KvType::Q8_0: at_level(level, [&] { detail::dequantize::q8_0(rows, n / 32, out); }); return;
         case KvType::F16:
 #if ADAINFER_X86
-            if (level == CpuLevel::Avx512) return detail::kv::f16_to_floats_avx512(rows, n, out);
+            if (level >= CpuLevel::Avx512) return detail::kv::f16_to_floats_avx512(rows, n, out);
             if (level == CpuLevel::Avx2) return detail::kv::f16_to_floats_avx2(rows, n, out);
+#elif ADAINFER_ARM64
+            if (level == CpuLevel::Neon) return detail::kv::f16_to_floats_neon(rows, n, out);
 #endif
             return detail::kv::f16_to_floats(rows, n, out);
     }

@@ -50,8 +50,6 @@ class LaneWeight {
     std::shared_ptr<std::byte> bytes_;
 };
 
-#if ADAINFER_X86
-
 namespace detail {
 
 /// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
@@ -70,7 +68,7 @@ inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byt
         std::memcpy(out + 2 * lane, block, 2);
         std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
         std::uint64_t scales, minima;
-        avx512::k_scale_bytes(block, scales, minima);
+        k_scale_bytes(block, scales, minima);
         for (std::size_t g = 0; g < 8; ++g) {
             std::byte* const piece = out + layout.piece_at(g);
             piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
@@ -92,6 +90,8 @@ void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) noexce
     touch_rows(weight, first, count);
     turn(weight.dtype, rows, weight.cols, out.panel(i));
 }
+
+#if ADAINFER_X86
 
 namespace avx512 {
 
@@ -160,8 +160,8 @@ inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::la
 
 }  // namespace avx512
 
-}  // namespace detail
-
 #endif
+
+}  // namespace detail
 
 }  // namespace adainfer::inline v0

@@ -126,6 +126,7 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
         some.depth = (std::min)(panel_depth, part.depth - column);
         pack_bfloat(some, panel.values + column / 2);
     }
+    for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
 }
 
 }  // namespace adainfer::inline v0::detail::avx512

@@ -10,6 +10,7 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
+#include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
@@ -132,6 +133,32 @@ inline void pack_panel(const WeightPart& part, float* panel) noexcept {
 
 #endif
 
+#if ADAINFER_ARM64
+
+namespace neon {
+
+/// turn() of 16 lanes, squares of 4 by 4 at once.
+[[ADAINFER_TARGET_DOTPROD]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
+    constexpr std::size_t lanes = 16;
+    const std::size_t whole = depth / 4 * 4;
+    for (std::size_t first = 0; first < lanes; first += 4) {
+        const float* const from = rows + first * depth;
+        for (std::size_t k = 0; k < whole; k += 4) {
+            uint8x16_t v[4];
+            for (std::size_t i = 0; i < 4; ++i) v[i] = vreinterpretq_u8_f32(vld1q_f32(from + i * depth + k));
+            transpose(v);
+            for (std::size_t i = 0; i < 4; ++i) vst1q_f32(panel + (k + i) * lanes + first, vreinterpretq_f32_u8(v[i]));
+        }
+        for (std::size_t k = whole; k < depth; ++k) {
+            for (std::size_t r = 0; r < 4; ++r) panel[k * lanes + first + r] = from[r * depth + k];
+        }
+    }
+}
+
+}  // namespace neon
+
+#endif
+
 /// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
 template <class Tile>
 void pack_panel_for(const WeightPart& part, float* panel) {
@@ -150,6 +177,9 @@ void pack_panel_for(const WeightPart& part, float* panel) {
         });
 #if ADAINFER_X86
         if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
+        else
+#elif ADAINFER_ARM64
+        if constexpr (Tile::level == CpuLevel::Neon) neon::turn(rows, part.depth, panel);
         else
 #endif
             turn(rows, part.depth, Tile::lanes, panel);

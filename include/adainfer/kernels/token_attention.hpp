@@ -14,8 +14,6 @@
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
 // elements of the row.
 
-#if ADAINFER_X86
-
 namespace adainfer::inline v0::detail {
 
 /// Positions that are looked at together. It does not depend on the number of threads, so neither does the sum over the spans.
@@ -108,6 +106,8 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
     }
 }
 
+#if ADAINFER_X86
+
 namespace avx512 {
 
 /// With vectors of 16.
@@ -183,6 +183,6 @@ struct TokenKernels {
 
 }  // namespace avx512
 
-}  // namespace adainfer::inline v0::detail
-
 #endif
+
+}  // namespace adainfer::inline v0::detail

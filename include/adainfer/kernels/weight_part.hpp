@@ -35,8 +35,6 @@ struct WeightPart {
     }
 };
 
-#if ADAINFER_X86
-
 /// A part of 32 rows of a quantised weight, at most panel_depth columns, in the order of lane_layout.hpp: as it is repacked, or
 /// turned for this once.
 template <TurnRows turn>
@@ -60,6 +58,8 @@ class LaneBlocks {
     alignas(64) std::byte room_[panel_depth / 32 * lane_layout(DType::Q8_0).bytes];  // no format takes more
     const std::byte* blocks_;
 };
+
+#if ADAINFER_X86
 
 namespace avx512 {
 

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "adainfer/kernels/bfloat_tile.hpp"
+#include "adainfer/kernels/cpu.hpp"
+
+// bfloat_tile.hpp's product on the matrix unit (Intel SDM, TDPBF16PS). A tile register holds 16 rows of 64 bytes: 16 tokens with 16
+// pairs of columns each, 16 pairs of columns with 16 weight rows each, or the sums of 16 tokens with 16 weight rows. Subnormal numbers
+// count as zero, as with AVX512-BF16.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded.
+struct AmxTile {
+    static constexpr std::size_t tokens = 32;
+
+    /// The calling thread's tiles, which have a shape while this lives.
+    class Unit {
+      public:
+        Unit() = default;
+        Unit(const Unit&) = delete;
+        Unit& operator=(const Unit&) = delete;
+        [[ADAINFER_TARGET_AMX]] ~Unit() { _tile_release(); }
+
+        /// As BfloatTile::run() for `count` tokens, 1 to 32. Rows of x and panel are read in whole steps of 16 pairs.
+        [[ADAINFER_TARGET_AMX]] void run(std::size_t count, const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride,
+                                         float* y, std::size_t y_stride) noexcept {
+            constexpr std::size_t lanes = BfloatPanel::lanes, row = lanes * sizeof(float);
+            if (count != shaped_for_) shape(count);
+            const BfloatPanel& panel = task.panel;
+            const bool more = count > 16;
+            const std::size_t x_row = x_stride * sizeof(std::uint32_t), y_row = y_stride * sizeof(float);
+            // GCC 12 does not know that these instructions read memory: what was stored has to be there before them.
+            asm volatile("" ::: "memory");
+            if (task.sums == nullptr) {
+                _tile_zero(0);
+                _tile_zero(1);
+            } else {
+                _tile_loadd(0, task.sums, row);
+                _tile_loadd(1, task.sums + 16, row);
+            }
+            if (more && task.sums == nullptr) {
+                _tile_zero(2);
+                _tile_zero(3);
+            } else if (more) {
+                _tile_loadd(2, task.sums + 16 * lanes, row);
+                _tile_loadd(3, task.sums + 16 * lanes + 16, row);
+            }
+            for (std::size_t p = 0; p < panel.pairs; p += 16) {
+                if (task.ahead.address != 0) fetch(task.ahead, p);
+                _tile_loadd(4, x + p, x_row);
+                _tile_loadd(6, panel.values[p], row);
+                _tile_loadd(7, panel.values[p] + 16, row);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                if (!more) continue;
+                _tile_loadd(5, x + 16 * x_stride + p, x_row);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+            _tile_stored(0, y, y_row);
+            _tile_stored(1, y + 16, y_row);
+            if (!more) return;
+            _tile_stored(2, y + 16 * y_stride, y_row);
+            _tile_stored(3, y + 16 * y_stride + 16, y_row);
+        }
+
+      private:
+        /// Tiles 0 to 3: sums, 4 and 5: activations, 6 and 7: weights.
+        [[ADAINFER_TARGET_AMX]] void shape(std::size_t count) noexcept {
+            struct alignas(64) Shape {  // as LDTILECFG reads it
+                std::uint8_t palette = 1, start_row = 0, unused[14] = {};
+                std::uint16_t row_bytes[16] = {};
+                std::uint8_t rows[16] = {};
+            } of;
+            const auto set = [&](std::size_t tile, std::size_t rows) {
+                of.rows[tile] = static_cast<std::uint8_t>(rows);
+                of.row_bytes[tile] = rows == 0 ? 0 : 64;
+            };
+            const std::size_t first = (std::min)(count, std::size_t{16});
+            for (const std::size_t tile : {0, 1, 4}) set(tile, first);
+            for (const std::size_t tile : {2, 3, 5}) set(tile, count - first);
+            for (const std::size_t tile : {6, 7}) set(tile, 16);
+            asm volatile("" : : "r"(&of) : "memory");  // GCC 12 believes that only eight bytes of it are read
+            _tile_loadconfig(&of);
+            shaped_for_ = count;
+        }
+
+        /// What BfloatTile::run() fetches beside the pairs p to p + 15.
+        static void fetch(const BfloatAhead& ahead, std::size_t p) noexcept {
+            for (std::size_t i = p; i < p + 16; ++i) {
+                __builtin_prefetch(reinterpret_cast<const void*>(ahead.address + i % 32 * ahead.stride + i / 32 * 64), 0, 2);
+            }
+        }
+
+        std::size_t shaped_for_ = 0;
+    };
+};
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
