@@ -198,6 +198,7 @@
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/io/read_weights.hpp"
 #include "adainfer/io/safetensors_types.hpp"
+#include "adainfer/io/yarn.hpp"
 
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)
 #error "adainfer: Eigen 3.4 is not on the include path: add it, or define ADAINFER_NO_EIGEN"

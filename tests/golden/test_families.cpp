@@ -27,7 +27,8 @@ const std::filesystem::path folder = std::string(ADAINFER_FIXTURES) + "/families
 const std::vector<std::string> variants{
     "gemma3_linear", "gemma3_six",     "gemma3_window", "gpt2_odd",      "gpt2_small",   "gptneox_parallel", "gptneox_sequential",
     "llama_linear",  "llama_llama3",   "mistral_full",  "mistral_window", "opt_125m",    "opt_350m",         "opt_projected",
-    "phi3_longrope", "phi3_partial",   "phi3_window",   "qwen2_tied",    "qwen2_untied", "qwen3_tied",       "qwen3_untied"};
+    "phi3_longrope", "phi3_partial",   "phi3_window",   "qwen2_tied",    "qwen2_untied", "qwen3_tied",       "qwen3_untied",
+    "qwen3_yarn"};
 
 GgufFile open(const std::string& variant) { return GgufFile::open(folder / variant / (variant + ".gguf")); }
 

@@ -186,6 +186,20 @@ TEST_CASE("config.json: rotary positions in both spellings") {
                                              R"("high_freq_factor":4.0,"original_max_position_embeddings":1024})");
     CHECK(between.frequency_factors[2] == doctest::Approx(3.2396).epsilon(1e-4));
 
+    // By hand: of 4096 positions pair 8 ln(4096 / (32 * 2 pi)) / (2 ln 10000) = 1.3 turns 32 times and pair 2.8 once, so pairs 0 and 1
+    // stay, pair 3 is stretched by 4, and pair 2 lies half way: 1 / (0.5 / 4 + 0.5) = 1.6.
+    const std::string yarn = R"("rope_scaling":{"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":4096)";
+    const std::string wide = R"("max_position_embeddings":8192,)";
+    CHECK(rope("llama", wide + yarn + "}").frequency_factors == std::vector<float>{1, 1, 1.6F, 4});
+    CHECK(rope("llama", wide + yarn + "}").amplitude == doctest::Approx(1 + 0.1 * std::log(4.0)));
+    CHECK(rope("llama", wide + yarn + R"(,"attention_factor":1.5})").amplitude == 1.5);
+    CHECK(rope("llama", wide + yarn + R"(,"mscale":0.707,"mscale_all_dim":1.0})").amplitude ==
+          doctest::Approx((1 + 0.0707 * std::log(4.0)) / (1 + 0.1 * std::log(4.0))));
+    CHECK(parse(of_type("llama", std::string(small) + "," + wide + yarn + "}")).model.context == 16384);
+    const ModelConfig dynamic = parse(of_type("llama", std::string(small) + "," + wide + R"("rope_scaling":{"type":"dynamic","factor":2.0})")).model;
+    CHECK(dynamic.rope.frequency_factors.empty());
+    CHECK(dynamic.context == 8192);
+
     const std::string factors = R"("short_factor":[1,2,3,4],"long_factor":[5,6,7,8])";
     for (const std::string_view type : {"longrope", "su"}) {
         const ModelConfig phi3 = parse(of_type("phi3", std::string(small) + R"(,"max_position_embeddings":4096,)" +
@@ -229,10 +243,10 @@ TEST_CASE("config.json: what the decoder lacks is said, not left out") {
     CHECK(
         contains(unknown, "model_type 'bert'; supported: llama, mistral, qwen2, qwen3, gemma3_text, phi3, gpt2, gpt_neox, opt"));
     CHECK(contains(error_of(ErrorCode::Unsupported, [] { static_cast<void>(parse("{}")); }), "model_type ''"));
-    for (const std::string_view type : {"dynamic", "yarn", "proportional", "x"}) {
+    for (const std::string_view type : {"proportional", "x"}) {
         const std::string message =
             unsupported("llama", R"("rope_scaling":{"factor":2.0,"rope_type":")" + std::string(type) + "\"}");
-        CHECK(contains(message, "rope type '" + std::string(type) + "'; supported: default, linear, llama3, longrope"));
+        CHECK(contains(message, "rope type '" + std::string(type) + "'; supported: default, linear, llama3, longrope, yarn, dynamic"));
     }
     CHECK(contains(unsupported("llama", R"("partial_rotary_factor":0.5)"), "partial_rotary_factor"));
     CHECK(contains(unsupported("qwen2", R"("rope_parameters":{"full_attention":{"rope_type":"default"}})"),

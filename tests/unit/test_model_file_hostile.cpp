@@ -426,10 +426,11 @@ TEST_CASE("hostile model file: an architecture, a rotary scaling or a storage ty
         unsupported(LlamaFile().set("general.architecture", architecture),
                     {std::string("architecture '").append(architecture).append("'"), "supported: llama"});
     }
-    for (const char* scaling : {"yarn", "dynamic", "llama3", ""}) {
+    for (const char* scaling : {"dynamic", "llama3", ""}) {
         unsupported(LlamaFile().set("llama.rope.scaling.type", scaling),
                     {"rotary scaling '", scaling, "supported: none, linear"});
     }
+    corrupt(LlamaFile().set("llama.rope.scaling.type", "yarn"), {"llama.rope.scaling.factor"});
     corrupt(LlamaFile().set("llama.rope.scaling.type", "longrope"), {"rotary scaling 'longrope'", "rope_factors_short.weight"});
     CHECK(LlamaFile().set("llama.rope.scaling.type", "none").load().config.rope.linear_factor == 1);
 

@@ -12,6 +12,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/family.hpp"
 #include "adainfer/io/gguf.hpp"
+#include "adainfer/io/yarn.hpp"
 #include "adainfer/model/config.hpp"
 
 namespace adainfer::inline v0::detail {
@@ -89,6 +90,20 @@ inline void read_sizes(const GgufFile& file, const GgufKeys& keys, ModelConfig& 
     }
 }
 
+/// As llama.cpp computes it, for the extrapolation factor of 1 that it takes where a file gives none.
+inline void read_yarn(const GgufKeys& keys, ModelConfig& config) {
+    if (keys.real_or("rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.yarn_ext_factor", "is not 1");
+    }
+    const Yarn yarn{.factor = keys.real("rope.scaling.factor"),
+                    .original = static_cast<double>(keys.number_or("rope.scaling.original_context_length", config.context)),
+                    .beta_fast = keys.real_or("rope.scaling.yarn_beta_fast", 32.0),
+                    .beta_slow = keys.real_or("rope.scaling.yarn_beta_slow", 1.0)};
+    config.rope.frequency_factors = yarn_factors(yarn, config.rope);
+    config.rope.amplitude = keys.real_or("rope.scaling.attn_factor", 1.0) * yarn_amplitude(yarn.factor);
+    config.context = yarn_context(yarn, config.context);
+}
+
 inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& config) {
     config.rope.dims = keys.number_or("rope.dimension_count", config.head_dim);
     if (config.rope.dims == 0 && config.head_dim != 0) {
@@ -99,9 +114,11 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     const std::string scaling = keys.text_or("rope.scaling.type", "none");
     if (scaling == "linear") {
         config.rope.linear_factor = keys.real("rope.scaling.factor");
+    } else if (scaling == "yarn") {
+        read_yarn(keys, config);
     } else if (scaling != "none" && scaling != "longrope") {
         keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling '", scaling,
-                   "'; supported: none, linear, longrope, and Llama 3's by its tensor rope_freqs.weight");
+                   "'; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
     }
 }
 

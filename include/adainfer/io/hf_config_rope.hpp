@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numbers>
@@ -12,6 +13,7 @@
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_config_fields.hpp"
 #include "adainfer/io/json_reader.hpp"
+#include "adainfer/io/yarn.hpp"
 #include "adainfer/model/config.hpp"
 
 // Rotary positions of a config.json, in both spellings: `rope_theta` beside `rope_scaling`, and `rope_parameters` with
@@ -65,12 +67,30 @@ inline void read_longrope(const ConfigFields& scaling, std::size_t original, Rop
     context = (std::min)(context, original);
 }
 
+inline void read_yarn(const ConfigFields& scaling, std::size_t original, RopeConfig& rope, std::size_t& context) {
+    const auto factor = scaling.find_number("factor");
+    const auto beta = [&](std::string_view key, double usual) {
+        const double value = scaling.number(key, usual);
+        return value == 0 ? usual : value;
+    };
+    const Yarn yarn{.factor = factor.value_or(static_cast<double>(context) / static_cast<double>(original)),
+                    .original = static_cast<double>(original), .beta_fast = beta("beta_fast", 32), .beta_slow = beta("beta_slow", 1),
+                    .truncate = scaling.flag("truncate", true)};
+    rope.frequency_factors = yarn_factors(yarn, rope);
+    const double slope = scaling.number("mscale", 0), all = scaling.number("mscale_all_dim", 0);
+    const double usual = slope != 0 && all != 0 ? yarn_amplitude(yarn.factor, slope) / yarn_amplitude(yarn.factor, all)
+                                                : yarn_amplitude(yarn.factor);
+    rope.amplitude = scaling.find_number("attention_factor").value_or(usual);
+    context = yarn_context(yarn, context);
+}
+
 /// Of the object that describes the positions, in the new or the old spelling.
 [[nodiscard]] inline std::string rope_type(const ConfigFields& scaling) {
     return scaling.text("rope_type", scaling.text("type", "default"));
 }
 
-/// One kind of layer's rotary positions from the object that describes them, if there is one. LongRoPE lowers `context`.
+/// One kind of layer's rotary positions from the object that describes them, if there is one. LongRoPE and dynamic
+/// scaling may lower `context`, YaRN raise it.
 inline RopeConfig read_rope(const std::optional<json::Field>& object, const ConfigFields& outside, const RopeDefaults& defaults,
                             std::size_t& context) {
     const ConfigFields scaling(object, outside.file());
@@ -87,8 +107,9 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
         rope.linear_factor = *factor;
         return rope;
     }
-    if (type != "llama3" && type != "longrope" && type != "su") {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope");
+    constexpr std::array others{"llama3", "longrope", "su", "yarn", "dynamic"};
+    if (std::find(others.begin(), others.end(), type) == others.end()) {
+        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     const std::size_t original = defaults.original_context
                                      ? *defaults.original_context
@@ -96,6 +117,12 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
     if (original == 0) scaling.corrupt("original_max_position_embeddings is 0");
     if (type == "llama3") {
         rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original));
+    } else if (type == "yarn") {
+        read_yarn(scaling, original, rope, context);
+    } else if (type == "dynamic") {
+        // Plain positions up to the original context. Beyond it the base would grow with every token, and every earlier key
+        // would have to be rotated anew.
+        context = (std::min)(context, original);
     } else {
         read_longrope(scaling, original, rope, context);
     }
