@@ -78,7 +78,9 @@ TEST_CASE("SimdBackend: repacked weights and those of the file agree, prompts to
             if (SimdBackend(1, level, products).products() == products) cases.push_back({level, products});
         }
     }
-    for (const auto [level, products] : cases) {
+    for (const Case& each : cases) {
+        const CpuLevel level = each.level;
+        const SimdBackend::Products products = each.products;
         CAPTURE(to_string(level));
         for (const std::size_t threads : Sizes{1, 3}) {
             const SimdBackend as_is(threads, level, products, SimdBackend::Repack::No);

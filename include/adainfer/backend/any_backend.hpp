@@ -55,9 +55,10 @@ class AnyBackend {
     template <class F>
     void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
         using Function = std::remove_reference_t<F>;
-        operations_->parallel_for(n, grain,
-                                  {[](void* context, std::size_t begin, std::size_t end) { (*static_cast<Function*>(context))(begin, end); },
-                                   const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
+        operations_->parallel_for(
+            n, grain,
+            {[](void* context, std::size_t begin, std::size_t end) { (*static_cast<Function*>(context))(begin, end); },
+             const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
     }
 
     void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
@@ -73,7 +74,8 @@ class AnyBackend {
                     MatrixView<float> out) const {
         operations_->layer_norm(x, gain, bias, eps, out);
     }
-    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+              MatrixView<const float> sin) const {
         operations_->rope(x, head_dim, interleaved, cos, sin);
     }
     void activate(Activation activation, MatrixView<float> x) const { operations_->activate(activation, x); }
@@ -129,7 +131,9 @@ class AnyBackend {
             else return false;
         }
         CpuLevel level() const noexcept override { return ops::level_of(backend); }
-        void parallel_for(std::size_t n, std::size_t grain, Loop loop) const override { ops::parallel_for(backend, n, grain, loop); }
+        void parallel_for(std::size_t n, std::size_t grain, Loop loop) const override {
+            ops::parallel_for(backend, n, grain, loop);
+        }
         void matmul(const void* weight, MatrixView<const float> x, MatrixView<float> y) const override {
             backend.matmul(prepared(weight).weight, x, y);
         }

@@ -24,13 +24,14 @@
 
 namespace adainfer::inline v0 {
 
-/// This library's own kernels. Whatever the compiler was told, it uses AVX2, AVX-512 and AMX or Arm's dot products where the machine has
-/// them (see cpu.hpp); no other dependency. Copies share one team of threads; results do not depend on the number of threads.
+/// This library's own kernels. Whatever the compiler was told, it uses AVX2, AVX-512 and AMX or Arm's dot products where the
+/// machine has them (see cpu.hpp); no other dependency. Copies share one team of threads; results do not depend on the number of
+/// threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
 /// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
-/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2 and on
-/// Arm all products with quantised weights are computed so. The portable level is float throughout.
+/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2
+/// and on Arm all products with quantised weights are computed so. The portable level is float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
@@ -120,7 +121,9 @@ class SimdBackend {
     }
 
     void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
-        for_rows(out, [&](std::size_t first, MatrixView<float> rows) { kernels_->rms_norm(x.rows(first, rows.rows()), gain, eps, rows); });
+        for_rows(out, [&](std::size_t first, MatrixView<float> rows) {
+            kernels_->rms_norm(x.rows(first, rows.rows()), gain, eps, rows);
+        });
     }
 
     void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
@@ -130,7 +133,8 @@ class SimdBackend {
         });
     }
 
-    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+              MatrixView<const float> sin) const {
         for_rows(x, [&](std::size_t first, MatrixView<float> rows) {
             kernels_->rope(rows, head_dim, interleaved, cos.rows(first, rows.rows()), sin.rows(first, rows.rows()));
         });
@@ -141,7 +145,8 @@ class SimdBackend {
     }
 
     void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const {
-        for_rows(y, [&](std::size_t first, MatrixView<float> rows) { kernels_->gate(activation, x.rows(first, rows.rows()), rows); });
+        for_rows(
+            y, [&](std::size_t first, MatrixView<float> rows) { kernels_->gate(activation, x.rows(first, rows.rows()), rows); });
     }
 
     void add(MatrixView<const float> x, MatrixView<float> y) const {

@@ -55,8 +55,23 @@ struct RowChoice {
     std::size_t count = 0;
     const TokenId* rows = nullptr;  ///< [count]; null: all
 
-    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept { return rows == nullptr ? i : static_cast<std::size_t>(rows[i]); }
+    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept {
+        return rows == nullptr ? i : static_cast<std::size_t>(rows[i]);
+    }
 };
+
+/// Every row of x as a product wants it: `prepare(rows, t)` makes row t, on all threads. Rows: has room for them after
+/// resize(tokens, cols, format...). The calling thread's until its next call.
+template <class Rows, class Prepare, class... Format>
+[[nodiscard]] const Rows& prepared_rows(ThreadPool& pool, MatrixView<const float> x, Prepare&& prepare, const Format&... format) {
+    thread_local Rows own;
+    Rows& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols(), format...);
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) prepare(rows, t);
+    });
+    return rows;
+}
 
 /// out[i] = row chosen[i] of the weight . x, in float.
 template <CpuLevel level>
@@ -104,15 +119,9 @@ inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
     });
 }
 
-/// Rows of activations rounded to 16 bits, for AVX2; the calling thread's until its next call.
+/// Rows of activations rounded to 16 bits, for AVX2.
 [[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
-    thread_local avx2::ActivationWords own;
-    avx2::ActivationWords& words = own;  // of this thread, read by all
-    words.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) words.assign(t, x.row(t));
-    });
-    return words;
+    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t)); });
 }
 
 /// code_rows() with AVX2.
@@ -128,15 +137,11 @@ inline void word_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
 
 #if ADAINFER_ARM64
 
-/// Rows of activations rounded to 16 bits, for products with weights of this dtype; the calling thread's until its next call.
+/// Rows of activations rounded to 16 bits, for products with weights of this dtype.
 [[nodiscard]] inline const LaneActivations& signed_activations(ThreadPool& pool, DType dtype, MatrixView<const float> x) {
-    thread_local LaneActivations own;
-    LaneActivations& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), neon::signed_format(dtype), neon::quantize);
+    return prepared_rows<LaneActivations>(pool, x, [&](auto& rows, std::size_t t) {
+        rows.assign(t, x.row(t), neon::signed_format(dtype), neon::quantize);
     });
-    return rows;
 }
 
 /// code_rows() with NEON.
@@ -203,7 +208,8 @@ void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const floa
         float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
         pack_panel_for<Tile>(part, panel);
         for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride, stride);
+            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride,
+                           stride);
         });
     });
 }
@@ -212,11 +218,8 @@ void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const floa
 
 /// Of few tokens with a repacked weight, the activations rounded to 16 bits.
 inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local LaneActivations own;
-    LaneActivations& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
+    const auto& rows = prepared_rows<LaneActivations>(pool, x, [&](auto& activations, std::size_t t) {
+        activations.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
     });
     pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
         std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
@@ -260,12 +263,7 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local avx512::BfloatRows own;
-    avx512::BfloatRows& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
-    });
+    const auto& rows = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -276,13 +274,9 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
 
 /// Of integers with a quantised weight, the activations rounded to 8 bits.
 inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local ActivationCodes own;
-    ActivationCodes& codes = own;  // of this thread, read by all
     const CodeFormat format = code_format(weight.view.dtype);
-    codes.resize(x.rows(), x.cols(), format);
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), avx512::quantize);
-    });
+    const auto& codes = prepared_rows<ActivationCodes>(
+        pool, x, [&](auto& rows, std::size_t t) { rows.assign(t, x.row(t), avx512::quantize); }, format);
     for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
         avx512::CodePanel panel;
         avx512::pack_codes(part, panel);

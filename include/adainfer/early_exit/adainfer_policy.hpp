@@ -24,9 +24,12 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
 
     /// Throws InvalidArgument where the classifier was trained on another number of features.
     explicit AdaInferPolicy(Classifier classifier, Schedule schedule = {}, Lens lens = Lens{}, Head head = Head{})
-        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), classifier_(std::move(classifier)), schedule_(std::move(schedule)) {
+        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)),
+          classifier_(std::move(classifier)),
+          schedule_(std::move(schedule)) {
         if (classifier_.feature_count() != Features::size) {
-            fail(ErrorCode::InvalidArgument, "the classifier reads ", classifier_.feature_count(), " features, the policy has ", Features::size);
+            fail(ErrorCode::InvalidArgument, "the classifier reads ", classifier_.feature_count(), " features, the policy has ",
+                 Features::size);
         }
     }
 
@@ -35,7 +38,8 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
     [[nodiscard]] bool wants(std::size_t layer) const { return schedule_.contains(layer) && ReadsWith<Lens, Head>::wants(layer); }
 
     [[nodiscard]] ExitDecision decide(std::size_t layer, const typename Features::Values& values, State& state) const {
-        return adainfer::score_after(classifier_, layer, values.all(), state) > classifier_.threshold ? ExitDecision::Exit : ExitDecision::Continue;
+        return adainfer::score_after(classifier_, layer, values.all(), state) > classifier_.threshold ? ExitDecision::Exit
+                                                                                                      : ExitDecision::Continue;
     }
 
   private:
@@ -46,7 +50,8 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
 /// A classifier that does not fit: one readable line says why, and the compiler adds nothing to it.
 template <class Classifier, class FeaturesList, class Lens, class Head>
     requires(!ExitClassifierOf<Classifier, FeaturesList>)
-class AdaInferPolicy<Classifier, FeaturesList, Lens, Head> : public AdaInferPolicy<detail::StandInClassifier, FeaturesList, Lens, Head> {
+class AdaInferPolicy<Classifier, FeaturesList, Lens, Head>
+    : public AdaInferPolicy<detail::StandInClassifier, FeaturesList, Lens, Head> {
     static_assert((require_classifier<Classifier, FeaturesList>(), true));
 
   public:

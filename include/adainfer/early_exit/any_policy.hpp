@@ -114,11 +114,12 @@ class OneOf {
 };
 
 /// Every built-in policy, with lens, head and classifier chosen at run time too.
-using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
-                        EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
-                        CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
+using AnyPolicy =
+    OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
+          EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
+          CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
 
 }  // namespace adainfer::inline v0

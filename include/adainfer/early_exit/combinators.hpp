@@ -26,8 +26,10 @@ template <class Policy>
 struct ReadsThrough<Policy> {
     template <bool needed, class T>
     using If = std::conditional_t<needed, T, void>;
-    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
-    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
+    using Lens = If<(Policy::Features::needs >= Needs::Lens),
+                    std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
+    using Head = If<(Policy::Features::needs >= Needs::Logits),
+                    std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
 };
 template <class Policy>
     requires requires { typename Policy::Readout; }
@@ -107,10 +109,14 @@ class Pair : public ReadsLike<Second> {
 
     Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
 
-    [[nodiscard]] State start(std::size_t step) const { return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)}; }
+    [[nodiscard]] State start(std::size_t step) const {
+        return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)};
+    }
 
     /// What either part skips.
-    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer); }
+    [[nodiscard]] bool skips(std::size_t layer) const {
+        return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer);
+    }
 
     /// Throws what the parts throw, and InvalidArgument where they read through different lenses of the same type.
     template <class Weights>
@@ -176,7 +182,8 @@ class AllOf : public detail::Pair<First, Second> {
 /// likely. The cheap one must read no logits.
 template <class Cheap, class Policy>
 class Gated : public detail::Pair<Cheap, Policy> {
-    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>, "adainfer: the first policy of Gated must read no logits");
+    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>,
+                  "adainfer: the first policy of Gated must read no logits");
 
   public:
     using State = typename detail::Pair<Cheap, Policy>::State;

@@ -57,7 +57,9 @@ consteval void require_classifier() {
     constexpr bool has_state = requires { typename C::State; };
     static_assert(has_state, "adainfer: the exit classifier lacks a nested type State (see ExitClassifier)");
     constexpr bool has_threshold = requires(const C& classifier) { { classifier.threshold } -> std::convertible_to<float>; };
-    constexpr bool has_count = requires(const C& classifier) { { classifier.feature_count() } -> std::convertible_to<std::size_t>; };
+    constexpr bool has_count = requires(const C& classifier) {
+        { classifier.feature_count() } -> std::convertible_to<std::size_t>;
+    };
     static_assert(!has_state || detail::ScoresAlike<C> || detail::ScoresByLayer<C>,
                   "adainfer: the exit classifier lacks 'float score(std::span<const float> features, State&) const' "
                   "(see ExitClassifier)");

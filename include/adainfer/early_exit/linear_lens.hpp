@@ -99,7 +99,8 @@ class LinearLens {
     void check_model(const Weights& weights) const {
         if (!data_) fail(ErrorCode::IdentityMismatch, "the linear lens is empty: load or fit one first");
         if (data_->model_identity != weights.identity || data_->hidden != weights.config.hidden) {
-            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ", weights.identity);
+            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ",
+                 weights.identity);
         }
     }
 

@@ -62,7 +62,9 @@ class ExitAtLayer : public ReadsWith<Lens, Head> {
     }
 
     [[nodiscard]] bool wants(std::size_t layer) const noexcept { return layer == layer_; }
-    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values&, State&) const noexcept { return ExitDecision::Exit; }
+    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values&, State&) const noexcept {
+        return ExitDecision::Exit;
+    }
 
   private:
     std::size_t layer_;

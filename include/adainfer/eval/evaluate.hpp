@@ -49,8 +49,9 @@ struct EvaluateOptions {
 /// The smallest fixed depth that keeps `agreement` with the dense model on the task's train prompts (those that no lens was
 /// fitted on); the model's depth where none does. Throws as evaluate().
 template <class Backend>
-[[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, const AnyLens& lens,
-                                           double agreement, const RunOptions& run = {}, KvType kv = KvType::F32) {
+[[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
+                                           const AnyLens& lens, double agreement, const RunOptions& run = {},
+                                           KvType kv = KvType::F32) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
     const std::size_t layers = dense.config().layers;
     const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), examples);
@@ -58,7 +59,8 @@ template <class Backend>
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
-        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
+        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{},
+                                                        lens, CandidateHead{});
         for (std::size_t i = 0; i < trace.steps(); ++i) agrees[trace.layers[i]] += trace.agrees[i];
         if (run.stop.stop_requested()) fail(ErrorCode::Cancelled, "choosing a fixed layer was cancelled");
     }
@@ -99,7 +101,8 @@ template <class Backend>
     std::vector<Model<Backend, Scheduled<AnyPolicy>>> models;
     for (const NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer) {
-            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
+            models.push_back(dense.with_policy(
+                policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
         } else {
             models.push_back(dense.with_policy(policy.make(task.name)));
         }
@@ -122,8 +125,11 @@ template <class Backend>
         for (std::size_t turn = 0; turn < sums.size(); ++turn) {
             const std::size_t which = (i + turn) % sums.size();
             const auto start = Clock::now();
-            answers[which] = which < models.size() ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
-                                                   : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
+            answers[which] =
+                which < models.size()
+                    ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates,
+                                            RunOptions{options.run.stop, {}})
+                    : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
             sums[which].seconds += std::chrono::duration<double>(Clock::now() - start).count();
         }
         for (std::size_t which = 0; which < sums.size(); ++which) {

@@ -39,8 +39,10 @@ struct NamedPolicy {
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
     "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
-    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K][+confirm] "
-    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE "
+    ",head=full|candidates|shortlist[:K][+confirm] "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's "
+    "policy "
     "file, with these options";
 
 namespace detail::spec {
@@ -116,7 +118,8 @@ template <template <class, class> class Policy, class... Values>
     ThresholdDecay decay;
     if (!parts.decay.empty()) decay.decay = number<float>(spec, parts.decay);
     if (!parts.length.empty()) decay.length = number<std::size_t>(spec, parts.length);
-    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value), decay);
+    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value),
+                                 decay);
 }
 
 [[nodiscard]] inline NamedPolicy skip_decode(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head,
@@ -149,8 +152,8 @@ template <template <class, class> class Policy, class... Values>
 
 /// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
 template <class Features>
-[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier, const Schedule& when,
-                                                     const AnyLens& lens, const AnyHead& head) {
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier,
+                                                     const Schedule& when, const AnyLens& lens, const AnyHead& head) {
     if (names != Features::names()) return std::nullopt;
     return AnyPolicy(AdaInferPolicy<AnyClassifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
 }
@@ -176,9 +179,11 @@ template <class Features>
     }
     lens.check_model(weights);
     const AnyHead head = AnyHead::named(file->head);
-    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() && file->features != WideFeatures::names()) {
+    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() &&
+        file->features != WideFeatures::names()) {
         fail(ErrorCode::Unsupported, where, ": features ", printable(file->features), "; at run time the lists known are (",
-             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
+             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (",
+             printable(WideFeatures::names()), ")");
     }
     NamedPolicy result{path.stem().string(), {}};
     result.lens = lens;
@@ -197,7 +202,8 @@ template <class Features>
 /// The classifier of another model's policy file, scaler and shared threshold included, to see how well it generalises (AdaInfer,
 /// arXiv 2403.02181, section 4). Lens and layers of the file belong to that model, so the spec names those of this one. Throws
 /// Unsupported for other features than the paper's two, which mean the same in every model, and for a classifier by layer.
-[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens, const AnyHead& head) {
+[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens,
+                                         const AnyHead& head) {
     const PolicyFile file = load_policy_file(parts.value);
     if (file.features != PaperFeatures::names() || file.kind == PerLayer<LinearSvm>::kind) {
         fail(ErrorCode::Unsupported, "'", parts.value, "': classifier ", file.kind, " of ", printable(file.features),
@@ -261,7 +267,9 @@ template <class Features>
     if (parts.kind == "foreign") return s::foreign(spec, parts, when, lens, head);
     if (parts.kind == "skip") return s::skip_layers(spec, parts.value, weights);
     if (parts.kind == "oracle") {
-        NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
+        NamedPolicy result{name, [=](const std::string&) {
+                               return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head)));
+                           }};
         result.lens = lens;
         return result;
     }

@@ -38,7 +38,8 @@ void add_task(LensFitter<Backend>& fitter, const Tokenizer& tokenizer, const Tas
         std::vector<float> weights(tokens.size());
         // An answer is read at the last token of its question. The first question has nothing to go by.
         for (std::size_t shot = 0; shot < shots.size(); ++shot) {
-            const std::string up_to = few_shot_prefix(pool, std::span(shots).first(shot)) + question(pool, pool.train[shots[shot]].input);
+            const std::string up_to =
+                few_shot_prefix(pool, std::span(shots).first(shot)) + question(pool, pool.train[shots[shot]].input);
             const std::size_t length = tokenizer.encode(up_to, plain).size();
             if (shot > 0 && length > 0 && length <= tokens.size()) weights[length - 1] = options.answer_weight;
         }

@@ -77,7 +77,8 @@ enum class TrainHalf { Lens, Policy };
 /// Every second train example after the shots.
 [[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
     std::vector<Example> examples;
-    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2) examples.push_back(task.train[i]);
+    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2)
+        examples.push_back(task.train[i]);
     return examples;
 }
 

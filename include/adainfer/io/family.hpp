@@ -124,7 +124,8 @@ inline constexpr std::array families{
 };
 
 /// The family of a GGUF architecture name or, with member = &Family::hf_type, of a model_type; nullptr where there is none.
-[[nodiscard]] constexpr const Family* find_family(std::string_view name, std::string_view Family::*member = &Family::name) noexcept {
+[[nodiscard]] constexpr const Family* find_family(std::string_view name,
+                                                  std::string_view Family::*member = &Family::name) noexcept {
     for (const Family& family : families) {
         if (family.*member == name) return &family;
     }

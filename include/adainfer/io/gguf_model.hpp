@@ -81,7 +81,8 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
         for (const std::uint64_t dim : tensor.dims) fingerprint.add(dim);
         fingerprint.add_ends({tensor.data, static_cast<std::size_t>(tensor.bytes)});
     }
-    return config.architecture + "-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" + fingerprint.text();
+    return config.architecture + "-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +
+           fingerprint.text();
 }
 
 }  // namespace detail

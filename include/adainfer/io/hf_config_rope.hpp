@@ -74,7 +74,9 @@ inline void read_yarn(const ConfigFields& scaling, std::size_t original, RopeCon
         return value == 0 ? usual : value;
     };
     const Yarn yarn{.factor = factor.value_or(static_cast<double>(context) / static_cast<double>(original)),
-                    .original = static_cast<double>(original), .beta_fast = beta("beta_fast", 32), .beta_slow = beta("beta_slow", 1),
+                    .original = static_cast<double>(original),
+                    .beta_fast = beta("beta_fast", 32),
+                    .beta_slow = beta("beta_slow", 1),
                     .truncate = scaling.flag("truncate", true)};
     rope.frequency_factors = yarn_factors(yarn, rope);
     const double slope = scaling.number("mscale", 0), all = scaling.number("mscale_all_dim", 0);

@@ -27,7 +27,8 @@ namespace adainfer::inline v0::detail {
 template <class Source>
 class WeightReader {
   public:
-    WeightReader(Source& source, const Family& family, const TensorNames& names) : source_(source), family_(family), names_(names) {}
+    WeightReader(Source& source, const Family& family, const TensorNames& names)
+        : source_(source), family_(family), names_(names) {}
 
     /// Everything of the model but its identity and storage; `model.config` is there and validated.
     void read(ModelWeights& model, const BuildOptions& options) {

@@ -42,7 +42,9 @@ struct Yarn {
 }
 
 /// What cosines and sines are multiplied with, and so the logits of attention with its square (section 3.4).
-[[nodiscard]] inline double yarn_amplitude(double factor, double slope = 1) { return factor <= 1 ? 1.0 : 0.1 * slope * std::log(factor) + 1; }
+[[nodiscard]] inline double yarn_amplitude(double factor, double slope = 1) {
+    return factor <= 1 ? 1.0 : 0.1 * slope * std::log(factor) + 1;
+}
 
 /// The context that a model is stretched to, where it is more than its configuration says.
 [[nodiscard]] inline std::size_t yarn_context(const Yarn& yarn, std::size_t context) noexcept {

@@ -7,9 +7,9 @@
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 
-// bfloat_tile.hpp's product on the matrix unit (Intel SDM, TDPBF16PS). A tile register holds 16 rows of 64 bytes: 16 tokens with 16
-// pairs of columns each, 16 pairs of columns with 16 weight rows each, or the sums of 16 tokens with 16 weight rows. Subnormal numbers
-// count as zero, as with AVX512-BF16.
+// bfloat_tile.hpp's product on the matrix unit (Intel SDM, TDPBF16PS). A tile register holds 16 rows of 64 bytes: 16 tokens with
+// 16 pairs of columns each, 16 pairs of columns with 16 weight rows each, or the sums of 16 tokens with 16 weight rows. Subnormal
+// numbers count as zero, as with AVX512-BF16.
 
 #if ADAINFER_X86
 
@@ -83,9 +83,9 @@ struct AmxTile {
                 of.row_bytes[tile] = rows == 0 ? 0 : 64;
             };
             const std::size_t first = (std::min)(count, std::size_t{16});
-            for (const std::size_t tile : {0, 1, 4}) set(tile, first);
-            for (const std::size_t tile : {2, 3, 5}) set(tile, count - first);
-            for (const std::size_t tile : {6, 7}) set(tile, 16);
+            for (const std::size_t tile : {0U, 1U, 4U}) set(tile, first);
+            for (const std::size_t tile : {2U, 3U, 5U}) set(tile, count - first);
+            for (const std::size_t tile : {6U, 7U}) set(tile, 16);
             asm volatile("" : : "r"(&of) : "memory");  // GCC 12 believes that only eight bytes of it are read
             _tile_loadconfig(&of);
             shaped_for_ = count;

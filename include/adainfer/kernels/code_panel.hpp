@@ -183,8 +183,8 @@ struct CodeTile {
 };
 
 /// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column,
-                             float* y, std::size_t y_stride) noexcept {
+inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
+                             std::size_t column, float* y, std::size_t y_stride) noexcept {
     const auto run = [&]<class Tile>(Tile) {
         for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
             const CodedTokens from(x, first, column);

@@ -120,9 +120,9 @@ enum class CpuLevel : std::uint8_t {
     return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
 
-/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these instructions a cycle as of float ones, each
-/// with twice the products. Intel takes longer for them than for float ones (Sapphire Rapids, measured on one core: 110 GFLOP/s
-/// where floats do 215), its fast unit for bfloat16 being AMX.
+/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
+/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
+/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
 [[nodiscard]] inline bool has_fast_bfloat16() noexcept {
 #if ADAINFER_X86
     return has_bfloat16() && __builtin_cpu_is("amd");
@@ -131,8 +131,8 @@ enum class CpuLevel : std::uint8_t {
 #endif
 }
 
-/// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon. Throws
-/// InvalidArgument for a name that is no level of this machine.
+/// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon.
+/// Throws InvalidArgument for a name that is no level of this machine.
 [[nodiscard]] inline CpuLevel cpu_level() {
     const char* const forced = std::getenv("ADAINFER_CPU");
     if (forced == nullptr || *forced == '\0') return best_cpu_level();

@@ -17,7 +17,8 @@ namespace adainfer::inline v0::detail::avx512 {
 
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at,
+                                                                      std::size_t left) noexcept {
     const __mmask16 mask = first_lanes(left);
     if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
     const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);

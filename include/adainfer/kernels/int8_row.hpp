@@ -168,7 +168,8 @@ template <DType dtype>
 /// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
 /// `factors`: room for cols / group + 32.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept {
+[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x,
+                                                float* factors) noexcept {
     constexpr std::size_t group = code_format(dtype).group;
     constexpr bool biased = code_format(dtype).bias != 0;
     const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -31,7 +31,8 @@ struct PanelTileAvx512 {
     static constexpr std::size_t lanes = 32, tokens = 12;
 
     template <std::size_t count>
-    [[ADAINFER_TARGET_AVX512]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y,
+                                               std::size_t y_stride) noexcept {
         __m512 sum[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -61,7 +62,8 @@ struct PanelTileAvx2 {
     static constexpr std::size_t lanes = 16, tokens = 6;
 
     template <std::size_t count>
-    [[ADAINFER_TARGET_AVX2]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y,
+                                             std::size_t y_stride) noexcept {
         __m256 sum[count][2];
 #pragma GCC unroll 6
         for (std::size_t t = 0; t < count; ++t) {

@@ -91,7 +91,8 @@ inline void validate(const ModelConfig& config, const std::string& source) {
         require(rope.dims % 2 == 0 && rope.dims <= config.head_dim,
                 "the rotary dimension must be even and at most the head dimension", rope.dims);
         require(rope.base > 0 && rope.base < 1e30, "the rotary base must be positive", rope.base);
-        require(rope.linear_factor > 0 && rope.linear_factor < 1e9, "the rotary scaling factor must be positive", rope.linear_factor);
+        require(rope.linear_factor > 0 && rope.linear_factor < 1e9, "the rotary scaling factor must be positive",
+                rope.linear_factor);
         require(rope.amplitude > 0 && rope.amplitude < 1e3, "the rotary attention factor must be positive", rope.amplitude);
         require(rope.frequency_factors.empty() || rope.frequency_factors.size() == rope.dims / 2,
                 "the rotary frequency factors must be half the rotary dimension", rope.frequency_factors.size());

@@ -44,7 +44,8 @@ concept HasWants = requires(const P& policy, std::size_t layer) {
 };
 
 template <class P>
-concept HasDecide = requires(const P& policy, std::size_t layer, const typename P::Features::Values& values, typename P::State& state) {
+concept HasDecide = requires(const P& policy, std::size_t layer, const typename P::Features::Values& values,
+                             typename P::State& state) {
     { policy.decide(layer, values, state) } -> std::same_as<ExitDecision>;
 };
 

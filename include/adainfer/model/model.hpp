@@ -74,7 +74,8 @@ class Model {
     [[nodiscard]] Session new_session(const SessionOptions& options) const {
         const std::size_t capacity = options.capacity;
         if (capacity > config().context) {
-            fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ", config().context);
+            fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ",
+                 config().context);
         }
         return Session(KvCache(config(), capacity == 0 ? config().context : capacity, options.kv, options.rewindable),
                        decoder_->weights().identity);
@@ -99,7 +100,8 @@ class Model {
     }
 
     /// Appends the tokens at full depth and says what comes next. Throws as prefill() does.
-    [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
+    [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens,
+                                                 const RunOptions& options = {}) const {
         detail::Transaction transaction(session);
         prefill(session, tokens, options);
         Observer<Backend> observer(*decoder_, session, {});
@@ -190,7 +192,8 @@ class Model {
 
     void check_session(Session& session) const {
         if (session.identity() != decoder_->weights().identity) {
-            fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ", decoder_->weights().identity);
+            fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ",
+                 decoder_->weights().identity);
         }
         if (session.skipped == skipped_) return;
         if (session.length() != 0) {
@@ -254,7 +257,8 @@ class Model {
     template <class Asked>
     static ExitDecision ask(const Asked& policy, std::size_t layer, Observer<Backend>& observer, typename Asked::State& state) {
         if constexpr (HasConsult<Asked>) {
-            return policy.consult(layer, [&](const auto& part, auto& part_state) { return ask(part, layer, observer, part_state); }, state);
+            return policy.consult(
+                layer, [&](const auto& part, auto& part_state) { return ask(part, layer, observer, part_state); }, state);
         } else {
             return policy.decide(layer, observer.features(policy), state);
         }
@@ -278,7 +282,8 @@ class Model<Backend, Policy, Completion> : public Model<detail::StandInBackend, 
     static_assert((require_backend<Backend>(), true));
     static_assert((require_exit_policy<Policy>(), true));
     static_assert((require_readout<Backend, Policy>(), true));
-    static_assert(KvCompletion<Completion>, "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
+    static_assert(KvCompletion<Completion>,
+                  "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
 
   public:
     template <class... Arguments>

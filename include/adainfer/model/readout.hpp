@@ -60,7 +60,8 @@ struct FullHead {
 
     /// Fills work.logits with a row; returns the token of each column, empty where column i is token i.
     template <class Decoder>
-    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>, Workspace& work) const {
+    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>,
+                                 Workspace& work) const {
         decoder.logits(state, work.logits.resize(1, decoder.config().vocabulary).row(0));
         return {};
     }

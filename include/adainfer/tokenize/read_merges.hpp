@@ -15,8 +15,8 @@ namespace adainfer::inline v0 {
 
 namespace detail::tokenizing {
 
-/// Merges written "left right", the most important first; those to a special token are left out. Throws Error(CorruptFile), with the merge, where one is malformed,
-/// there twice, or names a token that is not in the table.
+/// Merges written "left right", the most important first; those to a special token are left out. Throws Error(CorruptFile), with
+/// the merge, where one is malformed, there twice, or names a token that is not in the table.
 [[nodiscard]] inline MergeTable read_merges(const TokenTable& table, const std::vector<std::string>& merges) {
     if (merges.size() >= no_rank) fail(ErrorCode::CorruptFile, merges.size(), " merges");
     MergeTable result(merges.size());

@@ -55,9 +55,10 @@ class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
 /// end. The answers there are of the checks' own logits: a shortlist that confirms is not confirmed here. `candidates` as in
 /// Model::predict(); `gold`, where known, is the right answer. The session stays as it was. Throws as predict() does.
 template <class Features, class Lens, class Head, class Backend, class Policy, class Completion>
-[[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session, std::span<const TokenId> tokens,
-                                  std::span<const TokenId> candidates, std::optional<TokenId> gold, const Schedule& schedule,
-                                  const Lens& lens, const Head& head, int group = 0) {
+[[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session,
+                                  std::span<const TokenId> tokens, std::span<const TokenId> candidates,
+                                  std::optional<TokenId> gold, const Schedule& schedule, const Lens& lens, const Head& head,
+                                  int group = 0) {
     Trace trace;
     trace.n_layers = model.config().layers;
     trace.n_features = Features::size;

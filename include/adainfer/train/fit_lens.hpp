@@ -76,7 +76,8 @@ class LensFitter {
             fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
         }
         if (tokens.size() > decoder_.config().context) {
-            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ", decoder_.config().context);
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ",
+                 decoder_.config().context);
         }
         if (tokens.size() > session_.capacity()) session_ = session_for(tokens.size());
         std::vector<std::size_t> positions;
@@ -96,7 +97,8 @@ class LensFitter {
     [[nodiscard]] LinearLens solve() const {
         const std::size_t hidden = decoder_.config().hidden;
         if (positions_ < hidden) {
-            fail(ErrorCode::InvalidArgument, "a lens for ", hidden, " hidden units needs at least as many positions, found ", positions_);
+            fail(ErrorCode::InvalidArgument, "a lens for ", hidden, " hidden units needs at least as many positions, found ",
+                 positions_);
         }
         std::vector<LinearLens::Map> maps;
         for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -176,7 +178,8 @@ class LensFitter {
 
 /// The lens of a text in one call. Throws as LensFitter does.
 template <class Backend, class Policy, class Completion>
-[[nodiscard]] LinearLens fit_lens(const Model<Backend, Policy, Completion>& model, std::span<const TokenId> text, const LensOptions& options = {}) {
+[[nodiscard]] LinearLens fit_lens(const Model<Backend, Policy, Completion>& model, std::span<const TokenId> text,
+                                  const LensOptions& options = {}) {
     LensFitter<Backend> fitter(model.decoder(), options);
     fitter.add_text(text);
     return fitter.solve();

@@ -47,7 +47,8 @@ class Adam {
         ++steps_;
         first_ = beta1 * first_ + (1 - beta1) * gradient;
         second_ = beta2 * second_ + (1 - beta2) * gradient.cwiseProduct(gradient);
-        const float correction1 = 1 - std::pow(beta1, static_cast<float>(steps_)), correction2 = 1 - std::pow(beta2, static_cast<float>(steps_));
+        const float correction1 = 1 - std::pow(beta1, static_cast<float>(steps_)),
+                    correction2 = 1 - std::pow(beta2, static_cast<float>(steps_));
         const float scale = static_cast<float>(rate) / correction1;
         parameters.array() -= scale * first_.array() / ((second_.array() / correction2).sqrt() + epsilon);
     }
@@ -70,12 +71,13 @@ inline void softmax_rows(RowMajor& logits) {
 /// tokens of the batch, which makes a step cost a tenth of one over all of it. Throws InvalidArgument where the samples are
 /// none or of other layers than the lens, and Cancelled.
 template <class Backend>
-[[nodiscard]] LinearLens refine_lens(const Decoder<Backend>& decoder, const LinearLens& lens, const LensSamples& samples, const RefineOptions& options = {}) {
+[[nodiscard]] LinearLens refine_lens(const Decoder<Backend>& decoder, const LinearLens& lens, const LensSamples& samples,
+                                     const RefineOptions& options = {}) {
     using namespace detail::refine;
     const std::size_t hidden = decoder.config().hidden, vocabulary = decoder.config().vocabulary, n = samples.count;
     if (n == 0 || samples.inputs.size() != lens.maps().size()) {
-        fail(ErrorCode::InvalidArgument, "refine_lens: samples of ", samples.inputs.size(), " layers and ", n, " positions, the lens has ",
-             lens.maps().size(), " maps");
+        fail(ErrorCode::InvalidArgument, "refine_lens: samples of ", samples.inputs.size(), " layers and ", n,
+             " positions, the lens has ", lens.maps().size(), " maps");
     }
     lens.check_model(decoder.weights());
     const WeightView head = decoder.weights().head.weight;
@@ -88,9 +90,9 @@ template <class Backend>
         if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
         decoder.logits(std::span(samples.finals).subspan(t * hidden, hidden), logits);
         for (std::size_t v = 0; v < vocabulary; ++v) order[v] = static_cast<TokenId>(v);
-        std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(), [&](TokenId a, TokenId b) {
-            return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
-        });
+        std::nth_element(
+            order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(),
+            [&](TokenId a, TokenId b) { return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)]; });
         std::copy_n(order.begin(), kept, likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept));
         if (options.run.progress && t % 64 == 0) options.run.progress({"likeliest tokens", t + 1, n});
     }
@@ -108,7 +110,8 @@ template <class Backend>
             std::vector<TokenId> tokens;
             for (std::size_t i = 0; i < batch; ++i) {
                 const std::size_t t = static_cast<std::size_t>(random() % n);
-                std::copy_n(samples.inputs[m].begin() + static_cast<std::ptrdiff_t>(t * (hidden + 1)), hidden + 1, x.row(index(i)).data());
+                std::copy_n(samples.inputs[m].begin() + static_cast<std::ptrdiff_t>(t * (hidden + 1)), hidden + 1,
+                            x.row(index(i)).data());
                 std::copy_n(samples.finals.begin() + static_cast<std::ptrdiff_t>(t * hidden), hidden, y.row(index(i)).data());
                 tokens.insert(tokens.end(), likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept),
                               likeliest.begin() + static_cast<std::ptrdiff_t>((t + 1) * kept));
@@ -129,8 +132,10 @@ template <class Backend>
             const RowMajor back = probabilities * rows;
             RowMajor gradient = x.transpose() * back;
             gradient /= static_cast<float>(batch);
-            adam.step(matrix, gradient, options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
-            if (options.run.progress) options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
+            adam.step(matrix, gradient,
+                      options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
+            if (options.run.progress)
+                options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
         }
         std::copy_n(matrix.data(), numbers.size(), numbers.begin());
         maps.push_back({lens.maps()[m].layer, std::move(numbers)});

@@ -60,7 +60,8 @@ struct Lattice {
         alpha[0] = emission[0];
         for (std::size_t t = 1; t < n; ++t)
             for (std::size_t to = 0; to < 2; ++to)
-                alpha[t][to] = emission[t][to] + log_sum_exp(alpha[t - 1][0] + transitions[to], alpha[t - 1][1] + transitions[2 + to]);
+                alpha[t][to] =
+                    emission[t][to] + log_sum_exp(alpha[t - 1][0] + transitions[to], alpha[t - 1][1] + transitions[2 + to]);
         beta[n - 1] = {0, 0};
         for (std::size_t t = n - 1; t-- > 0;)
             for (std::size_t from = 0; from < 2; ++from)
@@ -135,7 +136,8 @@ class Objective {
 /// its lbfgs algorithm, c1 = 0, all possible states and transitions, and an attribute that is always 1.
 /// Throws Error for bad options (InvalidArgument) and bad data (see validate_sequences).
 [[nodiscard]] inline CrfFit train_crf(std::span<const Sequence> sequences, const CrfOptions& options = {}) {
-    if (!(options.c2 >= 0) || !std::isfinite(options.c2)) fail(ErrorCode::InvalidArgument, "crf c2 must be >= 0, found ", options.c2);
+    if (!(options.c2 >= 0) || !std::isfinite(options.c2))
+        fail(ErrorCode::InvalidArgument, "crf c2 must be >= 0, found ", options.c2);
     if (!(options.tolerance > 0)) fail(ErrorCode::InvalidArgument, "crf tolerance must be > 0, found ", options.tolerance);
 
     const std::size_t n_features = validate_sequences(sequences);
