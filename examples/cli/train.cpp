@@ -20,8 +20,8 @@ struct Options {
     std::vector<std::string> tasks;
     std::vector<std::size_t> layers;
     std::string classifier, lens, head = "full", features = "paper", label_rule = "agrees", output;
-    double agreement = 0.99, max_accuracy_loss = -1, confidence = 0;
-    std::size_t prefixes = 3;
+    double agreement = 0.99, max_accuracy_loss = -1, accuracy_price = -1, confidence = 0;
+    std::size_t examples = 0, prefixes = 3;
     std::uint64_t seed = 0;
     bool per_task = false, per_layer = false;
 };
@@ -37,8 +37,9 @@ std::string known_head(const std::string& name) {
 }
 
 void report(const std::string& name, const adainfer::Calibration& c) {
-    std::cout << name << ": saves " << fixed(100 * c.pruning_ratio(), 1) << " % of the layers at agreement " << fixed(c.agreement, 3) << " on "
-              << c.prompts << " held-out prompts";
+    std::cout << name << ": saves " << fixed(100 * c.pruning_ratio(), 1) << " % of the layers at agreement " << fixed(c.agreement, 3)
+              << ", accuracy " << (c.accuracy_change < 0 ? "" : "+") << fixed(100 * c.accuracy_change, 1) << " points, on " << c.prompts
+              << " held-out prompts";
     if (c.lower_bound > 0) std::cout << ", at least " << fixed(c.lower_bound, 3) << " at the confidence asked for";
     std::cout << (c.met ? "\n" : "; no threshold meets the target, so it never exits\n");
 }
@@ -60,7 +61,9 @@ void train(const Options& options, const Context& context) {
         training.calibration.target = options.agreement;
         training.calibration.confidence = options.confidence;
         if (options.max_accuracy_loss >= 0) training.calibration.max_accuracy_loss = options.max_accuracy_loss;
+        if (options.accuracy_price >= 0) training.calibration.accuracy_price = options.accuracy_price;
         training.per_task = options.per_task;
+        training.examples = options.examples;
         training.prefixes = options.prefixes;
         training.seed = options.seed;
         training.run = {context.stop, bar.callback()};
@@ -109,7 +112,13 @@ void add_train(CLI::App& app, const Context& context) {
                         "little); 0: the share itself")
         ->check(CLI::Range(0.0, 0.9999))->capture_default_str();
     command->add_option("--max-accuracy-loss", options->max_accuracy_loss, "and at most this much accuracy lost there, e.g. 0.01")->check(CLI::Range(0.0, 1.0));
+    command->add_option("--accuracy-price", options->accuracy_price,
+                        "weigh accuracy against layers: with 5, a point of accuracy for more than five points of the layers (default: as "
+                        "few layers as the conditions allow)")
+        ->check(CLI::NonNegativeNumber)->type_name("P");
     command->add_flag("--per-task", options->per_task, "calibrate a threshold for each task");
+    command->add_option("--examples", options->examples, "of a task at most (default: half of its train examples)")
+        ->check(CLI::Range(4, 1'000'000))->type_name("N");
     command->add_option("--prefixes", options->prefixes, "few-shot prefixes each example is asked behind")->check(CLI::Range(1, 100))->capture_default_str();
     command->add_option("--seed", options->seed, "of the shots")->capture_default_str();
     command->add_option("-o,--output", options->output, "the policy file")->required()->type_name("POLICY");

@@ -839,9 +839,9 @@ enum class CpuLevel : std::uint8_t {
     return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
 
-/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these instructions a cycle as of float ones, each
-/// with twice the products. Intel takes longer for them than for float ones (Sapphire Rapids, measured on one core: 110 GFLOP/s
-/// where floats do 215), its fast unit for bfloat16 being AMX.
+/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
+/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
+/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
 [[nodiscard]] inline bool has_fast_bfloat16() noexcept {
 #if ADAINFER_X86
     return has_bfloat16() && __builtin_cpu_is("amd");
@@ -850,8 +850,8 @@ enum class CpuLevel : std::uint8_t {
 #endif
 }
 
-/// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon. Throws
-/// InvalidArgument for a name that is no level of this machine.
+/// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon.
+/// Throws InvalidArgument for a name that is no level of this machine.
 [[nodiscard]] inline CpuLevel cpu_level() {
     const char* const forced = std::getenv("ADAINFER_CPU");
     if (forced == nullptr || *forced == '\0') return best_cpu_level();
@@ -986,7 +986,8 @@ namespace adainfer::inline v0::detail::avx512 {
 
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at,
+                                                                      std::size_t left) noexcept {
     const __mmask16 mask = first_lanes(left);
     if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
     const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
@@ -1045,7 +1046,8 @@ struct PanelTileAvx512 {
     static constexpr std::size_t lanes = 32, tokens = 12;
 
     template <std::size_t count>
-    [[ADAINFER_TARGET_AVX512]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y,
+                                               std::size_t y_stride) noexcept {
         __m512 sum[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -1075,7 +1077,8 @@ struct PanelTileAvx2 {
     static constexpr std::size_t lanes = 16, tokens = 6;
 
     template <std::size_t count>
-    [[ADAINFER_TARGET_AVX2]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void run(Panel panel, const float* x, std::size_t x_stride, float* y,
+                                             std::size_t y_stride) noexcept {
         __m256 sum[count][2];
 #pragma GCC unroll 6
         for (std::size_t t = 0; t < count; ++t) {
@@ -1295,9 +1298,9 @@ struct BfloatTile {
 
 #endif
 
-// bfloat_tile.hpp's product on the matrix unit (Intel SDM, TDPBF16PS). A tile register holds 16 rows of 64 bytes: 16 tokens with 16
-// pairs of columns each, 16 pairs of columns with 16 weight rows each, or the sums of 16 tokens with 16 weight rows. Subnormal numbers
-// count as zero, as with AVX512-BF16.
+// bfloat_tile.hpp's product on the matrix unit (Intel SDM, TDPBF16PS). A tile register holds 16 rows of 64 bytes: 16 tokens with
+// 16 pairs of columns each, 16 pairs of columns with 16 weight rows each, or the sums of 16 tokens with 16 weight rows. Subnormal
+// numbers count as zero, as with AVX512-BF16.
 
 #if ADAINFER_X86
 
@@ -1371,9 +1374,9 @@ struct AmxTile {
                 of.row_bytes[tile] = rows == 0 ? 0 : 64;
             };
             const std::size_t first = (std::min)(count, std::size_t{16});
-            for (const std::size_t tile : {0, 1, 4}) set(tile, first);
-            for (const std::size_t tile : {2, 3, 5}) set(tile, count - first);
-            for (const std::size_t tile : {6, 7}) set(tile, 16);
+            for (const std::size_t tile : {0U, 1U, 4U}) set(tile, first);
+            for (const std::size_t tile : {2U, 3U, 5U}) set(tile, count - first);
+            for (const std::size_t tile : {6U, 7U}) set(tile, 16);
             asm volatile("" : : "r"(&of) : "memory");  // GCC 12 believes that only eight bytes of it are read
             _tile_loadconfig(&of);
             shaped_for_ = count;
@@ -1793,7 +1796,8 @@ template <DType dtype>
 /// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
 /// `factors`: room for cols / group + 32.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept {
+[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x,
+                                                float* factors) noexcept {
     constexpr std::size_t group = code_format(dtype).group;
     constexpr bool biased = code_format(dtype).bias != 0;
     const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -2617,8 +2621,8 @@ struct CodeTile {
 };
 
 /// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column,
-                             float* y, std::size_t y_stride) noexcept {
+inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
+                             std::size_t column, float* y, std::size_t y_stride) noexcept {
     const auto run = [&]<class Tile>(Tile) {
         for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
             const CodedTokens from(x, first, column);
@@ -5948,9 +5952,10 @@ class AnyBackend {
     template <class F>
     void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
         using Function = std::remove_reference_t<F>;
-        operations_->parallel_for(n, grain,
-                                  {[](void* context, std::size_t begin, std::size_t end) { (*static_cast<Function*>(context))(begin, end); },
-                                   const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
+        operations_->parallel_for(
+            n, grain,
+            {[](void* context, std::size_t begin, std::size_t end) { (*static_cast<Function*>(context))(begin, end); },
+             const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
     }
 
     void matmul(const Weight& weight, MatrixView<const float> x, MatrixView<float> y) const {
@@ -5966,7 +5971,8 @@ class AnyBackend {
                     MatrixView<float> out) const {
         operations_->layer_norm(x, gain, bias, eps, out);
     }
-    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+              MatrixView<const float> sin) const {
         operations_->rope(x, head_dim, interleaved, cos, sin);
     }
     void activate(Activation activation, MatrixView<float> x) const { operations_->activate(activation, x); }
@@ -6022,7 +6028,9 @@ class AnyBackend {
             else return false;
         }
         CpuLevel level() const noexcept override { return ops::level_of(backend); }
-        void parallel_for(std::size_t n, std::size_t grain, Loop loop) const override { ops::parallel_for(backend, n, grain, loop); }
+        void parallel_for(std::size_t n, std::size_t grain, Loop loop) const override {
+            ops::parallel_for(backend, n, grain, loop);
+        }
         void matmul(const void* weight, MatrixView<const float> x, MatrixView<float> y) const override {
             backend.matmul(prepared(weight).weight, x, y);
         }
@@ -6322,8 +6330,23 @@ struct RowChoice {
     std::size_t count = 0;
     const TokenId* rows = nullptr;  ///< [count]; null: all
 
-    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept { return rows == nullptr ? i : static_cast<std::size_t>(rows[i]); }
+    [[nodiscard]] std::size_t operator[](std::size_t i) const noexcept {
+        return rows == nullptr ? i : static_cast<std::size_t>(rows[i]);
+    }
 };
+
+/// Every row of x as a product wants it: `prepare(rows, t)` makes row t, on all threads. Rows: has room for them after
+/// resize(tokens, cols, format...). The calling thread's until its next call.
+template <class Rows, class Prepare, class... Format>
+[[nodiscard]] const Rows& prepared_rows(ThreadPool& pool, MatrixView<const float> x, Prepare&& prepare, const Format&... format) {
+    thread_local Rows own;
+    Rows& rows = own;  // of this thread, read by all
+    rows.resize(x.rows(), x.cols(), format...);
+    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) prepare(rows, t);
+    });
+    return rows;
+}
 
 /// out[i] = row chosen[i] of the weight . x, in float.
 template <CpuLevel level>
@@ -6371,15 +6394,9 @@ inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
     });
 }
 
-/// Rows of activations rounded to 16 bits, for AVX2; the calling thread's until its next call.
+/// Rows of activations rounded to 16 bits, for AVX2.
 [[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
-    thread_local avx2::ActivationWords own;
-    avx2::ActivationWords& words = own;  // of this thread, read by all
-    words.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) words.assign(t, x.row(t));
-    });
-    return words;
+    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t)); });
 }
 
 /// code_rows() with AVX2.
@@ -6395,15 +6412,11 @@ inline void word_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
 
 #if ADAINFER_ARM64
 
-/// Rows of activations rounded to 16 bits, for products with weights of this dtype; the calling thread's until its next call.
+/// Rows of activations rounded to 16 bits, for products with weights of this dtype.
 [[nodiscard]] inline const LaneActivations& signed_activations(ThreadPool& pool, DType dtype, MatrixView<const float> x) {
-    thread_local LaneActivations own;
-    LaneActivations& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), neon::signed_format(dtype), neon::quantize);
+    return prepared_rows<LaneActivations>(pool, x, [&](auto& rows, std::size_t t) {
+        rows.assign(t, x.row(t), neon::signed_format(dtype), neon::quantize);
     });
-    return rows;
 }
 
 /// code_rows() with NEON.
@@ -6470,7 +6483,8 @@ void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const floa
         float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
         pack_panel_for<Tile>(part, panel);
         for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride, stride);
+            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride,
+                           stride);
         });
     });
 }
@@ -6479,11 +6493,8 @@ void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const floa
 
 /// Of few tokens with a repacked weight, the activations rounded to 16 bits.
 inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local LaneActivations own;
-    LaneActivations& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
+    const auto& rows = prepared_rows<LaneActivations>(pool, x, [&](auto& activations, std::size_t t) {
+        activations.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
     });
     pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
         std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
@@ -6527,12 +6538,7 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local avx512::BfloatRows own;
-    avx512::BfloatRows& rows = own;  // of this thread, read by all
-    rows.resize(x.rows(), x.cols());
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) rows.assign(t, x.row(t));
-    });
+    const auto& rows = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -6543,13 +6549,9 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
 
 /// Of integers with a quantised weight, the activations rounded to 8 bits.
 inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    thread_local ActivationCodes own;
-    ActivationCodes& codes = own;  // of this thread, read by all
     const CodeFormat format = code_format(weight.view.dtype);
-    codes.resize(x.rows(), x.cols(), format);
-    pool.parallel_for(x.rows(), 4, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) codes.assign(t, x.row(t), avx512::quantize);
-    });
+    const auto& codes = prepared_rows<ActivationCodes>(
+        pool, x, [&](auto& rows, std::size_t t) { rows.assign(t, x.row(t), avx512::quantize); }, format);
     for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
         avx512::CodePanel panel;
         avx512::pack_codes(part, panel);
@@ -6765,13 +6767,14 @@ extern template const SimdKernels& simd_kernels<CpuLevel::Neon>();
 
 namespace adainfer::inline v0 {
 
-/// This library's own kernels. Whatever the compiler was told, it uses AVX2, AVX-512 and AMX or Arm's dot products where the machine has
-/// them (see cpu.hpp); no other dependency. Copies share one team of threads; results do not depend on the number of threads.
+/// This library's own kernels. Whatever the compiler was told, it uses AVX2, AVX-512 and AMX or Arm's dot products where the
+/// machine has them (see cpu.hpp); no other dependency. Copies share one team of threads; results do not depend on the number of
+/// threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
 /// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
-/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2 and on
-/// Arm all products with quantised weights are computed so. The portable level is float throughout.
+/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2
+/// and on Arm all products with quantised weights are computed so. The portable level is float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
@@ -6861,7 +6864,9 @@ class SimdBackend {
     }
 
     void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) const {
-        for_rows(out, [&](std::size_t first, MatrixView<float> rows) { kernels_->rms_norm(x.rows(first, rows.rows()), gain, eps, rows); });
+        for_rows(out, [&](std::size_t first, MatrixView<float> rows) {
+            kernels_->rms_norm(x.rows(first, rows.rows()), gain, eps, rows);
+        });
     }
 
     void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
@@ -6871,7 +6876,8 @@ class SimdBackend {
         });
     }
 
-    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos, MatrixView<const float> sin) const {
+    void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+              MatrixView<const float> sin) const {
         for_rows(x, [&](std::size_t first, MatrixView<float> rows) {
             kernels_->rope(rows, head_dim, interleaved, cos.rows(first, rows.rows()), sin.rows(first, rows.rows()));
         });
@@ -6882,7 +6888,8 @@ class SimdBackend {
     }
 
     void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const {
-        for_rows(y, [&](std::size_t first, MatrixView<float> rows) { kernels_->gate(activation, x.rows(first, rows.rows()), rows); });
+        for_rows(
+            y, [&](std::size_t first, MatrixView<float> rows) { kernels_->gate(activation, x.rows(first, rows.rows()), rows); });
     }
 
     void add(MatrixView<const float> x, MatrixView<float> y) const {
@@ -7042,7 +7049,8 @@ inline void validate(const ModelConfig& config, const std::string& source) {
         require(rope.dims % 2 == 0 && rope.dims <= config.head_dim,
                 "the rotary dimension must be even and at most the head dimension", rope.dims);
         require(rope.base > 0 && rope.base < 1e30, "the rotary base must be positive", rope.base);
-        require(rope.linear_factor > 0 && rope.linear_factor < 1e9, "the rotary scaling factor must be positive", rope.linear_factor);
+        require(rope.linear_factor > 0 && rope.linear_factor < 1e9, "the rotary scaling factor must be positive",
+                rope.linear_factor);
         require(rope.amplitude > 0 && rope.amplitude < 1e3, "the rotary attention factor must be positive", rope.amplitude);
         require(rope.frequency_factors.empty() || rope.frequency_factors.size() == rope.dims / 2,
                 "the rotary frequency factors must be half the rotary dimension", rope.frequency_factors.size());
@@ -8172,7 +8180,8 @@ struct FullHead {
 
     /// Fills work.logits with a row; returns the token of each column, empty where column i is token i.
     template <class Decoder>
-    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>, Workspace& work) const {
+    std::span<const TokenId> run(const Decoder& decoder, std::span<const float> state, std::span<const TokenId>,
+                                 Workspace& work) const {
         decoder.logits(state, work.logits.resize(1, decoder.config().vocabulary).row(0));
         return {};
     }
@@ -8237,7 +8246,8 @@ concept HasWants = requires(const P& policy, std::size_t layer) {
 };
 
 template <class P>
-concept HasDecide = requires(const P& policy, std::size_t layer, const typename P::Features::Values& values, typename P::State& state) {
+concept HasDecide = requires(const P& policy, std::size_t layer, const typename P::Features::Values& values,
+                             typename P::State& state) {
     { policy.decide(layer, values, state) } -> std::same_as<ExitDecision>;
 };
 
@@ -8858,7 +8868,8 @@ class Model {
     [[nodiscard]] Session new_session(const SessionOptions& options) const {
         const std::size_t capacity = options.capacity;
         if (capacity > config().context) {
-            fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ", config().context);
+            fail(ErrorCode::ContextOverflow, "a session of ", capacity, " positions was asked for, the model's context is ",
+                 config().context);
         }
         return Session(KvCache(config(), capacity == 0 ? config().context : capacity, options.kv, options.rewindable),
                        decoder_->weights().identity);
@@ -8883,7 +8894,8 @@ class Model {
     }
 
     /// Appends the tokens at full depth and says what comes next. Throws as prefill() does.
-    [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens, const RunOptions& options = {}) const {
+    [[nodiscard]] Prediction prefill_and_predict(Session& session, std::span<const TokenId> tokens,
+                                                 const RunOptions& options = {}) const {
         detail::Transaction transaction(session);
         prefill(session, tokens, options);
         Observer<Backend> observer(*decoder_, session, {});
@@ -8974,7 +8986,8 @@ class Model {
 
     void check_session(Session& session) const {
         if (session.identity() != decoder_->weights().identity) {
-            fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ", decoder_->weights().identity);
+            fail(ErrorCode::IdentityMismatch, "the session belongs to model ", session.identity(), ", not to ",
+                 decoder_->weights().identity);
         }
         if (session.skipped == skipped_) return;
         if (session.length() != 0) {
@@ -9038,7 +9051,8 @@ class Model {
     template <class Asked>
     static ExitDecision ask(const Asked& policy, std::size_t layer, Observer<Backend>& observer, typename Asked::State& state) {
         if constexpr (HasConsult<Asked>) {
-            return policy.consult(layer, [&](const auto& part, auto& part_state) { return ask(part, layer, observer, part_state); }, state);
+            return policy.consult(
+                layer, [&](const auto& part, auto& part_state) { return ask(part, layer, observer, part_state); }, state);
         } else {
             return policy.decide(layer, observer.features(policy), state);
         }
@@ -9062,7 +9076,8 @@ class Model<Backend, Policy, Completion> : public Model<detail::StandInBackend, 
     static_assert((require_backend<Backend>(), true));
     static_assert((require_exit_policy<Policy>(), true));
     static_assert((require_readout<Backend, Policy>(), true));
-    static_assert(KvCompletion<Completion>, "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
+    static_assert(KvCompletion<Completion>,
+                  "adainfer: the completion lacks 'static constexpr bool keeps_session' (see KvCompletion)");
 
   public:
     template <class... Arguments>
@@ -9239,7 +9254,9 @@ consteval void require_classifier() {
     constexpr bool has_state = requires { typename C::State; };
     static_assert(has_state, "adainfer: the exit classifier lacks a nested type State (see ExitClassifier)");
     constexpr bool has_threshold = requires(const C& classifier) { { classifier.threshold } -> std::convertible_to<float>; };
-    constexpr bool has_count = requires(const C& classifier) { { classifier.feature_count() } -> std::convertible_to<std::size_t>; };
+    constexpr bool has_count = requires(const C& classifier) {
+        { classifier.feature_count() } -> std::convertible_to<std::size_t>;
+    };
     static_assert(!has_state || detail::ScoresAlike<C> || detail::ScoresByLayer<C>,
                   "adainfer: the exit classifier lacks 'float score(std::span<const float> features, State&) const' "
                   "(see ExitClassifier)");
@@ -9448,7 +9465,9 @@ class ExitAtLayer : public ReadsWith<Lens, Head> {
     }
 
     [[nodiscard]] bool wants(std::size_t layer) const noexcept { return layer == layer_; }
-    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values&, State&) const noexcept { return ExitDecision::Exit; }
+    [[nodiscard]] ExitDecision decide(std::size_t, const typename Features::Values&, State&) const noexcept {
+        return ExitDecision::Exit;
+    }
 
   private:
     std::size_t layer_;
@@ -9609,9 +9628,12 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
 
     /// Throws InvalidArgument where the classifier was trained on another number of features.
     explicit AdaInferPolicy(Classifier classifier, Schedule schedule = {}, Lens lens = Lens{}, Head head = Head{})
-        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)), classifier_(std::move(classifier)), schedule_(std::move(schedule)) {
+        : ReadsWith<Lens, Head>(std::move(lens), std::move(head)),
+          classifier_(std::move(classifier)),
+          schedule_(std::move(schedule)) {
         if (classifier_.feature_count() != Features::size) {
-            fail(ErrorCode::InvalidArgument, "the classifier reads ", classifier_.feature_count(), " features, the policy has ", Features::size);
+            fail(ErrorCode::InvalidArgument, "the classifier reads ", classifier_.feature_count(), " features, the policy has ",
+                 Features::size);
         }
     }
 
@@ -9620,7 +9642,8 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
     [[nodiscard]] bool wants(std::size_t layer) const { return schedule_.contains(layer) && ReadsWith<Lens, Head>::wants(layer); }
 
     [[nodiscard]] ExitDecision decide(std::size_t layer, const typename Features::Values& values, State& state) const {
-        return adainfer::score_after(classifier_, layer, values.all(), state) > classifier_.threshold ? ExitDecision::Exit : ExitDecision::Continue;
+        return adainfer::score_after(classifier_, layer, values.all(), state) > classifier_.threshold ? ExitDecision::Exit
+                                                                                                      : ExitDecision::Continue;
     }
 
   private:
@@ -9631,7 +9654,8 @@ class AdaInferPolicy : public ReadsWith<Lens, Head> {
 /// A classifier that does not fit: one readable line says why, and the compiler adds nothing to it.
 template <class Classifier, class FeaturesList, class Lens, class Head>
     requires(!ExitClassifierOf<Classifier, FeaturesList>)
-class AdaInferPolicy<Classifier, FeaturesList, Lens, Head> : public AdaInferPolicy<detail::StandInClassifier, FeaturesList, Lens, Head> {
+class AdaInferPolicy<Classifier, FeaturesList, Lens, Head>
+    : public AdaInferPolicy<detail::StandInClassifier, FeaturesList, Lens, Head> {
     static_assert((require_classifier<Classifier, FeaturesList>(), true));
 
   public:
@@ -10301,7 +10325,8 @@ class LinearLens {
     void check_model(const Weights& weights) const {
         if (!data_) fail(ErrorCode::IdentityMismatch, "the linear lens is empty: load or fit one first");
         if (data_->model_identity != weights.identity || data_->hidden != weights.config.hidden) {
-            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ", weights.identity);
+            fail(ErrorCode::IdentityMismatch, "the linear lens was fitted on model ", data_->model_identity, ", not on ",
+                 weights.identity);
         }
     }
 
@@ -10711,8 +10736,10 @@ template <class Policy>
 struct ReadsThrough<Policy> {
     template <bool needed, class T>
     using If = std::conditional_t<needed, T, void>;
-    using Lens = If<(Policy::Features::needs >= Needs::Lens), std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
-    using Head = If<(Policy::Features::needs >= Needs::Logits), std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
+    using Lens = If<(Policy::Features::needs >= Needs::Lens),
+                    std::remove_cvref_t<decltype(adainfer::lens_of(std::declval<const Policy&>()))>>;
+    using Head = If<(Policy::Features::needs >= Needs::Logits),
+                    std::remove_cvref_t<decltype(adainfer::head_of(std::declval<const Policy&>()))>>;
 };
 template <class Policy>
     requires requires { typename Policy::Readout; }
@@ -10792,10 +10819,14 @@ class Pair : public ReadsLike<Second> {
 
     Pair(First first, Second second) : ReadsLike<Second>(std::move(second)), first_(std::move(first)) {}
 
-    [[nodiscard]] State start(std::size_t step) const { return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)}; }
+    [[nodiscard]] State start(std::size_t step) const {
+        return {adainfer::start_of(first_, step), adainfer::start_of(this->part_, step)};
+    }
 
     /// What either part skips.
-    [[nodiscard]] bool skips(std::size_t layer) const { return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer); }
+    [[nodiscard]] bool skips(std::size_t layer) const {
+        return adainfer::skips_of(first_, layer) || ReadsLike<Second>::skips(layer);
+    }
 
     /// Throws what the parts throw, and InvalidArgument where they read through different lenses of the same type.
     template <class Weights>
@@ -10861,7 +10892,8 @@ class AllOf : public detail::Pair<First, Second> {
 /// likely. The cheap one must read no logits.
 template <class Cheap, class Policy>
 class Gated : public detail::Pair<Cheap, Policy> {
-    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>, "adainfer: the first policy of Gated must read no logits");
+    static_assert(std::is_void_v<typename detail::ReadsThrough<Cheap>::Head>,
+                  "adainfer: the first policy of Gated must read no logits");
 
   public:
     using State = typename detail::Pair<Cheap, Policy>::State;
@@ -11052,12 +11084,13 @@ class OneOf {
 };
 
 /// Every built-in policy, with lens, head and classifier chosen at run time too.
-using AnyPolicy = OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
-                        EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
-                        CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
-                        AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
+using AnyPolicy =
+    OneOf<NeverExit, ExitAtLayer<AnyLens, AnyHead>, GapThreshold<AnyLens, AnyHead>, TopProbThreshold<AnyLens, AnyHead>,
+          EntropyThreshold<AnyLens, AnyHead>, HiddenSaturation<AnyLens, AnyHead>, Patience<AnyLens, AnyHead>,
+          CalmThreshold<AnyLens, AnyHead>, SkipDecode<AnyLens, AnyHead>, SkipLayers<>, Oracle<AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, PaperFeatures, AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, DepthFeatures, AnyLens, AnyHead>,
+          AdaInferPolicy<AnyClassifier, WideFeatures, AnyLens, AnyHead>>;
 
 }  // namespace adainfer::inline v0
 
@@ -13060,8 +13093,8 @@ namespace adainfer::inline v0 {
 
 namespace detail::tokenizing {
 
-/// Merges written "left right", the most important first; those to a special token are left out. Throws Error(CorruptFile), with the merge, where one is malformed,
-/// there twice, or names a token that is not in the table.
+/// Merges written "left right", the most important first; those to a special token are left out. Throws Error(CorruptFile), with
+/// the merge, where one is malformed, there twice, or names a token that is not in the table.
 [[nodiscard]] inline MergeTable read_merges(const TokenTable& table, const std::vector<std::string>& merges) {
     if (merges.size() >= no_rank) fail(ErrorCode::CorruptFile, merges.size(), " merges");
     MergeTable result(merges.size());
@@ -17979,7 +18012,8 @@ using Prompts = std::vector<const ScoredPrompt*>;
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
         if (needs_right(options) && prompt.right.size() != steps)
-            fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ": an accuracy loss is limited or priced, but it is not known which answers are right");
+            fail(ErrorCode::InvalidArgument, "calibration prompt ", p,
+                 ": an accuracy loss is limited or priced, but it is not known which answers are right");
         for (std::size_t t = 0; t < steps; ++t) {
             if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
@@ -18209,9 +18243,10 @@ class Recorder<FeatureList<Fs...>, Lens, Head> : public ReadsWith<Lens, Head> {
 /// end. The answers there are of the checks' own logits: a shortlist that confirms is not confirmed here. `candidates` as in
 /// Model::predict(); `gold`, where known, is the right answer. The session stays as it was. Throws as predict() does.
 template <class Features, class Lens, class Head, class Backend, class Policy, class Completion>
-[[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session, std::span<const TokenId> tokens,
-                                  std::span<const TokenId> candidates, std::optional<TokenId> gold, const Schedule& schedule,
-                                  const Lens& lens, const Head& head, int group = 0) {
+[[nodiscard]] Trace collect_trace(const Model<Backend, Policy, Completion>& model, Session& session,
+                                  std::span<const TokenId> tokens, std::span<const TokenId> candidates,
+                                  std::optional<TokenId> gold, const Schedule& schedule, const Lens& lens, const Head& head,
+                                  int group = 0) {
     Trace trace;
     trace.n_layers = model.config().layers;
     trace.n_features = Features::size;
@@ -18511,7 +18546,8 @@ struct Lattice {
         alpha[0] = emission[0];
         for (std::size_t t = 1; t < n; ++t)
             for (std::size_t to = 0; to < 2; ++to)
-                alpha[t][to] = emission[t][to] + log_sum_exp(alpha[t - 1][0] + transitions[to], alpha[t - 1][1] + transitions[2 + to]);
+                alpha[t][to] =
+                    emission[t][to] + log_sum_exp(alpha[t - 1][0] + transitions[to], alpha[t - 1][1] + transitions[2 + to]);
         beta[n - 1] = {0, 0};
         for (std::size_t t = n - 1; t-- > 0;)
             for (std::size_t from = 0; from < 2; ++from)
@@ -18586,7 +18622,8 @@ class Objective {
 /// its lbfgs algorithm, c1 = 0, all possible states and transitions, and an attribute that is always 1.
 /// Throws Error for bad options (InvalidArgument) and bad data (see validate_sequences).
 [[nodiscard]] inline CrfFit train_crf(std::span<const Sequence> sequences, const CrfOptions& options = {}) {
-    if (!(options.c2 >= 0) || !std::isfinite(options.c2)) fail(ErrorCode::InvalidArgument, "crf c2 must be >= 0, found ", options.c2);
+    if (!(options.c2 >= 0) || !std::isfinite(options.c2))
+        fail(ErrorCode::InvalidArgument, "crf c2 must be >= 0, found ", options.c2);
     if (!(options.tolerance > 0)) fail(ErrorCode::InvalidArgument, "crf tolerance must be > 0, found ", options.tolerance);
 
     const std::size_t n_features = validate_sequences(sequences);
@@ -19152,7 +19189,8 @@ inline constexpr std::array families{
 };
 
 /// The family of a GGUF architecture name or, with member = &Family::hf_type, of a model_type; nullptr where there is none.
-[[nodiscard]] constexpr const Family* find_family(std::string_view name, std::string_view Family::*member = &Family::name) noexcept {
+[[nodiscard]] constexpr const Family* find_family(std::string_view name,
+                                                  std::string_view Family::*member = &Family::name) noexcept {
     for (const Family& family : families) {
         if (family.*member == name) return &family;
     }
@@ -20259,6 +20297,61 @@ class GgufFile {
 #include <utility>
 #include <vector>
 
+
+// ---- adainfer/io/yarn.hpp ------------------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numbers>
+#include <vector>
+
+namespace adainfer::inline v0::detail {
+
+/// YaRN (Peng et al., arXiv 2309.00071): pairs that turn often within the original context keep their wavelength, those that
+/// never complete a turn are stretched by `factor`, and between them lies a ramp.
+struct Yarn {
+    double factor = 1;
+    double original = 0;                    ///< positions the model was trained for
+    double beta_fast = 32, beta_slow = 1;   ///< turns within them where the ramp begins and ends
+    bool truncate = true;                   ///< the ramp begins and ends at whole pairs
+};
+
+/// Factors on the wavelengths [rope.dims / 2] (section 3.2).
+[[nodiscard]] inline std::vector<float> yarn_factors(const Yarn& yarn, const RopeConfig& rope) {
+    const auto dims = static_cast<double>(rope.dims);
+    const auto pair_that_turns = [&](double times) {
+        return dims * std::log(yarn.original / (times * 2 * std::numbers::pi)) / (2 * std::log(rope.base));
+    };
+    double low = pair_that_turns(yarn.beta_fast), high = pair_that_turns(yarn.beta_slow);
+    if (yarn.truncate) {
+        low = std::floor(low);
+        high = std::ceil(high);
+    }
+    low = (std::max)(low, 0.0);
+    high = (std::min)(high, dims - 1);
+    if (low == high) high += 0.001;
+    std::vector<float> factors;
+    for (std::size_t i = 0; i < rope.dims / 2; ++i) {
+        const double stretched = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+        factors.push_back(static_cast<float>(1 / (stretched / yarn.factor + 1 - stretched)));
+    }
+    return factors;
+}
+
+/// What cosines and sines are multiplied with, and so the logits of attention with its square (section 3.4).
+[[nodiscard]] inline double yarn_amplitude(double factor, double slope = 1) {
+    return factor <= 1 ? 1.0 : 0.1 * slope * std::log(factor) + 1;
+}
+
+/// The context that a model is stretched to, where it is more than its configuration says.
+[[nodiscard]] inline std::size_t yarn_context(const Yarn& yarn, std::size_t context) noexcept {
+    const double stretched = yarn.factor * yarn.original;
+    return stretched > static_cast<double>(context) && stretched < 1e9 ? static_cast<std::size_t>(stretched) : context;
+}
+
+}  // namespace adainfer::inline v0::detail
+
 namespace adainfer::inline v0::detail {
 
 /// Throws Unsupported for an architecture of no known family.
@@ -20334,6 +20427,20 @@ inline void read_sizes(const GgufFile& file, const GgufKeys& keys, ModelConfig& 
     }
 }
 
+/// As llama.cpp computes it, for the extrapolation factor of 1 that it takes where a file gives none.
+inline void read_yarn(const GgufKeys& keys, ModelConfig& config) {
+    if (keys.real_or("rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.yarn_ext_factor", "is not 1");
+    }
+    const Yarn yarn{.factor = keys.real("rope.scaling.factor"),
+                    .original = static_cast<double>(keys.number_or("rope.scaling.original_context_length", config.context)),
+                    .beta_fast = keys.real_or("rope.scaling.yarn_beta_fast", 32.0),
+                    .beta_slow = keys.real_or("rope.scaling.yarn_beta_slow", 1.0)};
+    config.rope.frequency_factors = yarn_factors(yarn, config.rope);
+    config.rope.amplitude = keys.real_or("rope.scaling.attn_factor", 1.0) * yarn_amplitude(yarn.factor);
+    config.context = yarn_context(yarn, config.context);
+}
+
 inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& config) {
     config.rope.dims = keys.number_or("rope.dimension_count", config.head_dim);
     if (config.rope.dims == 0 && config.head_dim != 0) {
@@ -20344,9 +20451,11 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     const std::string scaling = keys.text_or("rope.scaling.type", "none");
     if (scaling == "linear") {
         config.rope.linear_factor = keys.real("rope.scaling.factor");
+    } else if (scaling == "yarn") {
+        read_yarn(keys, config);
     } else if (scaling != "none" && scaling != "longrope") {
         keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling '", scaling,
-                   "'; supported: none, linear, longrope, and Llama 3's by its tensor rope_freqs.weight");
+                   "'; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
     }
 }
 
@@ -20512,7 +20621,8 @@ namespace adainfer::inline v0::detail {
 template <class Source>
 class WeightReader {
   public:
-    WeightReader(Source& source, const Family& family, const TensorNames& names) : source_(source), family_(family), names_(names) {}
+    WeightReader(Source& source, const Family& family, const TensorNames& names)
+        : source_(source), family_(family), names_(names) {}
 
     /// Everything of the model but its identity and storage; `model.config` is there and validated.
     void read(ModelWeights& model, const BuildOptions& options) {
@@ -20684,7 +20794,8 @@ inline std::string identity_of(const GgufFile& file, const ModelConfig& config) 
         for (const std::uint64_t dim : tensor.dims) fingerprint.add(dim);
         fingerprint.add_ends({tensor.data, static_cast<std::size_t>(tensor.bytes)});
     }
-    return config.architecture + "-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" + fingerprint.text();
+    return config.architecture + "-" + std::to_string(config.layers) + "x" + std::to_string(config.hidden) + "-" +
+           fingerprint.text();
 }
 
 }  // namespace detail
@@ -21151,7 +21262,8 @@ class LensFitter {
             fail(ErrorCode::ShapeMismatch, "a prompt of ", tokens.size(), " tokens came with ", weights.size(), " weights");
         }
         if (tokens.size() > decoder_.config().context) {
-            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ", decoder_.config().context);
+            fail(ErrorCode::ContextOverflow, "a prompt of ", tokens.size(), " tokens exceeds the model's context of ",
+                 decoder_.config().context);
         }
         if (tokens.size() > session_.capacity()) session_ = session_for(tokens.size());
         std::vector<std::size_t> positions;
@@ -21171,7 +21283,8 @@ class LensFitter {
     [[nodiscard]] LinearLens solve() const {
         const std::size_t hidden = decoder_.config().hidden;
         if (positions_ < hidden) {
-            fail(ErrorCode::InvalidArgument, "a lens for ", hidden, " hidden units needs at least as many positions, found ", positions_);
+            fail(ErrorCode::InvalidArgument, "a lens for ", hidden, " hidden units needs at least as many positions, found ",
+                 positions_);
         }
         std::vector<LinearLens::Map> maps;
         for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -21251,7 +21364,8 @@ class LensFitter {
 
 /// The lens of a text in one call. Throws as LensFitter does.
 template <class Backend, class Policy, class Completion>
-[[nodiscard]] LinearLens fit_lens(const Model<Backend, Policy, Completion>& model, std::span<const TokenId> text, const LensOptions& options = {}) {
+[[nodiscard]] LinearLens fit_lens(const Model<Backend, Policy, Completion>& model, std::span<const TokenId> text,
+                                  const LensOptions& options = {}) {
     LensFitter<Backend> fitter(model.decoder(), options);
     fitter.add_text(text);
     return fitter.solve();
@@ -21300,7 +21414,8 @@ class Adam {
         ++steps_;
         first_ = beta1 * first_ + (1 - beta1) * gradient;
         second_ = beta2 * second_ + (1 - beta2) * gradient.cwiseProduct(gradient);
-        const float correction1 = 1 - std::pow(beta1, static_cast<float>(steps_)), correction2 = 1 - std::pow(beta2, static_cast<float>(steps_));
+        const float correction1 = 1 - std::pow(beta1, static_cast<float>(steps_)),
+                    correction2 = 1 - std::pow(beta2, static_cast<float>(steps_));
         const float scale = static_cast<float>(rate) / correction1;
         parameters.array() -= scale * first_.array() / ((second_.array() / correction2).sqrt() + epsilon);
     }
@@ -21323,12 +21438,13 @@ inline void softmax_rows(RowMajor& logits) {
 /// tokens of the batch, which makes a step cost a tenth of one over all of it. Throws InvalidArgument where the samples are
 /// none or of other layers than the lens, and Cancelled.
 template <class Backend>
-[[nodiscard]] LinearLens refine_lens(const Decoder<Backend>& decoder, const LinearLens& lens, const LensSamples& samples, const RefineOptions& options = {}) {
+[[nodiscard]] LinearLens refine_lens(const Decoder<Backend>& decoder, const LinearLens& lens, const LensSamples& samples,
+                                     const RefineOptions& options = {}) {
     using namespace detail::refine;
     const std::size_t hidden = decoder.config().hidden, vocabulary = decoder.config().vocabulary, n = samples.count;
     if (n == 0 || samples.inputs.size() != lens.maps().size()) {
-        fail(ErrorCode::InvalidArgument, "refine_lens: samples of ", samples.inputs.size(), " layers and ", n, " positions, the lens has ",
-             lens.maps().size(), " maps");
+        fail(ErrorCode::InvalidArgument, "refine_lens: samples of ", samples.inputs.size(), " layers and ", n,
+             " positions, the lens has ", lens.maps().size(), " maps");
     }
     lens.check_model(decoder.weights());
     const WeightView head = decoder.weights().head.weight;
@@ -21341,9 +21457,9 @@ template <class Backend>
         if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "refining the lens was cancelled");
         decoder.logits(std::span(samples.finals).subspan(t * hidden, hidden), logits);
         for (std::size_t v = 0; v < vocabulary; ++v) order[v] = static_cast<TokenId>(v);
-        std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(), [&](TokenId a, TokenId b) {
-            return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
-        });
+        std::nth_element(
+            order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(),
+            [&](TokenId a, TokenId b) { return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)]; });
         std::copy_n(order.begin(), kept, likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept));
         if (options.run.progress && t % 64 == 0) options.run.progress({"likeliest tokens", t + 1, n});
     }
@@ -21361,7 +21477,8 @@ template <class Backend>
             std::vector<TokenId> tokens;
             for (std::size_t i = 0; i < batch; ++i) {
                 const std::size_t t = static_cast<std::size_t>(random() % n);
-                std::copy_n(samples.inputs[m].begin() + static_cast<std::ptrdiff_t>(t * (hidden + 1)), hidden + 1, x.row(index(i)).data());
+                std::copy_n(samples.inputs[m].begin() + static_cast<std::ptrdiff_t>(t * (hidden + 1)), hidden + 1,
+                            x.row(index(i)).data());
                 std::copy_n(samples.finals.begin() + static_cast<std::ptrdiff_t>(t * hidden), hidden, y.row(index(i)).data());
                 tokens.insert(tokens.end(), likeliest.begin() + static_cast<std::ptrdiff_t>(t * kept),
                               likeliest.begin() + static_cast<std::ptrdiff_t>((t + 1) * kept));
@@ -21382,8 +21499,10 @@ template <class Backend>
             const RowMajor back = probabilities * rows;
             RowMajor gradient = x.transpose() * back;
             gradient /= static_cast<float>(batch);
-            adam.step(matrix, gradient, options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
-            if (options.run.progress) options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
+            adam.step(matrix, gradient,
+                      options.learning_rate * (1 - static_cast<double>(step) / static_cast<double>(options.steps)));
+            if (options.run.progress)
+                options.run.progress({"refine lens", m * options.steps + step + 1, lens.maps().size() * options.steps});
         }
         std::copy_n(matrix.data(), numbers.size(), numbers.begin());
         maps.push_back({lens.maps()[m].layer, std::move(numbers)});
@@ -21784,6 +21903,7 @@ class ConfigFields {
 // ---- adainfer/io/hf_config_rope.hpp --------------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numbers>
@@ -21843,12 +21963,32 @@ inline void read_longrope(const ConfigFields& scaling, std::size_t original, Rop
     context = (std::min)(context, original);
 }
 
+inline void read_yarn(const ConfigFields& scaling, std::size_t original, RopeConfig& rope, std::size_t& context) {
+    const auto factor = scaling.find_number("factor");
+    const auto beta = [&](std::string_view key, double usual) {
+        const double value = scaling.number(key, usual);
+        return value == 0 ? usual : value;
+    };
+    const Yarn yarn{.factor = factor.value_or(static_cast<double>(context) / static_cast<double>(original)),
+                    .original = static_cast<double>(original),
+                    .beta_fast = beta("beta_fast", 32),
+                    .beta_slow = beta("beta_slow", 1),
+                    .truncate = scaling.flag("truncate", true)};
+    rope.frequency_factors = yarn_factors(yarn, rope);
+    const double slope = scaling.number("mscale", 0), all = scaling.number("mscale_all_dim", 0);
+    const double usual = slope != 0 && all != 0 ? yarn_amplitude(yarn.factor, slope) / yarn_amplitude(yarn.factor, all)
+                                                : yarn_amplitude(yarn.factor);
+    rope.amplitude = scaling.find_number("attention_factor").value_or(usual);
+    context = yarn_context(yarn, context);
+}
+
 /// Of the object that describes the positions, in the new or the old spelling.
 [[nodiscard]] inline std::string rope_type(const ConfigFields& scaling) {
     return scaling.text("rope_type", scaling.text("type", "default"));
 }
 
-/// One kind of layer's rotary positions from the object that describes them, if there is one. LongRoPE lowers `context`.
+/// One kind of layer's rotary positions from the object that describes them, if there is one. LongRoPE and dynamic
+/// scaling may lower `context`, YaRN raise it.
 inline RopeConfig read_rope(const std::optional<json::Field>& object, const ConfigFields& outside, const RopeDefaults& defaults,
                             std::size_t& context) {
     const ConfigFields scaling(object, outside.file());
@@ -21865,8 +22005,9 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
         rope.linear_factor = *factor;
         return rope;
     }
-    if (type != "llama3" && type != "longrope" && type != "su") {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope");
+    constexpr std::array others{"llama3", "longrope", "su", "yarn", "dynamic"};
+    if (std::find(others.begin(), others.end(), type) == others.end()) {
+        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     const std::size_t original = defaults.original_context
                                      ? *defaults.original_context
@@ -21874,6 +22015,12 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
     if (original == 0) scaling.corrupt("original_max_position_embeddings is 0");
     if (type == "llama3") {
         rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original));
+    } else if (type == "yarn") {
+        read_yarn(scaling, original, rope, context);
+    } else if (type == "dynamic") {
+        // Plain positions up to the original context. Beyond it the base would grow with every token, and every earlier key
+        // would have to be rotated anew.
+        context = (std::min)(context, original);
     } else {
         read_longrope(scaling, original, rope, context);
     }
@@ -25057,8 +25204,10 @@ struct NamedPolicy {
 /// The forms that parse_policy_spec() takes, for messages and help texts.
 inline constexpr std::string_view policy_spec_forms =
     "dense, fixed:N, fixed:best, gap:T, top:T, entropy:T, patience:K, saturation:T, calm:T[,decay=TAU,length=N], "
-    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE ,head=full|candidates|shortlist[:K][+confirm] "
-    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's policy "
+    "skipdecode:FEWEST-MOST[,length=N], skip:LAYER[+LAYER...], oracle, each with ,lens=FILE "
+    ",head=full|candidates|shortlist[:K][+confirm] "
+    ",layers=FIRST-LAST or FIRST-LAST/STRIDE; or the path of a policy file; or foreign:FILE, the classifier of another model's "
+    "policy "
     "file, with these options";
 
 namespace detail::spec {
@@ -25134,7 +25283,8 @@ template <template <class, class> class Policy, class... Values>
     ThresholdDecay decay;
     if (!parts.decay.empty()) decay.decay = number<float>(spec, parts.decay);
     if (!parts.length.empty()) decay.length = number<std::size_t>(spec, parts.length);
-    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value), decay);
+    return simple<CalmThreshold>(std::string(spec), std::move(when), std::move(lens), head, number<float>(spec, parts.value),
+                                 decay);
 }
 
 [[nodiscard]] inline NamedPolicy skip_decode(std::string_view spec, const Parts& parts, Schedule when, AnyLens lens, AnyHead head,
@@ -25167,8 +25317,8 @@ template <template <class, class> class Policy, class... Values>
 
 /// An AdaInferPolicy over whichever list has these names; nothing where no list that AnyPolicy knows has.
 template <class Features>
-[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier, const Schedule& when,
-                                                     const AnyLens& lens, const AnyHead& head) {
+[[nodiscard]] std::optional<AnyPolicy> with_features(const std::vector<std::string>& names, const AnyClassifier& classifier,
+                                                     const Schedule& when, const AnyLens& lens, const AnyHead& head) {
     if (names != Features::names()) return std::nullopt;
     return AnyPolicy(AdaInferPolicy<AnyClassifier, Features, AnyLens, AnyHead>(classifier, when, lens, head));
 }
@@ -25194,9 +25344,11 @@ template <class Features>
     }
     lens.check_model(weights);
     const AnyHead head = AnyHead::named(file->head);
-    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() && file->features != WideFeatures::names()) {
+    if (file->features != PaperFeatures::names() && file->features != DepthFeatures::names() &&
+        file->features != WideFeatures::names()) {
         fail(ErrorCode::Unsupported, where, ": features ", printable(file->features), "; at run time the lists known are (",
-             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (", printable(WideFeatures::names()), ")");
+             printable(PaperFeatures::names()), "), (", printable(DepthFeatures::names()), ") and (",
+             printable(WideFeatures::names()), ")");
     }
     NamedPolicy result{path.stem().string(), {}};
     result.lens = lens;
@@ -25215,7 +25367,8 @@ template <class Features>
 /// The classifier of another model's policy file, scaler and shared threshold included, to see how well it generalises (AdaInfer,
 /// arXiv 2403.02181, section 4). Lens and layers of the file belong to that model, so the spec names those of this one. Throws
 /// Unsupported for other features than the paper's two, which mean the same in every model, and for a classifier by layer.
-[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens, const AnyHead& head) {
+[[nodiscard]] inline NamedPolicy foreign(std::string_view spec, const Parts& parts, const Schedule& when, const AnyLens& lens,
+                                         const AnyHead& head) {
     const PolicyFile file = load_policy_file(parts.value);
     if (file.features != PaperFeatures::names() || file.kind == PerLayer<LinearSvm>::kind) {
         fail(ErrorCode::Unsupported, "'", parts.value, "': classifier ", file.kind, " of ", printable(file.features),
@@ -25279,7 +25432,9 @@ template <class Features>
     if (parts.kind == "foreign") return s::foreign(spec, parts, when, lens, head);
     if (parts.kind == "skip") return s::skip_layers(spec, parts.value, weights);
     if (parts.kind == "oracle") {
-        NamedPolicy result{name, [=](const std::string&) { return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head))); }};
+        NamedPolicy result{name, [=](const std::string&) {
+                               return Scheduled<AnyPolicy>(when, AnyPolicy(Oracle<AnyLens, AnyHead>(lens, label_head)));
+                           }};
         result.lens = lens;
         return result;
     }
@@ -25508,7 +25663,8 @@ enum class TrainHalf { Lens, Policy };
 /// Every second train example after the shots.
 [[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
     std::vector<Example> examples;
-    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2) examples.push_back(task.train[i]);
+    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2)
+        examples.push_back(task.train[i]);
     return examples;
 }
 
@@ -25552,8 +25708,9 @@ struct EvaluateOptions {
 /// The smallest fixed depth that keeps `agreement` with the dense model on the task's train prompts (those that no lens was
 /// fitted on); the model's depth where none does. Throws as evaluate().
 template <class Backend>
-[[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, const AnyLens& lens,
-                                           double agreement, const RunOptions& run = {}, KvType kv = KvType::F32) {
+[[nodiscard]] std::size_t best_fixed_layer(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task,
+                                           const AnyLens& lens, double agreement, const RunOptions& run = {},
+                                           KvType kv = KvType::F32) {
     const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
     const std::size_t layers = dense.config().layers;
     const TaskPrompts prompts = make_prompts(tokenizer, task, default_shots(task), examples);
@@ -25561,7 +25718,8 @@ template <class Backend>
     dense.prefill(session, prompts.prefix, run);
     std::vector<std::size_t> agrees(layers + 1);
     for (const auto& tokens : prompts.prompts) {
-        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{}, lens, CandidateHead{});
+        const Trace trace = collect_trace<WideFeatures>(dense, session, tokens, prompts.candidates, std::nullopt, Schedule{},
+                                                        lens, CandidateHead{});
         for (std::size_t i = 0; i < trace.steps(); ++i) agrees[trace.layers[i]] += trace.agrees[i];
         if (run.stop.stop_requested()) fail(ErrorCode::Cancelled, "choosing a fixed layer was cancelled");
     }
@@ -25602,7 +25760,8 @@ template <class Backend>
     std::vector<Model<Backend, Scheduled<AnyPolicy>>> models;
     for (const NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer) {
-            models.push_back(dense.with_policy(policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
+            models.push_back(dense.with_policy(
+                policy.make_fixed(best_fixed_layer(dense, tokenizer, task, policy.lens, 0.99, options.run, options.kv))));
         } else {
             models.push_back(dense.with_policy(policy.make(task.name)));
         }
@@ -25625,8 +25784,11 @@ template <class Backend>
         for (std::size_t turn = 0; turn < sums.size(); ++turn) {
             const std::size_t which = (i + turn) % sums.size();
             const auto start = Clock::now();
-            answers[which] = which < models.size() ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}})
-                                                   : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
+            answers[which] =
+                which < models.size()
+                    ? models[which].predict(pruned[which] ? *pruned[which] : session, prompts.prompts[i], prompts.candidates,
+                                            RunOptions{options.run.stop, {}})
+                    : dense.predict(session, prompts.prompts[i], prompts.candidates, RunOptions{options.run.stop, {}});
             sums[which].seconds += std::chrono::duration<double>(Clock::now() - start).count();
         }
         for (std::size_t which = 0; which < sums.size(); ++which) {
@@ -25697,7 +25859,8 @@ struct TrainPolicyOptions {
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
     std::size_t examples = 0;          ///< of a task at most, 4 or more; 0: all of the policy half
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.4;    ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
+    double first_layer_share =
+        0.4;  ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
     std::uint64_t seed = 0;
     RunOptions run{};
 };
@@ -25730,7 +25893,8 @@ inline void keep_features(Trace& trace, const std::vector<std::string>& names) {
 /// All built-in features are collected and the wanted ones kept, so that one instantiation serves every list.
 template <class Backend>
 [[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
-                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
+                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes,
+                                           const TrainPolicyOptions& options) {
     std::vector<Example> examples = train_half(task, TrainHalf::Policy);
     if (options.examples > 0 && examples.size() > options.examples) examples.resize(options.examples);
     if (examples.size() < 4) {
@@ -25746,7 +25910,8 @@ template <class Backend>
         dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
         for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
-            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group);
+            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i],
+                                                      schedule, options.lens, head, group);
             keep_features(trace, options.features);
             traces.push_back(std::move(trace));
             if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
@@ -25770,17 +25935,13 @@ template <class Backend>
 /// so half of the disagreement that the calibration allows is the most, and in any case 2.5 %. The last of the layers where none
 /// is as good.
 template <class Backend>
-[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer,
-                                                                                 const Task& task, int group,
-                                                                                 std::span<const std::size_t> layers,
+[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense,
+                                                                                 const Tokenizer& tokenizer, const Task& task,
+                                                                                 int group, std::span<const std::size_t> layers,
                                                                                  const TrainPolicyOptions& options) {
-    // The whole vocabulary after every layer is dear, and few prompts say well enough where the answers begin to stand.
-    constexpr std::size_t few = 30;
-    TrainPolicyOptions first = options;
-    first.examples = options.examples == 0 ? few : (std::min)(options.examples, few);
     std::map<std::size_t, std::size_t> agrees;
     std::size_t prompts = 0;
-    for (const Trace& trace : traces_of(dense, tokenizer, task, group, schedule_of(layers), AnyHead(CandidateHead{}), 1, first)) {
+    for (const Trace& trace : traces_of(dense, tokenizer, task, group, schedule_of(layers), AnyHead(CandidateHead{}), 1, options)) {
         for (std::size_t t = 0; t < trace.steps(); ++t) agrees[trace.layers[t]] += trace.agrees[t];
         ++prompts;
     }
@@ -25790,8 +25951,10 @@ template <class Backend>
     for (std::size_t i = 0; i < layers.size(); ++i) {
         const bool last = i + 1 == layers.size();
         if (!last && !stand(layers[i])) continue;
-        auto traces = traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
-        if (last || reachable_share(traces) >= (std::max)((1 + options.calibration.target) / 2, 0.975)) return {layers[i], std::move(traces)};
+        auto traces =
+            traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
+        if (last || reachable_share(traces) >= (std::max)((1 + options.calibration.target) / 2, 0.975))
+            return {layers[i], std::move(traces)};
     }
     fail(ErrorCode::InvalidArgument, "the schedule names no layer");
 }
@@ -25828,7 +25991,8 @@ template <class Backend>
             std::tie(file.task_first_layers[task.name], traces) =
                 d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), file.layers, options);
         } else {
-            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head, options.prefixes, options);
+            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head,
+                                  options.prefixes, options);
         }
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
@@ -25915,7 +26079,8 @@ void add_task(LensFitter<Backend>& fitter, const Tokenizer& tokenizer, const Tas
         std::vector<float> weights(tokens.size());
         // An answer is read at the last token of its question. The first question has nothing to go by.
         for (std::size_t shot = 0; shot < shots.size(); ++shot) {
-            const std::string up_to = few_shot_prefix(pool, std::span(shots).first(shot)) + question(pool, pool.train[shots[shot]].input);
+            const std::string up_to =
+                few_shot_prefix(pool, std::span(shots).first(shot)) + question(pool, pool.train[shots[shot]].input);
             const std::size_t length = tokenizer.encode(up_to, plain).size();
             if (shot > 0 && length > 0 && length <= tokens.size()) weights[length - 1] = options.answer_weight;
         }

@@ -594,6 +594,12 @@ class Model(CliTest):
         self.assertEqual(([row["layer"] for row in traced["rows"]], traced["lens"]), ([20, 24, 28, 30], "linear"))
         self.succeed("train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--agreement", "0.5", "-o", policy)
         self.assertEqual([json.loads(policy.read_text())[key] for key in ("kind", "head")], ["svm", "full"])
+        self.succeed("train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--agreement", "0", "--accuracy-price", "5",
+                     "--examples", "6", "--prefixes", "1", "-o", self.folder / "priced.json")
+        priced = json.loads((self.folder / "priced.json").read_text())["training"]
+        self.assertEqual((float(priced["accuracy_price"]), int(priced["prompts_trained"]) + int(priced["prompts_calibrated"])), (5, 6))
+        self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--accuracy-price", "-1", "-o", policy,
+                    says="--accuracy-price")
         self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--head", "shortlist:1", "-o", policy, says="shortlist:K+confirm")
         used = self.succeed_json("run", MODEL, "--prompt", "river -> River\nkettle ->", "-n", "6", "--policy", policy)
         self.assertTrue(set(used["exit_layers"]) <= {20, 24, 28, 30}, used["exit_layers"])

@@ -123,6 +123,70 @@ TEST_CASE("calibrate equals a search over every score") {
             }
 }
 
+TEST_CASE("a price of accuracy: least depth and accuracy lost together, by a search over every score") {
+    for (std::uint64_t seed = 0; seed < 40; ++seed)
+        for (const double price : {0.0, 0.5, 2.0, 10.0})
+            for (const double target : {0.0, 0.75}) {
+                auto prompts = random_prompts(seed, 30, seed % 2 == 0);
+                std::mt19937_64 random(seed + 100);
+                for (ScoredPrompt& one : prompts) {
+                    one.right_at_end = random() % 4 != 0;
+                    for (std::size_t t = 0; t < one.scores.size(); ++t) one.right.push_back(random() % (t + 3) > 1 ? 1 : 0);
+                }
+                CalibrateOptions options;
+                options.target = target;
+                options.accuracy_price = price;
+                // Depth and right answers of every threshold, counted anew.
+                const auto cost_of = [&](float threshold) {
+                    double depth = 0, right = 0;
+                    for (const ScoredPrompt& one : prompts) {
+                        const auto stop =
+                            std::find_if(one.scores.begin(), one.scores.end(), [&](float score) { return score > threshold; });
+                        const auto t = static_cast<std::size_t>(stop - one.scores.begin());
+                        depth += stop == one.scores.end() ? 1.0 : static_cast<double>(one.layers[t]) / 13;
+                        right += (stop == one.scores.end() ? one.right_at_end : one.right[t] != 0) ? 1.0 : 0.0;
+                    }
+                    return (depth - price * right) / static_cast<double>(prompts.size());
+                };
+                double best = 1e9;
+                bool met = false;
+                std::vector<float> candidates{infinity};
+                for (const auto& one : prompts)
+                    for (const float score : one.scores) candidates.insert(candidates.end(), {score, score - 1e-5F});
+                for (const float threshold : candidates)
+                    if (measure_threshold(prompts, threshold, options).met) {
+                        best = (std::min)(best, cost_of(threshold));
+                        met = true;
+                    }
+                const Calibration found = calibrate(prompts, options);
+                CHECK(found.met == met);
+                if (!met) continue;
+                CHECK(cost_of(found.threshold) == doctest::Approx(best));
+                CHECK(found.mean_layers / 13 - price * found.accuracy_change ==
+                      doctest::Approx(cost_of(found.threshold) - cost_of(infinity) + 1));
+            }
+}
+
+TEST_CASE("a price of accuracy lets a prompt go on where an early answer is wrong, and stop where it is the right one") {
+    // 8 of 10 layers less for one answer of two: worth it up to a price of 0.8 / 0.5.
+    std::vector prompts{prompt({1}, {1}), prompt({1}, {0})};
+    for (ScoredPrompt& one : prompts) one.right_at_end = true;
+    prompts[0].right = {1};
+    prompts[1].right = {0};
+    CalibrateOptions options;
+    options.target = 0;
+    options.accuracy_price = 1.5;
+    CHECK(calibrate(prompts, options).exit_rate == 1);
+    CHECK(calibrate(prompts, options).accuracy_change == -0.5);
+    options.accuracy_price = 1.7;
+    CHECK(calibrate(prompts, options).exit_rate == 0);
+    // A better answer than that of the last layer is taken although it agrees with nothing, but not against the target.
+    prompts[0].right_at_end = prompts[1].right_at_end = false;
+    CHECK(calibrate(prompts, options).accuracy_change == 0.5);
+    options.target = 0.9;
+    CHECK(calibrate(prompts, options).exit_rate == 0);
+}
+
 TEST_CASE("each group gets the threshold of its own prompts") {
     const auto prompts = random_prompts(11, 60, false);
     CalibrateOptions options;
@@ -212,5 +276,10 @@ TEST_CASE("bad input to calibration is named") {
     options.target = 0.9;
     options.confidence = 1;
     CHECK(contains(error_of([&] { (void)calibrate(good, options); }), "confidence must lie in [0, 1)"));
+    options.confidence = 0;
+    options.accuracy_price = -1;
+    CHECK(contains(error_of([&] { (void)calibrate(good, options); }), "accuracy_price must be finite and >= 0, found -1"));
+    options.accuracy_price = 1;
+    CHECK(contains(error_of([&] { (void)calibrate(good, options); }), "it is not known which answers are right"));
     CHECK(contains(error_of([&] { (void)measure_threshold(good, std::nanf("")); }), "threshold is nan"));
 }

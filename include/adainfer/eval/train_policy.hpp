@@ -41,8 +41,10 @@ struct TrainPolicyOptions {
     Schedule schedule{};
     CalibrateOptions calibration{};
     bool per_task = false;             ///< a threshold and a first layer for each task, beside the shared ones
+    std::size_t examples = 0;          ///< of a task at most, 4 or more; 0: all of the policy half
     std::size_t prefixes = 3;          ///< few-shot prefixes each example is asked behind: the task's own, then random ones
-    double first_layer_share = 0.4;    ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
+    double first_layer_share =
+        0.4;  ///< per task: checks begin where this share of the answers stands, and the shortlist holds them
     std::uint64_t seed = 0;
     RunOptions run{};
 };
@@ -75,8 +77,10 @@ inline void keep_features(Trace& trace, const std::vector<std::string>& names) {
 /// All built-in features are collected and the wanted ones kept, so that one instantiation serves every list.
 template <class Backend>
 [[nodiscard]] std::vector<Trace> traces_of(const Model<Backend>& dense, const Tokenizer& tokenizer, const Task& task, int group,
-                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes, const TrainPolicyOptions& options) {
-    const std::vector<Example> examples = train_half(task, TrainHalf::Policy);
+                                           const Schedule& schedule, const AnyHead& head, std::size_t prefixes,
+                                           const TrainPolicyOptions& options) {
+    std::vector<Example> examples = train_half(task, TrainHalf::Policy);
+    if (options.examples > 0 && examples.size() > options.examples) examples.resize(options.examples);
     if (examples.size() < 4) {
         fail(ErrorCode::InvalidArgument, "task '", task.name, "': ", task.train.size(), " train examples and ", task.shots,
              " shots leave too few to train on; at least ", task.shots + 8, " are needed");
@@ -90,7 +94,8 @@ template <class Backend>
         dense.prefill(session, prompts.prefix, RunOptions{options.run.stop, {}});
         for (std::size_t i = 0; i < prompts.prompts.size(); ++i) {
             if (options.run.stop.stop_requested()) fail(ErrorCode::Cancelled, "training was cancelled");
-            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i], schedule, options.lens, head, group);
+            Trace trace = collect_trace<WideFeatures>(dense, session, prompts.prompts[i], prompts.candidates, prompts.gold[i],
+                                                      schedule, options.lens, head, group);
             keep_features(trace, options.features);
             traces.push_back(std::move(trace));
             if (options.run.progress) options.run.progress({task.name, traces.size(), prefixes * prompts.prompts.size()});
@@ -111,11 +116,12 @@ template <class Backend>
 
 /// A task's traces, from the layer on that its checks begin at: the first of `layers` after which `first_layer_share` of the
 /// answers stand, and whose shortlist holds nearly all answers of full depth. What it lacks is lost wherever an inference stops,
-/// so half of the disagreement that the calibration allows is the most. The last of the layers where none is as good.
+/// so half of the disagreement that the calibration allows is the most, and in any case 2.5 %. The last of the layers where none
+/// is as good.
 template <class Backend>
-[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense, const Tokenizer& tokenizer,
-                                                                                 const Task& task, int group,
-                                                                                 std::span<const std::size_t> layers,
+[[nodiscard]] std::pair<std::size_t, std::vector<Trace>> traces_from_first_layer(const Model<Backend>& dense,
+                                                                                 const Tokenizer& tokenizer, const Task& task,
+                                                                                 int group, std::span<const std::size_t> layers,
                                                                                  const TrainPolicyOptions& options) {
     std::map<std::size_t, std::size_t> agrees;
     std::size_t prompts = 0;
@@ -129,8 +135,10 @@ template <class Backend>
     for (std::size_t i = 0; i < layers.size(); ++i) {
         const bool last = i + 1 == layers.size();
         if (!last && !stand(layers[i])) continue;
-        auto traces = traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
-        if (last || reachable_share(traces) >= (1 + options.calibration.target) / 2) return {layers[i], std::move(traces)};
+        auto traces =
+            traces_of(dense, tokenizer, task, group, schedule_of(layers.subspan(i)), options.head, options.prefixes, options);
+        if (last || reachable_share(traces) >= (std::max)((1 + options.calibration.target) / 2, 0.975))
+            return {layers[i], std::move(traces)};
     }
     fail(ErrorCode::InvalidArgument, "the schedule names no layer");
 }
@@ -167,7 +175,8 @@ template <class Backend>
             std::tie(file.task_first_layers[task.name], traces) =
                 d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), file.layers, options);
         } else {
-            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head, options.prefixes, options);
+            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head,
+                                  options.prefixes, options);
         }
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
@@ -209,6 +218,7 @@ template <class Backend>
     file.model_identity = dense.decoder().weights().identity;
     file.model_name = dense.config().name;
     if (options.calibration.confidence > 0) file.training["confidence"] = std::to_string(options.calibration.confidence);
+    if (options.calibration.accuracy_price) file.training["accuracy_price"] = std::to_string(*options.calibration.accuracy_price);
     file.training["prompts_trained"] = std::to_string(training.size());
     file.training["prompts_calibrated"] = std::to_string(calibration.size());
     for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;

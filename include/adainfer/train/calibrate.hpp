@@ -45,11 +45,20 @@ struct CalibrateOptions {
     /// Where set, a second condition: the share of right answers may fall below that of the last layer by at most this much
     /// (0.01 = one point). It lets a prompt go early whose answers all are wrong, or equally right. Needs ScoredPrompt::right.
     std::optional<double> max_accuracy_loss{};
+
+    /// What accuracy is worth in layers. Where set, the threshold of least
+    ///     mean share of layers run + accuracy_price (share right at the last layer - share right)
+    /// is taken among those that meet the conditions, not the one of least depth alone: 5 gives up one point of accuracy only for
+    /// more than five points of the layers, and spends layers where they cost accuracy. Each task that meets a condition goes to
+    /// its very edge, and beyond it on other prompts; a price has no edge, and the same one for all tasks loses accuracy where it
+    /// saves most. Needs ScoredPrompt::right.
+    std::optional<double> accuracy_price{};
 };
 
 struct Calibration {
     float threshold = std::numeric_limits<float>::infinity();  ///< stop where score > threshold; +infinity = never stop
     double agreement = 1;        ///< share of prompts with an acceptable answer at this threshold
+    double accuracy_change = 0;  ///< share of right answers less that of the last layer; 0 where it is not known
     double lower_bound = 0;      ///< of that share, at CalibrateOptions::confidence; 0 where that is off
     double mean_layers = 0;      ///< layers run, mean over the prompts
     double mean_full_layers = 0; ///< layers of the model, mean over the prompts
@@ -90,6 +99,10 @@ namespace detail::calibrate {
 
 using Prompts = std::vector<const ScoredPrompt*>;
 
+[[nodiscard]] inline bool needs_right(const CalibrateOptions& options) noexcept {
+    return options.max_accuracy_loss.has_value() || options.accuracy_price.has_value();
+}
+
 /// Pointers to `prompts`, checked.
 [[nodiscard]] inline Prompts checked(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     if (prompts.empty()) fail(ErrorCode::InvalidArgument, "calibration: no prompts");
@@ -101,8 +114,9 @@ using Prompts = std::vector<const ScoredPrompt*>;
         if (prompt.scores.size() != steps || prompt.good.size() != steps)
             fail(ErrorCode::ShapeMismatch, "calibration prompt ", p, ": ", steps, " layers, ", prompt.scores.size(), " scores, ",
                  prompt.good.size(), " good");
-        if (options.max_accuracy_loss && prompt.right.size() != steps)
-            fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ": an accuracy loss is limited, but it is not known which answers are right");
+        if (needs_right(options) && prompt.right.size() != steps)
+            fail(ErrorCode::InvalidArgument, "calibration prompt ", p,
+                 ": an accuracy loss is limited or priced, but it is not known which answers are right");
         for (std::size_t t = 0; t < steps; ++t) {
             if (prompt.layers[t] == 0 || prompt.layers[t] >= prompt.n_layers || (t > 0 && prompt.layers[t] <= prompt.layers[t - 1]))
                 fail(ErrorCode::InvalidArgument, "calibration prompt ", p, ", step ", t, ": layers must ascend and stay below ",
@@ -122,6 +136,8 @@ inline void check(const CalibrateOptions& options) {
         fail(ErrorCode::InvalidArgument, "calibration confidence must lie in [0, 1), found ", options.confidence);
     if (options.max_accuracy_loss && !(*options.max_accuracy_loss >= 0 && *options.max_accuracy_loss <= 1))
         fail(ErrorCode::InvalidArgument, "calibration max_accuracy_loss must lie in [0, 1], found ", *options.max_accuracy_loss);
+    if (options.accuracy_price && !(*options.accuracy_price >= 0 && std::isfinite(*options.accuracy_price)))
+        fail(ErrorCode::InvalidArgument, "calibration accuracy_price must be finite and >= 0, found ", *options.accuracy_price);
 }
 
 /// Least number of acceptable answers among n prompts that meets the target; n + 1 where not even n do.
@@ -133,13 +149,17 @@ inline void check(const CalibrateOptions& options) {
 
 /// What happens at a given threshold.
 [[nodiscard]] inline Calibration measure(const Prompts& prompts, float threshold, const CalibrateOptions& options) {
-    std::size_t good = 0, layers = 0, full = 0, early = 0;
+    std::size_t good = 0, layers = 0, full = 0, early = 0, right = 0, right_at_end = 0;
     for (const ScoredPrompt* prompt : prompts) {
         std::size_t t = 0;
         while (t < prompt->scores.size() && !(prompt->scores[t] > threshold)) ++t;
         const bool stopped = t < prompt->scores.size();
         const std::size_t depth = stopped ? prompt->layers[t] : prompt->n_layers;
         good += (stopped ? prompt->good[t] != 0 : prompt->good_at_end) ? 1U : 0U;
+        if (prompt->right.size() == prompt->scores.size()) {
+            right += (stopped ? prompt->right[t] != 0 : prompt->right_at_end) ? 1U : 0U;
+            right_at_end += prompt->right_at_end ? 1U : 0U;
+        }
         layers += depth;
         full += prompt->n_layers;
         early += depth < prompt->n_layers ? 1U : 0U;
@@ -148,6 +168,7 @@ inline void check(const CalibrateOptions& options) {
     Calibration result;
     result.threshold = threshold;
     result.agreement = static_cast<double>(good) / n;
+    result.accuracy_change = (static_cast<double>(right) - static_cast<double>(right_at_end)) / n;
     if (options.confidence > 0) result.lower_bound = success_lower_bound(good, prompts.size(), options.confidence);
     result.mean_layers = static_cast<double>(layers) / n;
     result.mean_full_layers = static_cast<double>(full) / n;
@@ -203,8 +224,12 @@ struct Event {
     }
     const double loss = options.max_accuracy_loss.value_or(1.0) * static_cast<double>(prompts.size());
     const double required_right = static_cast<double>(n_right) - loss - 1e-9;
+    // In layers of all prompts: a right answer is worth `price` times the mean depth of the model.
+    const double price = options.accuracy_price.value_or(0) * static_cast<double>(layers) / static_cast<double>(prompts.size());
+    const auto cost = [&] { return static_cast<double>(layers) - price * static_cast<double>(n_right); };
     float best = infinity;
-    std::size_t best_good = n_good, best_layers = layers;
+    std::size_t best_good = n_good;
+    double best_cost = cost();
     bool met = n_good >= required;
     for (std::size_t e = 0; e < events.size();) {
         const float score = events[e].score;
@@ -214,7 +239,7 @@ struct Event {
             n_good = n_good + now - good[p];
             layers = layers + prompts[p]->layers[t] - depth[p];
             good[p] = now;
-            if (options.max_accuracy_loss) {
+            if (needs_right(options)) {
                 const std::uint8_t right_now = prompts[p]->right[t] != 0 ? 1 : 0;
                 n_right = n_right + right_now - right[p];
                 right[p] = right_now;
@@ -222,11 +247,11 @@ struct Event {
             depth[p] = prompts[p]->layers[t];
         }
         if (n_good < required || static_cast<double>(n_right) < required_right) continue;
-        // On equal depth (the last layer itself was checked) the higher threshold stays.
-        if (met && (layers > best_layers || (layers == best_layers && n_good <= best_good))) continue;
+        // At equal cost the higher threshold stays, unless more answers are acceptable at the lower one.
+        if (met && (cost() > best_cost || (cost() == best_cost && n_good <= best_good))) continue;
         met = true;
         best_good = n_good;
-        best_layers = layers;
+        best_cost = cost();
         best = e < events.size() ? between(events[e].score, score) : std::nextafter(score, -infinity);
     }
     return measure(prompts, best, options);
@@ -249,10 +274,11 @@ struct Event {
     return detail::calibrate::measure(detail::calibrate::checked(prompts), threshold, options);
 }
 
-/// The threshold of least mean depth among all that meet the target on `prompts`, which must be held out from training.
+/// The threshold of least mean depth (or of least depth and accuracy lost, see CalibrateOptions::accuracy_price) among all that
+/// meet the target on `prompts`, which must be held out from training.
 /// Exact: every distinct outcome is looked at, in O(steps log steps); the threshold lies midway between the neighbouring
 /// scores that change an outcome. +infinity where none meets the target.
-/// Throws Error: InvalidArgument (no prompts, target or confidence out of range, layers not ascending),
+/// Throws Error: InvalidArgument (no prompts, an option out of range, layers not ascending),
 /// ShapeMismatch (layers, scores and good of different lengths), NotFinite (a score).
 [[nodiscard]] inline Calibration calibrate(std::span<const ScoredPrompt> prompts, const CalibrateOptions& options = {}) {
     detail::calibrate::check(options);
