@@ -1184,6 +1184,14 @@ void for_token_blocks(std::size_t tokens, std::size_t most, F&& f) {
 
 namespace adainfer::inline v0::detail::avx512 {
 
+/// What the nearest bfloat16 leaves of numbers, which is less than 2^-8 of them; 0 where that is not finite.
+[[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512 bfloat_rests(__m512 x) noexcept {
+    const auto nearest = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+    const __m512 wide = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(nearest), 16));
+    constexpr int not_finite = 0x99;  // both NaNs, both infinities
+    return _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(wide, not_finite)), x, wide);
+}
+
 /// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
 /// last column is zero.
 class BfloatRows {
@@ -1194,13 +1202,18 @@ class BfloatRows {
         if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
     }
 
-    /// Row `token` = x [cols]. Rows can be assigned by several threads.
+    /// Row `token` = x [cols], or the rests of x. Rows can be assigned by several threads.
+    template <bool rests = false>
     [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
         std::uint32_t* const out = pairs_.data() + token * stride_;
         for (std::size_t i = 0; i < x.size(); i += 32) {
             const std::size_t left = x.size() - i;
-            const __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
-            const __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+            __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            if constexpr (rests) {
+                low = bfloat_rests(low);
+                high = bfloat_rests(high);
+            }
             _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
         }
     }
@@ -2231,20 +2244,25 @@ struct LaneQuads {
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 elements of a float row as pairs of bfloat16; past `left` they are zero.
-template <DType dtype>
+/// 32 elements of a float row, or their rests, as pairs of bfloat16; past `left` they are zero.
+template <DType dtype, bool rests>
 [[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512i pairs16(const std::byte* row, std::size_t at,
                                                                         std::size_t left) noexcept {
     if constexpr (dtype == DType::BF16) {
+        static_assert(!rests, "a bfloat16 leaves no rest");
         return _mm512_maskz_loadu_epi16(left >= 32 ? 0xFFFFFFFFU : (1U << left) - 1U, row + 2 * at);
     } else {
-        const __m512 low = floats16<dtype>(row, at, left), high = floats16<dtype>(row, at + 16, left > 16 ? left - 16 : 0);
+        __m512 low = floats16<dtype>(row, at, left), high = floats16<dtype>(row, at + 16, left > 16 ? left - 16 : 0);
+        if constexpr (rests) {
+            low = bfloat_rests(low);
+            high = bfloat_rests(high);
+        }
         return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
     }
 }
 
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
-template <DType dtype>
+template <DType dtype, bool rests = false>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
@@ -2253,7 +2271,7 @@ template <DType dtype>
             const std::size_t left = part.depth - k;
             __m512i v[16];
 #pragma GCC unroll 16
-            for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype>(rows[r], k, left);
+            for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
             transpose(v);
             std::uint32_t(*const out)[32] = panel + k / 2;
 #pragma GCC unroll 16
@@ -2329,6 +2347,11 @@ inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noex
     });
 }
 
+/// Fills a panel with zeros up to the next multiple of 16 pairs.
+inline void pad_panel(BfloatPanel& panel) noexcept {
+    for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
+}
+
 /// Fills a panel with a part of at most BfloatPanel::most_columns columns.
 inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
@@ -2338,7 +2361,18 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
         some.depth = (std::min)(panel_depth, part.depth - column);
         pack_bfloat(some, panel.values + column / 2);
     }
-    for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
+    pad_panel(panel);
+}
+
+/// True where numbers of this type leave rests.
+[[nodiscard]] constexpr bool leaves_rests(DType dtype) noexcept { return dtype == DType::F32 || dtype == DType::F16; }
+
+/// The same of the rests of a weight that leaves_rests().
+inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
+    panel.pairs = (part.depth + 1) / 2;
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
+    pad_panel(panel);
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
@@ -2409,6 +2443,35 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 for (std::size_t t = 0; t < tokens; ++t) std::copy_n(sums + t * lanes, count, y.row(t).data() + first);
             }
         }
+    }
+}
+
+/// The same nearly as exact as in float, for a weight of floats: with numbers split into the nearest bfloat16 and the rest of them,
+/// h + r, the sum of h h', h r' and r h'. What is left out, r r', is 2^-16 of a product at most, and so is what rounding the rests
+/// adds. Scratch: [tokens][32] floats.
+template <class Tile>
+void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRows& rests, std::size_t begin, std::size_t end,
+                   MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+    BfloatPanel nearest, rest;
+    typename Tile::Unit unit;
+    for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+        const std::size_t count = (std::min)(lanes, weight.rows - first);
+        for (std::size_t column = 0; column < weight.cols; column += depth) {
+            const WeightPart part{weight, first, count, column, (std::min)(depth, weight.cols - column), nullptr};
+            pack_bfloat(part, nearest);
+            const bool has_rest = leaves_rests(weight.dtype);
+            if (has_rest) pack_rests(part, rest);
+            for_token_blocks(y.rows(), Tile::tokens, [&](std::size_t token, std::size_t some) {
+                float* const own = scratch + token * lanes;
+                const std::uint32_t* const from = x.row(token, column / 2);
+                const std::uint32_t* const rest_from = rests.row(token, column / 2);
+                unit.run(some, {nearest, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
+                if (has_rest) unit.run(some, {rest, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest, own}, from, x.stride(), own, lanes);
+            });
+        }
+        for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(scratch + t * lanes, count, y.row(t).data() + first);
     }
 }
 
@@ -6547,6 +6610,21 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
     });
 }
 
+/// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
+template <class Tile>
+void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
+    const auto& nearest = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
+    const auto& rests = prepared_rows<avx512::BfloatRows>(
+        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<true>(t, x.row(t)); });
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(y.rows() * lanes).data();
+        avx512::split_product<Tile>(weight.view, nearest, rests, begin, end, y, scratch);
+    });
+}
+
 /// Of integers with a quantised weight, the activations rounded to 8 bits.
 inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     const CodeFormat format = code_format(weight.view.dtype);
@@ -6693,6 +6771,7 @@ const SimdKernels& simd_kernels() {
         static const SimdKernels with_tiles = [] {
             SimdKernels k = simd_kernels<CpuLevel::Avx512>();
             k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+            k.exact = simd::split_panels<detail::avx512::AmxTile>;
             return k;
         }();
         return with_tiles;
@@ -6780,7 +6859,9 @@ class SimdBackend {
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        Exact,     ///< in float; with AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits
+        /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
+        /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
+        Exact,
         Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.

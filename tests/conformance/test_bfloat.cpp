@@ -13,6 +13,7 @@
 
 #include "adainfer/backend/simd.hpp"
 #include "adainfer/kernels/amx_tile.hpp"
+#include "adainfer/kernels/bfloat_product.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
@@ -57,7 +58,7 @@ using namespace detail::avx512;
 /// False, with a message, on a machine without the instructions.
 bool here(CpuLevel level = CpuLevel::Avx512) {
     if (has_bfloat16() && has_level(level)) return true;
-    MESSAGE("skipped: this machine has no ", level == CpuLevel::Amx ? "AMX" : "AVX512-BF16");
+    MESSAGE("skipped: this machine has no " << (level == CpuLevel::Amx ? "AMX" : "AVX512-BF16"));
     return false;
 }
 
@@ -195,6 +196,63 @@ TEST_CASE("bfloat16: a repacked weight packs to the same bits") {
             CHECK(std::memcmp(panel->values, expected->values, sizeof panel->values / 512 * depth) == 0);
         }
     }
+}
+
+TEST_CASE_TEMPLATE("bfloat16: split in two, floats are multiplied nearly as exactly as in float", Unit, Vectors, Tiles) {
+    if (!here(Unit::level)) return;
+    Random random(5);
+    for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+        for (const std::size_t cols : Sizes{1, 2, 37, 576, 1100}) {
+            for (const std::size_t rows : Sizes{1, 33, 70}) {
+                for (const std::size_t tokens : Sizes{1, 13, 40}) {
+                    CAPTURE(info(dtype).name);
+                    CAPTURE(cols);
+                    CAPTURE(rows);
+                    CAPTURE(tokens);
+                    const RandomWeight w(dtype, rows, cols, random);
+                    const std::vector<float> x = random.reals(tokens * cols);
+                    BfloatRows nearest, rests;
+                    nearest.resize(tokens, cols);
+                    rests.resize(tokens, cols);
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        nearest.assign(t, {x.data() + t * cols, cols});
+                        rests.assign<true>(t, {x.data() + t * cols, cols});
+                    }
+                    std::vector<float> y(tokens * rows), scratch(tokens * BfloatPanel::lanes);
+                    const std::size_t panels = (rows + BfloatPanel::lanes - 1) / BfloatPanel::lanes;
+                    split_product<typename Unit::Tile>(w.view, nearest, rests, 0, panels, {y.data(), tokens, rows}, scratch.data());
+                    std::size_t wrong = 0;
+                    for (std::size_t i = 0; i < y.size(); ++i) {
+                        double sum = 0, size = 0;
+                        for (std::size_t c = 0; c < cols; ++c) {
+                            const double product = static_cast<double>(w.values[i % rows * cols + c]) *
+                                                   static_cast<double>(x[i / rows * cols + c]);
+                            sum += product;
+                            size += std::abs(product);
+                        }
+                        // 2^-16 each for what is left out and for rounding the rests, and the sum's own rounding.
+                        if (!(std::abs(static_cast<double>(y[i]) - sum) <= (0x1p-15 + 2e-6) * size)) ++wrong;
+                    }
+                    CHECK(wrong == 0);
+                    if (Unit::level != CpuLevel::Amx || tokens < 3) continue;
+                    std::vector<float> found(y.size());
+                    SimdBackend(2, CpuLevel::Amx, Products::Exact).matmul(w.view, {x.data(), tokens, cols}, {found.data(), tokens, rows});
+                    CHECK(found == y);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("bfloat16: the rest of a number, and none of infinity and NaN") {
+    if (!here()) return;
+    constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> x{1 + 0x1p-8F, -1 - 0x3p-8F, 1 + 0x1p-9F + 0x1p-20F, 3.0F, inf, -inf, nan};
+    const std::vector<float> expected{0x1p-8F, 0x1p-8F, 0x1p-9F, 0, 0, 0, 0};  // 2^-9 + 2^-20 rounds to eight bits
+    BfloatRows rows;
+    rows.resize(1, x.size());
+    rows.assign<true>(0, x);
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK((i % 2 == 0 ? low(*rows.row(0, i / 2)) : high(*rows.row(0, i / 2))) == expected[i]);
 }
 
 TEST_CASE_TEMPLATE("bfloat16: infinity in weights and activations", Unit, Vectors, Tiles) {

@@ -37,7 +37,9 @@ class SimdBackend {
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        Exact,     ///< in float; with AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits
+        /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
+        /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
+        Exact,
         Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.

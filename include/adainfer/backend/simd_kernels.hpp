@@ -121,6 +121,7 @@ const SimdKernels& simd_kernels() {
         static const SimdKernels with_tiles = [] {
             SimdKernels k = simd_kernels<CpuLevel::Avx512>();
             k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+            k.exact = simd::split_panels<detail::avx512::AmxTile>;
             return k;
         }();
         return with_tiles;

@@ -26,6 +26,7 @@
 #include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/lane_weight_neon.hpp"
+#include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
@@ -269,6 +270,21 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
         struct Slot;
         float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
         avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, begin, end, y, scratch);
+    });
+}
+
+/// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
+template <class Tile>
+void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
+    const auto& nearest = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
+    const auto& rests = prepared_rows<avx512::BfloatRows>(
+        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<true>(t, x.row(t)); });
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(y.rows() * lanes).data();
+        avx512::split_product<Tile>(weight.view, nearest, rests, begin, end, y, scratch);
     });
 }
 

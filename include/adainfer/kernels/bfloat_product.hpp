@@ -81,6 +81,35 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
     }
 }
 
+/// The same nearly as exact as in float, for a weight of floats: with numbers split into the nearest bfloat16 and the rest of them,
+/// h + r, the sum of h h', h r' and r h'. What is left out, r r', is 2^-16 of a product at most, and so is what rounding the rests
+/// adds. Scratch: [tokens][32] floats.
+template <class Tile>
+void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRows& rests, std::size_t begin, std::size_t end,
+                   MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+    BfloatPanel nearest, rest;
+    typename Tile::Unit unit;
+    for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
+        const std::size_t count = (std::min)(lanes, weight.rows - first);
+        for (std::size_t column = 0; column < weight.cols; column += depth) {
+            const WeightPart part{weight, first, count, column, (std::min)(depth, weight.cols - column), nullptr};
+            pack_bfloat(part, nearest);
+            const bool has_rest = leaves_rests(weight.dtype);
+            if (has_rest) pack_rests(part, rest);
+            for_token_blocks(y.rows(), Tile::tokens, [&](std::size_t token, std::size_t some) {
+                float* const own = scratch + token * lanes;
+                const std::uint32_t* const from = x.row(token, column / 2);
+                const std::uint32_t* const rest_from = rests.row(token, column / 2);
+                unit.run(some, {nearest, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
+                if (has_rest) unit.run(some, {rest, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest, own}, from, x.stride(), own, lanes);
+            });
+        }
+        for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(scratch + t * lanes, count, y.row(t).data() + first);
+    }
+}
+
 }  // namespace adainfer::inline v0::detail::avx512
 
 #endif

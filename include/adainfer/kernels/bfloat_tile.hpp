@@ -21,6 +21,14 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
+/// What the nearest bfloat16 leaves of numbers, which is less than 2^-8 of them; 0 where that is not finite.
+[[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512 bfloat_rests(__m512 x) noexcept {
+    const auto nearest = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+    const __m512 wide = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(nearest), 16));
+    constexpr int not_finite = 0x99;  // both NaNs, both infinities
+    return _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(wide, not_finite)), x, wide);
+}
+
 /// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
 /// last column is zero.
 class BfloatRows {
@@ -31,13 +39,18 @@ class BfloatRows {
         if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
     }
 
-    /// Row `token` = x [cols]. Rows can be assigned by several threads.
+    /// Row `token` = x [cols], or the rests of x. Rows can be assigned by several threads.
+    template <bool rests = false>
     [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
         std::uint32_t* const out = pairs_.data() + token * stride_;
         for (std::size_t i = 0; i < x.size(); i += 32) {
             const std::size_t left = x.size() - i;
-            const __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
-            const __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+            __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+            if constexpr (rests) {
+                low = bfloat_rests(low);
+                high = bfloat_rests(high);
+            }
             _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
         }
     }

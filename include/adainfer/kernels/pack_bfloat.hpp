@@ -19,20 +19,25 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 elements of a float row as pairs of bfloat16; past `left` they are zero.
-template <DType dtype>
+/// 32 elements of a float row, or their rests, as pairs of bfloat16; past `left` they are zero.
+template <DType dtype, bool rests>
 [[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512i pairs16(const std::byte* row, std::size_t at,
                                                                         std::size_t left) noexcept {
     if constexpr (dtype == DType::BF16) {
+        static_assert(!rests, "a bfloat16 leaves no rest");
         return _mm512_maskz_loadu_epi16(left >= 32 ? 0xFFFFFFFFU : (1U << left) - 1U, row + 2 * at);
     } else {
-        const __m512 low = floats16<dtype>(row, at, left), high = floats16<dtype>(row, at + 16, left > 16 ? left - 16 : 0);
+        __m512 low = floats16<dtype>(row, at, left), high = floats16<dtype>(row, at + 16, left > 16 ? left - 16 : 0);
+        if constexpr (rests) {
+            low = bfloat_rests(low);
+            high = bfloat_rests(high);
+        }
         return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
     }
 }
 
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
-template <DType dtype>
+template <DType dtype, bool rests = false>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
@@ -41,7 +46,7 @@ template <DType dtype>
             const std::size_t left = part.depth - k;
             __m512i v[16];
 #pragma GCC unroll 16
-            for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype>(rows[r], k, left);
+            for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
             transpose(v);
             std::uint32_t(*const out)[32] = panel + k / 2;
 #pragma GCC unroll 16
@@ -117,6 +122,11 @@ inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noex
     });
 }
 
+/// Fills a panel with zeros up to the next multiple of 16 pairs.
+inline void pad_panel(BfloatPanel& panel) noexcept {
+    for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
+}
+
 /// Fills a panel with a part of at most BfloatPanel::most_columns columns.
 inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
@@ -126,7 +136,18 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
         some.depth = (std::min)(panel_depth, part.depth - column);
         pack_bfloat(some, panel.values + column / 2);
     }
-    for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
+    pad_panel(panel);
+}
+
+/// True where numbers of this type leave rests.
+[[nodiscard]] constexpr bool leaves_rests(DType dtype) noexcept { return dtype == DType::F32 || dtype == DType::F16; }
+
+/// The same of the rests of a weight that leaves_rests().
+inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
+    panel.pairs = (part.depth + 1) / 2;
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
+    pad_panel(panel);
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
