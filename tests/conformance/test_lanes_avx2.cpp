@@ -188,4 +188,8 @@ TEST_CASE("ActivationWords: rounded to the nearest of 65535 steps, tiny blocks a
     CHECK(std::all_of(block.words, block.words + 32, [](std::int16_t word) { return word == 0; }));
 }
 
+#else
+
+TEST_CASE("AVX2") { MESSAGE("skipped: this is no x86-64 machine"); }
+
 #endif

@@ -143,4 +143,8 @@ TEST_CASE("NEON: activations as quantize_block() has them, but for what rounds t
     }
 }
 
+#else
+
+TEST_CASE("NEON") { MESSAGE("skipped: this is no 64-bit Arm machine"); }
+
 #endif
