@@ -803,24 +803,27 @@ enum class CpuLevel : std::uint8_t {
 #endif
 }
 
-/// What this machine has.
+/// What this machine has. Found once: it is asked for with every row of keys and values.
 [[nodiscard]] inline CpuLevel best_cpu_level() noexcept {
+    static const CpuLevel best = [] {
 #if ADAINFER_X86
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (!avx2) return CpuLevel::Portable;
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512vnni");
-    if (!avx512) return CpuLevel::Avx2;
-    return has_bfloat16() && detail::may_use_amx() ? CpuLevel::Amx : CpuLevel::Avx512;
+        __builtin_cpu_init();
+        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+        if (!avx2) return CpuLevel::Portable;
+        const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512vnni");
+        if (!avx512) return CpuLevel::Avx2;
+        return has_bfloat16() && detail::may_use_amx() ? CpuLevel::Amx : CpuLevel::Avx512;
 #elif defined(__ARM_FEATURE_DOTPROD) && ADAINFER_ARM64
-    return CpuLevel::Neon;
+        return CpuLevel::Neon;
 #elif defined(__linux__) && ADAINFER_ARM64
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? CpuLevel::Neon : CpuLevel::Portable;
+        return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? CpuLevel::Neon : CpuLevel::Portable;
 #else
-    return CpuLevel::Portable;
+        return CpuLevel::Portable;
 #endif
+    }();
+    return best;
 }
 
 /// The levels that this machine has, the best one last.
@@ -6598,10 +6601,17 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     });
 }
 
+/// Rows of activations, or their rests, rounded to bfloat16.
+template <bool rests = false>
+[[nodiscard]] const avx512::BfloatRows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
+    return prepared_rows<avx512::BfloatRows>(
+        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<rests>(t, x.row(t)); });
+}
+
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const auto& rows = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
+    const avx512::BfloatRows& rows = bfloat_rows(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -6614,9 +6624,8 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
-    const auto& nearest = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
-    const auto& rests = prepared_rows<avx512::BfloatRows>(
-        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<true>(t, x.row(t)); });
+    const avx512::BfloatRows& nearest = bfloat_rows(pool, x);
+    const avx512::BfloatRows& rests = bfloat_rows<true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -6766,22 +6775,12 @@ void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) 
 template <CpuLevel level>
 const SimdKernels& simd_kernels() {
     namespace simd = detail::simd;
-#if ADAINFER_X86
-    if constexpr (level == CpuLevel::Amx) {
-        static const SimdKernels with_tiles = [] {
-            SimdKernels k = simd_kernels<CpuLevel::Avx512>();
-            k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
-            k.exact = simd::split_panels<detail::avx512::AmxTile>;
-            return k;
-        }();
-        return with_tiles;
-    }
-#endif
     static constexpr SimdKernels kernels = [] {
-        using Loops = simd::LevelLoops<level>;
-        using Tiles = simd::LevelTiles<level>;
+        constexpr CpuLevel base = level == CpuLevel::Amx ? CpuLevel::Avx512 : level;  // AMX has but other products of many tokens
+        using Loops = simd::LevelLoops<base>;
+        using Tiles = simd::LevelTiles<base>;
         SimdKernels k;
-        k.rows = simd::rows_times<level>;
+        k.rows = simd::rows_times<base>;
         k.exact = simd::float_panels<typename Tiles::Panel>;
         k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
         k.rms_norm = Loops::rms_norm;
@@ -6791,13 +6790,17 @@ const SimdKernels& simd_kernels() {
         k.gate = Loops::gate;
         k.add = Loops::add;
 #if ADAINFER_X86
-        if constexpr (level == CpuLevel::Avx512) {
+        if constexpr (base == CpuLevel::Avx512) {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
+            if constexpr (level == CpuLevel::Amx) {
+                k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+                k.exact = simd::split_panels<detail::avx512::AmxTile>;
+            }
         } else if constexpr (level == CpuLevel::Avx2) {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
             k.lane_tokens = 2;
@@ -21984,7 +21987,6 @@ class ConfigFields {
 // ---- adainfer/io/hf_config_rope.hpp --------------------------------------------------------------------------------------
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numbers>
@@ -22078,32 +22080,31 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
     const double partial = scaling.find_number("partial_rotary_factor").value_or(defaults.partial);
     if (!(partial >= 0 && partial <= 1)) scaling.corrupt("the rotated share of a head must lie in [0, 1], found ", partial);
     rope.dims = static_cast<std::size_t>(static_cast<double>(defaults.head_dim) * partial);
+    const auto original = [&] {
+        const std::size_t positions =
+            defaults.original_context ? *defaults.original_context
+                                      : scaling.count_or_null("original_max_position_embeddings").value_or(defaults.context);
+        if (positions == 0) scaling.corrupt("original_max_position_embeddings is 0");
+        return positions;
+    };
     const std::string type = rope_type(scaling);
     if (type == "default") return rope;
     if (type == "linear") {
         const auto factor = scaling.find_number("factor");
         if (!factor) scaling.corrupt("rope type linear needs factor");
         rope.linear_factor = *factor;
-        return rope;
-    }
-    constexpr std::array others{"llama3", "longrope", "su", "yarn", "dynamic"};
-    if (std::find(others.begin(), others.end(), type) == others.end()) {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
-    }
-    const std::size_t original = defaults.original_context
-                                     ? *defaults.original_context
-                                     : scaling.count_or_null("original_max_position_embeddings").value_or(defaults.context);
-    if (original == 0) scaling.corrupt("original_max_position_embeddings is 0");
-    if (type == "llama3") {
-        rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original));
+    } else if (type == "llama3") {
+        rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original()));
+    } else if (type == "longrope" || type == "su") {
+        read_longrope(scaling, original(), rope, context);
     } else if (type == "yarn") {
-        read_yarn(scaling, original, rope, context);
+        read_yarn(scaling, original(), rope, context);
     } else if (type == "dynamic") {
         // Plain positions up to the original context. Beyond it the base would grow with every token, and every earlier key
         // would have to be rotated anew.
-        context = (std::min)(context, original);
+        context = (std::min)(context, original());
     } else {
-        read_longrope(scaling, original, rope, context);
+        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     return rope;
 }

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
 #include "adainfer/backend/simd.hpp"
@@ -41,6 +44,13 @@ using SimdBits8 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Prod
 #define SIMD_LEVELS SimdPortable, SimdAvx2, SimdAvx512
 #define SIMD_BACKENDS SIMD_LEVELS, SimdBfloat16, SimdBits8
 #endif
+
+/// False, with a message, on a machine without the level's instructions.
+inline bool runs(adainfer::CpuLevel level, const std::string& instructions) {
+    if (adainfer::has_level(level)) return true;
+    MESSAGE("skipped: this machine has no " << instructions);
+    return false;
+}
 
 /// The nearest of the numbers with eight significant bits, the even one of two.
 inline float to_bfloat16(float value) {

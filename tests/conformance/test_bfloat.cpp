@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "adainfer/backend/simd.hpp"
@@ -58,7 +59,7 @@ using namespace detail::avx512;
 /// False, with a message, on a machine without the instructions.
 bool here(CpuLevel level = CpuLevel::Avx512) {
     if (has_bfloat16() && has_level(level)) return true;
-    MESSAGE("skipped: this machine has no " << (level == CpuLevel::Amx ? "AMX" : "AVX512-BF16"));
+    MESSAGE("skipped: this machine has no " << std::string(level == CpuLevel::Amx ? "AMX" : "AVX512-BF16"));
     return false;
 }
 
@@ -116,7 +117,7 @@ TEST_CASE_TEMPLATE("bfloat16: a tile of one token to as many as it takes", Unit,
                     two = std::bit_cast<std::uint32_t>(random.real()) >> 16U | (std::bit_cast<std::uint32_t>(random.real()) & 0xFFFF0000U);
                 }
             }
-            for (std::size_t p = pairs; p % 16 != 0; ++p) std::fill_n(panel->values[p], BfloatPanel::lanes, 0U);
+            pad_panel(*panel);
             BfloatRows x;
             x.resize(tokens, 2 * pairs);
             for (std::size_t t = 0; t < tokens; ++t) x.assign(t, random.reals(2 * pairs));

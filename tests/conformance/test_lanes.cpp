@@ -126,12 +126,7 @@ TEST_CASE("SimdBackend: repacked weights and those of the file agree, prompts to
 
 namespace {
 
-/// False, with a message, on a machine without the instructions.
-bool has_avx512() {
-    if (has_level(CpuLevel::Avx512)) return true;
-    MESSAGE("skipped: this machine has no AVX-512 VNNI");
-    return false;
-}
+bool has_avx512() { return runs(CpuLevel::Avx512, "AVX-512 VNNI"); }
 
 }  // namespace
 

@@ -31,12 +31,7 @@ namespace {
 
 namespace avx2 = detail::avx2;
 
-/// False, with a message, on a machine without the instructions.
-bool has_avx2() {
-    if (has_level(CpuLevel::Avx2)) return true;
-    MESSAGE("skipped: this machine has no AVX2");
-    return false;
-}
+bool has_avx2() { return runs(CpuLevel::Avx2, "AVX2"); }
 
 }  // namespace
 

@@ -31,12 +31,7 @@ namespace {
 
 namespace neon = detail::neon;
 
-/// False, with a message, on a machine without the instructions.
-bool has_neon() {
-    if (has_level(CpuLevel::Neon)) return true;
-    MESSAGE("skipped: this machine has no dot products");
-    return false;
-}
+bool has_neon() { return runs(CpuLevel::Neon, "dot products"); }
 
 }  // namespace
 

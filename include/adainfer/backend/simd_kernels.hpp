@@ -116,22 +116,12 @@ void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) 
 template <CpuLevel level>
 const SimdKernels& simd_kernels() {
     namespace simd = detail::simd;
-#if ADAINFER_X86
-    if constexpr (level == CpuLevel::Amx) {
-        static const SimdKernels with_tiles = [] {
-            SimdKernels k = simd_kernels<CpuLevel::Avx512>();
-            k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
-            k.exact = simd::split_panels<detail::avx512::AmxTile>;
-            return k;
-        }();
-        return with_tiles;
-    }
-#endif
     static constexpr SimdKernels kernels = [] {
-        using Loops = simd::LevelLoops<level>;
-        using Tiles = simd::LevelTiles<level>;
+        constexpr CpuLevel base = level == CpuLevel::Amx ? CpuLevel::Avx512 : level;  // AMX has but other products of many tokens
+        using Loops = simd::LevelLoops<base>;
+        using Tiles = simd::LevelTiles<base>;
         SimdKernels k;
-        k.rows = simd::rows_times<level>;
+        k.rows = simd::rows_times<base>;
         k.exact = simd::float_panels<typename Tiles::Panel>;
         k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
         k.rms_norm = Loops::rms_norm;
@@ -141,13 +131,17 @@ const SimdKernels& simd_kernels() {
         k.gate = Loops::gate;
         k.add = Loops::add;
 #if ADAINFER_X86
-        if constexpr (level == CpuLevel::Avx512) {
+        if constexpr (base == CpuLevel::Avx512) {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
+            if constexpr (level == CpuLevel::Amx) {
+                k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+                k.exact = simd::split_panels<detail::avx512::AmxTile>;
+            }
         } else if constexpr (level == CpuLevel::Avx2) {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
             k.lane_tokens = 2;

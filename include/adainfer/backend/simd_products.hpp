@@ -261,10 +261,17 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     });
 }
 
+/// Rows of activations, or their rests, rounded to bfloat16.
+template <bool rests = false>
+[[nodiscard]] const avx512::BfloatRows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
+    return prepared_rows<avx512::BfloatRows>(
+        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<rests>(t, x.row(t)); });
+}
+
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const auto& rows = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
+    const avx512::BfloatRows& rows = bfloat_rows(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -277,9 +284,8 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
-    const auto& nearest = prepared_rows<avx512::BfloatRows>(pool, x, [&](auto& pairs, std::size_t t) { pairs.assign(t, x.row(t)); });
-    const auto& rests = prepared_rows<avx512::BfloatRows>(
-        pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<true>(t, x.row(t)); });
+    const avx512::BfloatRows& nearest = bfloat_rows(pool, x);
+    const avx512::BfloatRows& rests = bfloat_rows<true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;

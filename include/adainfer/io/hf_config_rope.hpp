@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numbers>
@@ -101,32 +100,31 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
     const double partial = scaling.find_number("partial_rotary_factor").value_or(defaults.partial);
     if (!(partial >= 0 && partial <= 1)) scaling.corrupt("the rotated share of a head must lie in [0, 1], found ", partial);
     rope.dims = static_cast<std::size_t>(static_cast<double>(defaults.head_dim) * partial);
+    const auto original = [&] {
+        const std::size_t positions =
+            defaults.original_context ? *defaults.original_context
+                                      : scaling.count_or_null("original_max_position_embeddings").value_or(defaults.context);
+        if (positions == 0) scaling.corrupt("original_max_position_embeddings is 0");
+        return positions;
+    };
     const std::string type = rope_type(scaling);
     if (type == "default") return rope;
     if (type == "linear") {
         const auto factor = scaling.find_number("factor");
         if (!factor) scaling.corrupt("rope type linear needs factor");
         rope.linear_factor = *factor;
-        return rope;
-    }
-    constexpr std::array others{"llama3", "longrope", "su", "yarn", "dynamic"};
-    if (std::find(others.begin(), others.end(), type) == others.end()) {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
-    }
-    const std::size_t original = defaults.original_context
-                                     ? *defaults.original_context
-                                     : scaling.count_or_null("original_max_position_embeddings").value_or(defaults.context);
-    if (original == 0) scaling.corrupt("original_max_position_embeddings is 0");
-    if (type == "llama3") {
-        rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original));
+    } else if (type == "llama3") {
+        rope.frequency_factors = llama3_factors(scaling, rope, static_cast<double>(original()));
+    } else if (type == "longrope" || type == "su") {
+        read_longrope(scaling, original(), rope, context);
     } else if (type == "yarn") {
-        read_yarn(scaling, original, rope, context);
+        read_yarn(scaling, original(), rope, context);
     } else if (type == "dynamic") {
         // Plain positions up to the original context. Beyond it the base would grow with every token, and every earlier key
         // would have to be rotated anew.
-        context = (std::min)(context, original);
+        context = (std::min)(context, original());
     } else {
-        read_longrope(scaling, original, rope, context);
+        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     return rope;
 }

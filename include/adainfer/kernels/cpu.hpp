@@ -84,24 +84,27 @@ enum class CpuLevel : std::uint8_t {
 #endif
 }
 
-/// What this machine has.
+/// What this machine has. Found once: it is asked for with every row of keys and values.
 [[nodiscard]] inline CpuLevel best_cpu_level() noexcept {
+    static const CpuLevel best = [] {
 #if ADAINFER_X86
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (!avx2) return CpuLevel::Portable;
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512vnni");
-    if (!avx512) return CpuLevel::Avx2;
-    return has_bfloat16() && detail::may_use_amx() ? CpuLevel::Amx : CpuLevel::Avx512;
+        __builtin_cpu_init();
+        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+        if (!avx2) return CpuLevel::Portable;
+        const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512vnni");
+        if (!avx512) return CpuLevel::Avx2;
+        return has_bfloat16() && detail::may_use_amx() ? CpuLevel::Amx : CpuLevel::Avx512;
 #elif defined(__ARM_FEATURE_DOTPROD) && ADAINFER_ARM64
-    return CpuLevel::Neon;
+        return CpuLevel::Neon;
 #elif defined(__linux__) && ADAINFER_ARM64
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? CpuLevel::Neon : CpuLevel::Portable;
+        return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? CpuLevel::Neon : CpuLevel::Portable;
 #else
-    return CpuLevel::Portable;
+        return CpuLevel::Portable;
 #endif
+    }();
+    return best;
 }
 
 /// The levels that this machine has, the best one last.
