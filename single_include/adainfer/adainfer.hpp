@@ -1505,6 +1505,16 @@ struct CodeFormat {
     return {};
 }
 
+/// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
+template <class F>
+constexpr auto with_codes(DType dtype, F&& f) {
+    using Result = decltype(f.template operator()<DType::Q8_0>());
+    return with_dtype(dtype, [&f]<DType type>() -> Result {
+        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
+        else return Result();
+    });
+}
+
 }  // namespace adainfer::inline v0
 
 // Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
@@ -1843,10 +1853,7 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const Activatio
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> RowDot {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return row_dot<type>;
-    });
+    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
 }
 
 #undef ADAINFER_INLINE512
@@ -2119,9 +2126,7 @@ template <DType dtype>
 
 /// A TurnRows.
 inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
-    });
+    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
 }
 
 }  // namespace avx512
@@ -2616,9 +2621,7 @@ template <DType dtype>
 
 /// Fills a panel with a part of a weight that has a code format.
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group != 0) pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel);
-    });
+    with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
 }
 
 /// What a token's row of activations is made of, from the panel's first column on.
@@ -3322,10 +3325,7 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> RowDot {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return row_dot<type>;
-    });
+    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
 }
 
 #undef ADAINFER_INLINE2
@@ -3553,12 +3553,10 @@ inline constexpr std::size_t most_lane_tokens = 4;
 /// most_lane_tokens times 32.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
                          std::size_t stride, std::size_t count, float* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) {
-            if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
-            else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
-            else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
-        }
+    with_codes(dtype, [&]<DType type>() {
+        if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+        else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+        else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
     });
 }
 
@@ -3706,10 +3704,7 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const LaneActiv
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> RowDot {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return row_dot<type>;
-    });
+    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
 }
 
 #undef ADAINFER_INLINE_DOT
@@ -4318,9 +4313,7 @@ template <DType dtype>
 
 /// The same for a dtype that is known at run time and has a code format.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* x, float* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) lane_product<type>(panel, cols, x, out);
-    });
+    with_codes(dtype, [&]<DType type>() { lane_product<type>(panel, cols, x, out); });
 }
 
 #undef ADAINFER_INLINE2
@@ -4463,18 +4456,16 @@ template <DType dtype, std::size_t tokens>
 /// The same for a dtype that has a code format and any number of tokens.
 inline void lane_products(DType dtype, const std::byte* block, std::size_t pieces, const LaneActivations::Block* x,
                           std::size_t x_stride, std::size_t tokens, float* y, std::size_t y_stride) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) {
-            std::size_t t = 0;
-            const auto run = [&]<std::size_t count>() {
-                for (; t + count <= tokens; t += count) {
-                    lane_product<type, count>(block, pieces, x + t * x_stride, x_stride, y + t * y_stride, y_stride);
-                }
-            };
-            run.template operator()<4>();
-            run.template operator()<2>();
-            run.template operator()<1>();
-        }
+    with_codes(dtype, [&]<DType type>() {
+        std::size_t t = 0;
+        const auto run = [&]<std::size_t count>() {
+            for (; t + count <= tokens; t += count) {
+                lane_product<type, count>(block, pieces, x + t * x_stride, x_stride, y + t * y_stride, y_stride);
+            }
+        };
+        run.template operator()<4>();
+        run.template operator()<2>();
+        run.template operator()<1>();
     });
 }
 
@@ -4579,9 +4570,7 @@ template <DType dtype>
 
 /// A TurnRows.
 inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
-    });
+    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
 }
 
 #undef ADAINFER_INLINE2
@@ -4668,9 +4657,7 @@ template <DType dtype>
 
 /// A TurnRows.
 inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
-    });
+    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
 }
 
 #undef ADAINFER_INLINE_DOT
@@ -5540,9 +5527,7 @@ template <DType dtype>
 
 /// The same for a dtype that is known at run time and has a code format.
 inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) widen<type>(block, half, pieces, panel);
-    });
+    with_codes(dtype, [&]<DType type>() { widen<type>(block, half, pieces, panel); });
 }
 
 /// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums

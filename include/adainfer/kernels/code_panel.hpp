@@ -112,9 +112,7 @@ template <DType dtype>
 
 /// Fills a panel with a part of a weight that has a code format.
 inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
-    with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group != 0) pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel);
-    });
+    with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
 }
 
 /// What a token's row of activations is made of, from the panel's first column on.

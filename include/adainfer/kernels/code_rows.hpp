@@ -34,4 +34,14 @@ struct CodeFormat {
     return {};
 }
 
+/// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
+template <class F>
+constexpr auto with_codes(DType dtype, F&& f) {
+    using Result = decltype(f.template operator()<DType::Q8_0>());
+    return with_dtype(dtype, [&f]<DType type>() -> Result {
+        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
+        else return Result();
+    });
+}
+
 }  // namespace adainfer::inline v0

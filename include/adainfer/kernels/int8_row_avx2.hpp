@@ -119,10 +119,7 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 
 /// row_dot() of a dtype that has a code format, else null.
 [[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    return with_dtype(dtype, []<DType type>() -> RowDot {
-        if constexpr (code_format(type).group == 0) return nullptr;
-        else return row_dot<type>;
-    });
+    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
 }
 
 #undef ADAINFER_INLINE2

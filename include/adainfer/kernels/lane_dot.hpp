@@ -217,12 +217,10 @@ inline constexpr std::size_t most_lane_tokens = 4;
 /// most_lane_tokens times 32.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
                          std::size_t stride, std::size_t count, float* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) {
-            if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
-            else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
-            else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
-        }
+    with_codes(dtype, [&]<DType type>() {
+        if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+        else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+        else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
     });
 }
 

@@ -169,9 +169,7 @@ template <DType dtype>
 
 /// The same for a dtype that is known at run time and has a code format.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* x, float* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) lane_product<type>(panel, cols, x, out);
-    });
+    with_codes(dtype, [&]<DType type>() { lane_product<type>(panel, cols, x, out); });
 }
 
 #undef ADAINFER_INLINE2

@@ -140,18 +140,16 @@ template <DType dtype, std::size_t tokens>
 /// The same for a dtype that has a code format and any number of tokens.
 inline void lane_products(DType dtype, const std::byte* block, std::size_t pieces, const LaneActivations::Block* x,
                           std::size_t x_stride, std::size_t tokens, float* y, std::size_t y_stride) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) {
-            std::size_t t = 0;
-            const auto run = [&]<std::size_t count>() {
-                for (; t + count <= tokens; t += count) {
-                    lane_product<type, count>(block, pieces, x + t * x_stride, x_stride, y + t * y_stride, y_stride);
-                }
-            };
-            run.template operator()<4>();
-            run.template operator()<2>();
-            run.template operator()<1>();
-        }
+    with_codes(dtype, [&]<DType type>() {
+        std::size_t t = 0;
+        const auto run = [&]<std::size_t count>() {
+            for (; t + count <= tokens; t += count) {
+                lane_product<type, count>(block, pieces, x + t * x_stride, x_stride, y + t * y_stride, y_stride);
+            }
+        };
+        run.template operator()<4>();
+        run.template operator()<2>();
+        run.template operator()<1>();
     });
 }
 

@@ -100,9 +100,7 @@ template <DType dtype>
 
 /// A TurnRows.
 inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) turn_rows<type>(rows, cols, out);
-    });
+    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
 }
 
 #undef ADAINFER_INLINE2

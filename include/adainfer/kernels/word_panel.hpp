@@ -90,9 +90,7 @@ template <DType dtype>
 
 /// The same for a dtype that is known at run time and has a code format.
 inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
-    with_dtype(dtype, [&]<DType type>() {
-        if constexpr (code_format(type).group != 0) widen<type>(block, half, pieces, panel);
-    });
+    with_codes(dtype, [&]<DType type>() { widen<type>(block, half, pieces, panel); });
 }
 
 /// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums
