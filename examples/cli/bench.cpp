@@ -30,6 +30,7 @@ struct Row {
     adainfer::Cost each{};                     ///< of one token
     std::size_t repacked_bytes = 0;            ///< of the model
     double repack_seconds = 0;
+    double load_seconds = 0;                   ///< from the path to a model that can run, repacking included
     double share = 0;                          ///< of the measured bandwidth (tg) or peak of products (pp); 0: not asked for
 };
 
@@ -133,10 +134,19 @@ void bench(Options options, const Context& context) {
         if (options.model.path.empty()) continue;
         options.model.threads = threads;
         std::vector<Row> rows;
-        with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer&) { rows = measure(model, options, threads, context); });
-        if (!options.json && !rows.empty() && rows[0].repacked_bytes != 0) {
-            std::cerr << "repacked " << as_bytes(static_cast<double>(rows[0].repacked_bytes)) << " of weights in "
-                      << fixed(rows[0].repack_seconds, 2) << " s\n";
+        const Stopwatch loading;
+        with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer&) {
+            const double load_seconds = loading.seconds();
+            rows = measure(model, options, threads, context);
+            for (Row& row : rows) row.load_seconds = load_seconds;
+        });
+        if (!options.json && !rows.empty()) {
+            std::cerr << "loaded in " << fixed(rows[0].load_seconds, 2) << " s";
+            if (rows[0].repacked_bytes != 0) {
+                std::cerr << ", " << fixed(rows[0].repack_seconds, 2) << " s of it for repacking "
+                          << as_bytes(static_cast<double>(rows[0].repacked_bytes)) << " of weights";
+            }
+            std::cerr << '\n';
         }
         for (Row& row : rows) {
             if (options.machine) {
@@ -147,7 +157,7 @@ void bench(Options options, const Context& context) {
             }
             if (options.json) {
                 json.push_back({{"model", row.model}, {"backend", row.backend}, {"products", row.products}, {"threads", row.threads}, {"kv", options.model.kv}, {"test", row.test},
-                                {"tokens_per_second", row.tokens_per_second}, {"spread", row.spread}});
+                                {"tokens_per_second", row.tokens_per_second}, {"spread", row.spread}, {"load_seconds", row.load_seconds}});
                 if (options.machine) json.back()["share_of_peak"] = row.share;
                 if (row.repacked_bytes != 0) {
                     json.back()["repacked_bytes"] = row.repacked_bytes;
@@ -186,7 +196,7 @@ void add_bench(CLI::App& app, const Context& context) {
     command->add_option("-r", options->repetitions, "runs of each; the median counts")->check(CLI::Range(1, 1000))->type_name("N")->capture_default_str();
     command->add_flag("--machine", options->machine,
                       "measure memory bandwidth and product peak too; rows then say what share of the bandwidth (tg) or of the peak of their products (pp) they reach");
-    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, products, threads, kv, test, tokens_per_second, spread}");
+    command->add_flag("--json", options->json, "print JSON: an array of {model, backend, products, threads, kv, test, tokens_per_second, spread, load_seconds}");
     command->callback([options, &context] { bench(*options, context); });
 }
 

@@ -16,7 +16,7 @@ process of its own that loads the model, does everything once untimed and then -
 comes first changes from round to round. A table entry is the median over the rounds; a ratio is taken within a round, and its
 spread is smallest..largest. ppN: a prompt of N tokens in one batch, logits of the last one only. tgN: N tokens one by one
 after --after others, logits of each. Both read the same tokens. llama.cpp has its defaults: memory mapping, repacked weights, f16
-cache. "Of peak" is the share that adainfer reaches of this machine's memory bandwidth (tg) or of the products that it computes
+cache. Loading is what comes before the first prompt: reading the file, repacking. "Of peak" is the share that adainfer reaches of this machine's memory bandwidth (tg) or of the products that it computes
 prompts with (pp: float, bfloat16 or 8 bits), both measured by `adainfer bench --machine`; caches can take it past 100 %.
 
 Nothing else may run on the machine: beside a program that used one of two cores, llama.cpp on two threads decoded 0.5 tokens/s
@@ -101,14 +101,16 @@ def speed(tokens, repetitions, seconds):
 
 def measure_here(path, threads, prompts, generated, after, repetitions):
     """What a process of llama.cpp measures: test -> tokens a second, and the library's name for itself."""
+    begin = time.perf_counter()
     engine = LlamaCpp(path, threads, max([*prompts, after + generated]))
+    load_seconds = time.perf_counter() - begin
     speeds = {f"pp{n}": speed(n, repetitions, lambda n=n: engine.prompt_seconds(n)) for n in prompts}
     if generated:
         engine.forget_from(0)
         if after:
             engine.run(some_tokens(after, engine.vocabulary), 0)
         speeds[f"tg{generated}"] = speed(generated, repetitions, lambda: engine.decode_seconds(generated, after))
-    print(json.dumps({"speeds": speeds, "version": engine.api.__version__,
+    print(json.dumps({"speeds": speeds, "load_seconds": load_seconds, "version": engine.api.__version__,
                       "system_info": engine.api.llama_print_system_info().decode().strip(" |")}))
 
 
@@ -148,18 +150,19 @@ def compare(options, path, threads):
     first = run_adainfer(options, path, threads, 1, "--machine")
     of_peak = {row["test"]: row["share_of_peak"] / row["tokens_per_second"] for row in first if "test" in row}
     machine = next(row for row in first if "test" not in row)
-    rounds, peer, busy = [], None, 0.0
+    rounds, loads, peer, busy = [], [], None, 0.0
     for index in range(options.rounds):
         busy = max(busy, busy_cores())
         ours = theirs = None
         for engine in ("adainfer", "llama.cpp")[::1 if index % 2 == 0 else -1]:
             if engine == "adainfer":
                 found = run_adainfer(options, path, threads, options.repetitions)
-                ours = {row["test"]: row["tokens_per_second"] for row in found}
+                ours, our_load = {row["test"]: row["tokens_per_second"] for row in found}, found[0]["load_seconds"]
             else:
                 peer = run_llama_cpp(options, path, threads)
                 theirs = peer["speeds"]
         rounds.append((ours, theirs))
+        loads.append((our_load, peer["load_seconds"]))
     rows = []
     for test, each in of_peak.items():
         ours, theirs = [a[test] for a, _ in rounds], [b[test] for _, b in rounds]
@@ -167,7 +170,9 @@ def compare(options, path, threads):
         rows.append({"model": Path(path).name, "threads": threads, "test": test, "adainfer": ours, "llama_cpp": theirs,
                      "adainfer_median": statistics.median(ours), "llama_cpp_median": statistics.median(theirs),
                      "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios),
-                     "adainfer_of_peak": each * statistics.median(ours), "busy_cores": busy})
+                     "adainfer_of_peak": each * statistics.median(ours), "busy_cores": busy,
+                     "adainfer_load_seconds": statistics.median(load for load, _ in loads),
+                     "llama_cpp_load_seconds": statistics.median(load for _, load in loads)})
     return rows, machine, {key: peer[key] for key in ("version", "system_info")}
 
 
@@ -199,6 +204,9 @@ def print_notes(report):
               f"{measured['read_bytes_per_second'] / 1e9:.1f} GB/s, "
               f"float products {2e-9 * measured['float_multiply_adds_per_second']:.0f} GFLOP/s, bfloat16 products "
               f"{2e-9 * measured['bfloat16_multiply_adds_per_second']:.0f} GFLOP/s")
+    for path, threads, ours, theirs in dict.fromkeys((row["model"], row["threads"], row["adainfer_load_seconds"],
+                                                      row["llama_cpp_load_seconds"]) for row in report["results"]):
+        print(f"{path}, {threads} thread(s): loaded in {ours:.2f} s, by llama.cpp in {theirs:.2f} s")
     busy = max(row["busy_cores"] for row in report["results"])
     if busy > 0.1:
         print(f"WARNING: other programs kept up to {busy:.1f} cores busy; these ratios say nothing.")

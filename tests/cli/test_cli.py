@@ -436,6 +436,7 @@ class Model(CliTest):
             rows = self.succeed_json(*measure, "--products", how)
             self.assertEqual([row["test"] for row in rows], ["pp64", "tg2"])
             self.assertIn(rows[0]["products"], ["exact"] if how == "exact" else ["exact", "bfloat16"])
+            self.assertGreater(rows[0]["load_seconds"], rows[0].get("repack_seconds", 0))
         self.assertNotIn("repacked_bytes", self.succeed_json(*measure, "--no-repack")[0])
 
     def test_prompts_that_are_wrong(self):
