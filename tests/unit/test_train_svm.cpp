@@ -186,6 +186,7 @@ TEST_CASE("train_rbf_svm decides as scikit-learn's SVC") {
             REQUIRE(expected.size() * n == unseen.size());
             RbfSvmOptions options;
             options.svm.c = std::stod(c);
+            options.svm.tolerance = 1e-3;  // as SVC by default
             const RbfSvmFit fit = train_rbf_svm(sequences, options);
             CHECK(fit.duality_gap >= -1e-9 * fit.primal);
             auto state = fit.model.begin();
