@@ -23,11 +23,11 @@ for task in "${tasks[@]}"; do task_options+=(--task "$task"); done
 "$adainfer" lens "$model" --self 12000 --layers "$layers" "${task_options[@]}" --task-prompts 40 --refine 200 --precision i8 \
     -o "$out/lens.safetensors"
 
-for classifier in svm crf; do
-    # As in the paper: the model's own norm and head after every layer, one shared threshold.
-    "$adainfer" train "$model" "${task_options[@]}" --classifier "$classifier" --prefixes 1 --agreement 0.99 -o "$out/${classifier}_paper.json"
-    # Through the lens, with the depth as a third feature, thresholds calibrated a task on accuracy and agreement: behind seven
-    # few-shot prefixes, because it is the number of calibration prompts that keeps the accuracy of unseen ones.
-    "$adainfer" train "$model" "${task_options[@]}" --classifier "$classifier" --lens "$out/lens.safetensors" --features depth \
-        --head shortlist --per-task --prefixes 7 --agreement 0.97 --max-accuracy-loss 0.01 -o "$out/${classifier}_lens.json"
-done
+# As in the paper: the model's own norm and head after every layer, one shared threshold.
+"$adainfer" train "$model" "${task_options[@]}" --prefixes 1 --agreement 0.99 \
+    --classifier svm -o "$out/svm_paper.json" --classifier crf -o "$out/crf_paper.json"
+# Through the lens, with the depth as a third feature, thresholds calibrated a task on accuracy and agreement: behind seven
+# few-shot prefixes, because it is the number of calibration prompts that keeps the accuracy of unseen ones.
+"$adainfer" train "$model" "${task_options[@]}" --lens "$out/lens.safetensors" --features depth \
+    --head shortlist --per-task --prefixes 7 --agreement 0.97 --max-accuracy-loss 0.01 \
+    --classifier svm -o "$out/svm_lens.json" --classifier crf -o "$out/crf_lens.json"

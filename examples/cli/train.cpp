@@ -17,9 +17,9 @@ namespace {
 
 struct Options {
     ModelOptions model;
-    std::vector<std::string> tasks;
+    std::vector<std::string> tasks, classifiers, outputs;
     std::vector<std::size_t> layers;
-    std::string classifier, lens, head = "full", features = "paper", label_rule = "agrees", output;
+    std::string lens, head = "full", features = "paper", label_rule = "agrees";
     double agreement = 0.99, max_accuracy_loss = -1, accuracy_price = -1, confidence = 0;
     std::size_t examples = 0, prefixes = 3;
     std::uint64_t seed = 0;
@@ -47,12 +47,12 @@ void report(const std::string& name, const adainfer::Calibration& c) {
 void train(const Options& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
-    if (options.per_layer && options.classifier != "svm") throw UsageError("--per-layer needs --classifier svm");
+    if (options.per_layer && options.classifiers != std::vector<std::string>{"svm"}) throw UsageError("--per-layer needs --classifier svm");
+    if (options.classifiers.size() != options.outputs.size()) throw UsageError("name one -o for each --classifier");
     with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         const Stopwatch watch;
         ProgressBar bar;
         adainfer::TrainPolicyOptions training;
-        training.classifier = options.classifier;
         if (options.features == "depth") training.features = adainfer::DepthFeatures::names();
         if (options.features == "wide") training.features = adainfer::WideFeatures::names();
         training.head = adainfer::AnyHead::named(options.head);
@@ -74,16 +74,21 @@ void train(const Options& options, const Context& context) {
             lens.lens.check_model(model.decoder().weights());
             training.lens = adainfer::AnyLens(lens.lens);
         }
-        adainfer::TrainedPolicy trained = adainfer::train_policy(model, tokenizer, tasks, training);
+        const adainfer::PolicyTraces traces = adainfer::collect_policy_traces(model, tokenizer, tasks, training);
         bar.clear();
-        if (!options.lens.empty()) {
-            trained.file.lens_hash = lens.hash;
-            trained.file.lens_file = adainfer::lens_reference(options.output, options.lens);
+        for (std::size_t i = 0; i < options.classifiers.size(); ++i) {
+            const std::string& output = options.outputs[i];
+            training.classifier = options.classifiers[i];
+            adainfer::TrainedPolicy trained = adainfer::train_policy(model, tasks, traces, training);
+            if (!options.lens.empty()) {
+                trained.file.lens_hash = lens.hash;
+                trained.file.lens_file = adainfer::lens_reference(output, options.lens);
+            }
+            adainfer::save_policy(output, trained.file);
+            report("all tasks, one threshold", trained.shared);
+            for (const auto& [name, calibration] : trained.tasks) report(name, calibration);
+            std::cout << "wrote " << output << "\n";
         }
-        adainfer::save_policy(options.output, trained.file);
-        report("all tasks, one threshold", trained.shared);
-        for (const auto& [name, calibration] : trained.tasks) report(name, calibration);
-        std::cout << "wrote " << options.output << "\n";
         std::cerr << "trained in " << fixed(watch.seconds(), 1) << " s\n";
     });
 }
@@ -95,7 +100,9 @@ void add_train(CLI::App& app, const Context& context) {
     auto options = std::make_shared<Options>();
     options->model.add_to(*command);
     command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");
-    command->add_option("--classifier", options->classifier, "svm (linear), crf (over the sequence of layers) or rbf (svm with an RBF kernel)")
+    command->add_option("--classifier", options->classifiers,
+                        "svm (linear), crf (over the sequence of layers) or rbf (svm with an RBF kernel); more than once: each is trained "
+                        "on the same runs of the model")
         ->required()->check(CLI::IsMember({"svm", "crf", "rbf"}));
     command->add_flag("--per-layer", options->per_layer, "of svm: one for each layer, beside a shared one");
     command->add_option("--lens", options->lens, "read through this lens (default: the logit lens, as in the paper)")->type_name("LENS");
@@ -121,7 +128,7 @@ void add_train(CLI::App& app, const Context& context) {
         ->check(CLI::Range(4, 1'000'000))->type_name("N");
     command->add_option("--prefixes", options->prefixes, "few-shot prefixes each example is asked behind")->check(CLI::Range(1, 100))->capture_default_str();
     command->add_option("--seed", options->seed, "of the shots")->capture_default_str();
-    command->add_option("-o,--output", options->output, "the policy file")->required()->type_name("POLICY");
+    command->add_option("-o,--output", options->outputs, "the policy file; one for each --classifier")->required()->type_name("POLICY");
     command->callback([options, &context] { train(*options, context); });
 }
 

@@ -599,6 +599,12 @@ class Model(CliTest):
                      "--examples", "6", "--prefixes", "1", "-o", self.folder / "priced.json")
         priced = json.loads((self.folder / "priced.json").read_text())["training"]
         self.assertEqual((float(priced["accuracy_price"]), int(priced["prompts_trained"]) + int(priced["prompts_calibrated"])), (5, 6))
+        both = ["train", MODEL, "--task", self.task(), "--lens", lens, "--agreement", "0.5", "--classifier", "crf", "-o", self.folder / "crf.json",
+                "--classifier", "svm"]
+        self.succeed(*both, "-o", self.folder / "svm.json")
+        self.assertEqual(json.loads((self.folder / "svm.json").read_text()), json.loads(policy.read_text()))
+        self.assertEqual(json.loads((self.folder / "crf.json").read_text())["kind"], "crf")
+        self.refuse(2, *both, says="one -o for each --classifier")
         self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--accuracy-price", "-1", "-o", policy,
                     says="--accuracy-price")
         self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--head", "shortlist:1", "-o", policy, says="shortlist:K+confirm")

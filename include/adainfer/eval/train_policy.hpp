@@ -143,56 +143,77 @@ template <class Backend>
     fail(ErrorCode::InvalidArgument, "the schedule names no layer");
 }
 
+/// Before anything is collected.
+inline void check_classifier(const TrainPolicyOptions& options) {
+    const std::string& name = options.classifier;
+    if (name != LinearSvm::kind && name != LinearChainCrf::kind && name != RbfSvm::kind)
+        fail(ErrorCode::InvalidArgument, "unknown classifier '", name, "'; known: svm, crf, rbf");
+    if (options.per_layer && name != LinearSvm::kind)
+        fail(ErrorCode::InvalidArgument, "a classifier for each layer can be of kind svm only, found '", name, "'");
+}
+
 }  // namespace detail::train_policy
 
-/// Trains one exit classifier on few-shot prompts of some tasks and calibrates its threshold. Only the policy half of the
-/// train examples is asked; every third of them trains the classifier, the rest calibrate (whole examples: all prompts that
-/// ask for one stand on one side). Throws InvalidArgument (no task, too few examples, unknown classifier) and as
-/// collect_trace(), the trainers and calibrate() do.
+/// What the exit policies of some tasks are trained on and calibrated with; it serves any number of classifiers.
+struct PolicyTraces {
+    std::vector<std::size_t> layers;                  ///< of the schedule, as far as the lens reads them
+    std::map<std::string, std::size_t> first_layers;  ///< per task: where its checks begin
+    std::vector<Trace> training, calibration;         ///< group: the task's place in the list
+};
+
+/// Asks the policy half of the train examples; every third of them is to train classifiers, the rest to calibrate them (whole
+/// examples: all prompts that ask for one stand on one side). Throws InvalidArgument (no task, too few examples, a lens that reads
+/// none of the layers), Cancelled, and as collect_trace() does.
 template <class Backend>
-[[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
-                                         const TrainPolicyOptions& options) {
+[[nodiscard]] PolicyTraces collect_policy_traces(const Model<Backend>& dense, const Tokenizer& tokenizer,
+                                                 std::span<const Task> tasks, const TrainPolicyOptions& options) {
     namespace d = detail::train_policy;
     if (tasks.empty()) fail(ErrorCode::InvalidArgument, "training needs at least one task");
-    if (options.classifier != LinearSvm::kind && options.classifier != LinearChainCrf::kind && options.classifier != RbfSvm::kind) {
-        fail(ErrorCode::InvalidArgument, "unknown classifier '", options.classifier, "'; known: svm, crf, rbf");
-    }
-    if (options.per_layer && options.classifier != LinearSvm::kind) {
-        fail(ErrorCode::InvalidArgument, "a classifier for each layer can be of kind svm only, found '", options.classifier, "'");
-    }
-    TrainedPolicy result;
-    PolicyFile& file = result.file;
+    PolicyTraces result;
     for (const std::size_t layer : options.schedule.layers(dense.config().layers)) {
-        if (options.lens.reads(layer)) file.layers.push_back(layer);
+        if (options.lens.reads(layer)) result.layers.push_back(layer);
     }
-    if (file.layers.empty()) fail(ErrorCode::InvalidArgument, "the lens reads none of the layers of the schedule");
-
-    std::vector<Trace> training, calibration;
+    if (result.layers.empty()) fail(ErrorCode::InvalidArgument, "the lens reads none of the layers of the schedule");
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Task& task = tasks[i];
         std::vector<Trace> traces;
         if (options.per_task) {
-            std::tie(file.task_first_layers[task.name], traces) =
-                d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), file.layers, options);
+            std::tie(result.first_layers[task.name], traces) =
+                d::traces_from_first_layer(dense, tokenizer, task, static_cast<int>(i), result.layers, options);
         } else {
-            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(file.layers), options.head,
+            traces = d::traces_of(dense, tokenizer, task, static_cast<int>(i), d::schedule_of(result.layers), options.head,
                                   options.prefixes, options);
         }
         const std::size_t examples = traces.size() / options.prefixes;
-        for (std::size_t t = 0; t < traces.size(); ++t) (t % examples % 3 == 0 ? training : calibration).push_back(traces[t]);
+        for (std::size_t t = 0; t < traces.size(); ++t) {
+            (t % examples % 3 == 0 ? result.training : result.calibration).push_back(std::move(traces[t]));
+        }
     }
+    return result;
+}
 
-    const std::vector<Sequence> sequences = to_sequences(training, options.label);
+/// Trains one exit classifier on the traces that collect_policy_traces() made of this model, these tasks and these options, and
+/// calibrates its threshold. Throws InvalidArgument (unknown classifier) and as the trainers and calibrate() do.
+template <class Backend>
+[[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, std::span<const Task> tasks, const PolicyTraces& traces,
+                                         const TrainPolicyOptions& options) {
+    detail::train_policy::check_classifier(options);
+    TrainedPolicy result;
+    PolicyFile& file = result.file;
+    file.layers = traces.layers;
+    file.task_first_layers = traces.first_layers;
+
+    const std::vector<Sequence> sequences = to_sequences(traces.training, options.label);
     std::vector<ScoredPrompt> scored;
     const auto adopt = [&](const auto& fit) {
-        scored = score_traces(fit.model, calibration, options.label);
+        scored = score_traces(fit.model, traces.calibration, options.label);
         file.training["converged"] = fit.converged ? "yes" : "no";
         file.kind = std::remove_cvref_t<decltype(fit.model)>::kind;
         file.classifier = fit.model;
     };
     const SvmOptions svm{.max_passes = 5000};
     if (options.per_layer) {
-        adopt(train_per_layer_svm(training, options.label, svm));
+        adopt(train_per_layer_svm(traces.training, options.label, svm));
     } else if (options.classifier == LinearSvm::kind) {
         adopt(train_svm(sequences, svm));
     } else if (options.classifier == RbfSvm::kind) {
@@ -204,6 +225,8 @@ template <class Backend>
     file.threshold = result.shared.threshold;
     if (options.per_task) {
         for (const auto& [group, calibrated] : calibrate_per_group(scored, options.calibration)) {
+            if (group < 0 || static_cast<std::size_t>(group) >= tasks.size())
+                fail(ErrorCode::InvalidArgument, "a trace of task number ", group, ", but there are ", tasks.size(), " tasks");
             const std::string& name = tasks[static_cast<std::size_t>(group)].name;
             file.task_thresholds[name] = calibrated.threshold;
             result.tasks[name] = calibrated;
@@ -219,10 +242,18 @@ template <class Backend>
     file.model_name = dense.config().name;
     if (options.calibration.confidence > 0) file.training["confidence"] = std::to_string(options.calibration.confidence);
     if (options.calibration.accuracy_price) file.training["accuracy_price"] = std::to_string(*options.calibration.accuracy_price);
-    file.training["prompts_trained"] = std::to_string(training.size());
-    file.training["prompts_calibrated"] = std::to_string(calibration.size());
+    file.training["prompts_trained"] = std::to_string(traces.training.size());
+    file.training["prompts_calibrated"] = std::to_string(traces.calibration.size());
     for (const Task& task : tasks) file.training["tasks"] += (file.training["tasks"].empty() ? "" : ", ") + task.name;
     return result;
+}
+
+/// Both in one: trains a classifier for these tasks. Throws as they do.
+template <class Backend>
+[[nodiscard]] TrainedPolicy train_policy(const Model<Backend>& dense, const Tokenizer& tokenizer, std::span<const Task> tasks,
+                                         const TrainPolicyOptions& options) {
+    detail::train_policy::check_classifier(options);
+    return train_policy(dense, tasks, collect_policy_traces(dense, tokenizer, tasks, options), options);
 }
 
 }  // namespace adainfer::inline v0
