@@ -14679,7 +14679,9 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
         }
     }
     const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
-    std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); });
+    const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
+    // Most vocabularies are written in that order.
+    if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
     std::vector<std::uint32_t> ranks(table.size());
     for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
         if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
