@@ -83,8 +83,8 @@ def markdown(result):
                   *main_table(model)]
     lines += ["SkipDecode's depth depends on the position in the answer alone; for one token it is a fixed layer.", ""]
     for model in models:
-        lines += [f"{model['name']}, task by task (layers saved, accuracy against dense in points, wall clock):", "",
-                  *task_table(model)]
+        lines += [f"<details><summary>{model['name']}, task by task: layers saved, accuracy against dense in points, wall clock"
+                  "</summary>", "", *task_table(model), "</details>", ""]
     lines += ["Generalisation: the paper's two features through the linear lens, trained on the sentiment tasks, with one threshold "
               "calibrated to an agreement of 0.95 on their held-out prompts; answers are confirmed with the full head. From model to "
               "model go classifier, scaler and threshold, not the lens (`--policy foreign:FILE`).", "", *generalisation_table(models)]
