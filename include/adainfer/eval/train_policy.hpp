@@ -226,7 +226,7 @@ template <class Backend>
     if (options.per_task) {
         for (const auto& [group, calibrated] : calibrate_per_group(scored, options.calibration)) {
             if (group < 0 || static_cast<std::size_t>(group) >= tasks.size())
-                fail(ErrorCode::InvalidArgument, "a trace of task number ", group, ", but there are ", tasks.size(), " tasks");
+                fail(ErrorCode::InvalidArgument, "a trace is of task number ", group, ", tasks given: ", tasks.size());
             const std::string& name = tasks[static_cast<std::size_t>(group)].name;
             file.task_thresholds[name] = calibrated.threshold;
             result.tasks[name] = calibrated;
