@@ -25744,9 +25744,12 @@ struct EncodedPrompts {
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25810,12 +25813,35 @@ struct TaskPrompts {
 /// calibrated on.
 enum class TrainHalf { Lens, Policy };
 
-/// Every second train example after the shots.
+namespace detail::task {
+
+/// The outputs of examples.
+[[nodiscard]] inline std::set<std::string> outputs_of(std::span<const Example> examples) {
+    std::set<std::string> outputs;
+    for (const Example& example : examples) outputs.insert(example.output);
+    return outputs;
+}
+
+/// Every second of the examples, in order: the first, third, ... or the others. `by_output`: of the examples of each output.
+[[nodiscard]] inline std::vector<Example> every_second(std::span<const Example> examples, bool first, bool by_output) {
+    std::map<std::string_view, std::size_t> seen;
+    std::vector<Example> chosen;
+    for (const Example& example : examples) {
+        if ((seen[by_output ? std::string_view(example.output) : std::string_view()]++ % 2 == 0) == first) chosen.push_back(example);
+    }
+    return chosen;
+}
+
+}  // namespace detail::task
+
+/// Every second train example after the shots. Labels often take turns in a file, so that one half would know other labels than the
+/// other; then it is every second one of each label.
 [[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
-    std::vector<Example> examples;
-    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2)
-        examples.push_back(task.train[i]);
-    return examples;
+    namespace d = detail::task;
+    const std::span<const Example> examples = std::span(task.train).subspan((std::min)(task.shots, task.train.size()));
+    const auto outputs = [&](bool first) { return d::outputs_of(d::every_second(examples, first, false)); };
+    const bool by_label = !task.labels.empty() && outputs(true) != outputs(false);
+    return d::every_second(examples, half == TrainHalf::Lens, by_label);
 }
 
 /// The task with the shots and the lens half as its only train examples: what few-shot prefixes may be drawn from without
@@ -26127,7 +26153,7 @@ struct PolicyTraces {
     std::vector<Trace> training, calibration;         ///< group: the task's place in the list
 };
 
-/// Asks the policy half of the train examples; every third of them is to train classifiers, the rest to calibrate them (whole
+/// Asks the policy half of the train examples; one of three trains classifiers, the others calibrate them (whole
 /// examples: all prompts that ask for one stand on one side). Throws InvalidArgument (no task, too few examples, a lens that reads
 /// none of the layers), Cancelled, and as collect_trace() does.
 template <class Backend>
@@ -26152,7 +26178,9 @@ template <class Backend>
         }
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) {
-            (t % examples % 3 == 0 ? result.training : result.calibration).push_back(std::move(traces[t]));
+            const std::size_t example = t % examples;
+            const bool trains = (example + example / 3) % 3 == 0;  // not the same place of three each time: labels may take turns
+            (trains ? result.training : result.calibration).push_back(std::move(traces[t]));
         }
     }
     return result;

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -13,6 +15,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/early_exit/linear_svm.hpp"
 #include "adainfer/eval/task.hpp"
+#include "adainfer/eval/task_prompts.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/random_model.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
@@ -67,6 +70,43 @@ TEST_CASE("traces: the policy half behind every prefix, an example on one side o
     const PolicyTraces per_task = collect_policy_traces(room.model, room.tokenizer, room.tasks, chosen);
     CHECK(per_task.layers == std::vector<std::size_t>{2, 4});
     for (const Task& task : room.tasks) CHECK(std::set<std::size_t>{2, 4}.contains(per_task.first_layers.at(task.name)));
+}
+
+TEST_CASE("labels that take turns are in both halves, and in what trains and what calibrates") {
+    for (const std::vector<std::string>& labels : {std::vector<std::string>{"no", "yes"}, {"a", "b", "c"}, {"1", "2", "3", "4"}}) {
+        Task task{"turns", "{input}:{output}\n", labels.size(), labels, {}, {{"x", labels[0]}}};
+        for (std::size_t i = 0; i < 25 * labels.size(); ++i) task.train.push_back({std::to_string(i), labels[i % labels.size()]});
+        std::set<std::string> seen;
+        for (const TrainHalf half : {TrainHalf::Lens, TrainHalf::Policy}) {
+            const std::vector<Example> examples = train_half(task, half);
+            CHECK(examples.size() == 12 * labels.size());
+            std::map<std::string, std::size_t> count;
+            for (const Example& example : examples) {
+                ++count[example.output];
+                CHECK(seen.insert(example.input).second);  // in one half only
+            }
+            for (const std::string& label : labels) CHECK(count[label] == 12);
+        }
+        CHECK(seen.size() == 24 * labels.size());
+    }
+    // In any other order it is every second example, whatever its label.
+    Task task{"mixed", "{input}:{output}\n", 0, {"no", "yes"}, {}, {{"x", "no"}}};
+    for (const char* output : {"no", "no", "yes", "yes", "no", "no"}) task.train.push_back({"x", output});
+    const std::vector<Example> half = train_half(task, TrainHalf::Policy);
+    REQUIRE(half.size() == 3);
+    CHECK(half[0].output == "no");
+    CHECK(half[1].output == "yes");
+    CHECK(half[2].output == "no");
+
+    const Classroom room;
+    Task three{"three", "{input}:{output}\n", 3, {"a", "b", "c"}, {}, {{"x", "a"}}};
+    for (std::size_t i = 0; i < 75; ++i) three.train.push_back({"x", three.labels[i % 3]});
+    const PolicyTraces traces = collect_policy_traces(room.model, room.tokenizer, std::vector{three}, options());
+    for (const std::vector<Trace>& part : {traces.training, traces.calibration}) {
+        // All prompts are alike but for the right answer, which is the model's own in a third of them.
+        const auto right = std::count_if(part.begin(), part.end(), [](const Trace& trace) { return trace.final_matches_gold; });
+        CHECK(3 * static_cast<std::size_t>(right) == part.size());
+    }
 }
 
 TEST_CASE("one collection of traces trains what a run for each classifier does") {

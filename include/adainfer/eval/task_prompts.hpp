@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -74,12 +77,35 @@ struct TaskPrompts {
 /// calibrated on.
 enum class TrainHalf { Lens, Policy };
 
-/// Every second train example after the shots.
+namespace detail::task {
+
+/// The outputs of examples.
+[[nodiscard]] inline std::set<std::string> outputs_of(std::span<const Example> examples) {
+    std::set<std::string> outputs;
+    for (const Example& example : examples) outputs.insert(example.output);
+    return outputs;
+}
+
+/// Every second of the examples, in order: the first, third, ... or the others. `by_output`: of the examples of each output.
+[[nodiscard]] inline std::vector<Example> every_second(std::span<const Example> examples, bool first, bool by_output) {
+    std::map<std::string_view, std::size_t> seen;
+    std::vector<Example> chosen;
+    for (const Example& example : examples) {
+        if ((seen[by_output ? std::string_view(example.output) : std::string_view()]++ % 2 == 0) == first) chosen.push_back(example);
+    }
+    return chosen;
+}
+
+}  // namespace detail::task
+
+/// Every second train example after the shots. Labels often take turns in a file, so that one half would know other labels than the
+/// other; then it is every second one of each label.
 [[nodiscard]] inline std::vector<Example> train_half(const Task& task, TrainHalf half) {
-    std::vector<Example> examples;
-    for (std::size_t i = task.shots + (half == TrainHalf::Lens ? 0 : 1); i < task.train.size(); i += 2)
-        examples.push_back(task.train[i]);
-    return examples;
+    namespace d = detail::task;
+    const std::span<const Example> examples = std::span(task.train).subspan((std::min)(task.shots, task.train.size()));
+    const auto outputs = [&](bool first) { return d::outputs_of(d::every_second(examples, first, false)); };
+    const bool by_label = !task.labels.empty() && outputs(true) != outputs(false);
+    return d::every_second(examples, half == TrainHalf::Lens, by_label);
 }
 
 /// The task with the shots and the lens half as its only train examples: what few-shot prefixes may be drawn from without

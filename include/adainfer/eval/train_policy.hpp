@@ -161,7 +161,7 @@ struct PolicyTraces {
     std::vector<Trace> training, calibration;         ///< group: the task's place in the list
 };
 
-/// Asks the policy half of the train examples; every third of them is to train classifiers, the rest to calibrate them (whole
+/// Asks the policy half of the train examples; one of three trains classifiers, the others calibrate them (whole
 /// examples: all prompts that ask for one stand on one side). Throws InvalidArgument (no task, too few examples, a lens that reads
 /// none of the layers), Cancelled, and as collect_trace() does.
 template <class Backend>
@@ -186,7 +186,9 @@ template <class Backend>
         }
         const std::size_t examples = traces.size() / options.prefixes;
         for (std::size_t t = 0; t < traces.size(); ++t) {
-            (t % examples % 3 == 0 ? result.training : result.calibration).push_back(std::move(traces[t]));
+            const std::size_t example = t % examples;
+            const bool trains = (example + example / 3) % 3 == 0;  // not the same place of three each time: labels may take turns
+            (trains ? result.training : result.calibration).push_back(std::move(traces[t]));
         }
     }
     return result;
