@@ -19,7 +19,7 @@ files that the command reads there stay the same.
     --program FILE    the command line (build/examples/adainfer; examples/quickstart.sh builds it)
     --work FOLDER     what is kept between runs (build/table)
 
-Needs Python 3.9 and nothing else. Takes a good part of an hour a model on two cores.
+Needs Python 3.9 and nothing else. Takes half an hour a model on one core, with --all more than an hour.
 """
 import argparse
 import datetime

@@ -58,8 +58,7 @@ template <class Model>
         for (std::size_t t = 0; t < trace.steps(); ++t) {
             add(trace.layers[t], trace.features[2 * t], trace.features[2 * t + 1], trace.agrees[t] != 0);
         }
-        const adainfer::TopTwo last =
-            adainfer::top_two(session.work.logits.row(0));  // no candidates: all logits of the last layer
+        const adainfer::TopTwo last = adainfer::top_two(dense.predict(session, prompts.prompts[i]).logits);
         add(layers, last.top_probability - last.second_probability, last.top_probability, true);
         bar.update(task.name, i + 1, prompts.prompts.size());
     }
