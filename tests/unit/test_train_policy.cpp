@@ -54,7 +54,7 @@ TEST_CASE("traces: the policy half behind every prefix, an example on one side o
     const PolicyTraces traces = collect_policy_traces(room.model, room.tokenizer, room.tasks, options());
     CHECK(traces.layers == std::vector<std::size_t>{1, 2, 3, 4, 5});
     CHECK(traces.first_layers.empty());
-    // 26 train examples, 2 of them shots, half of the rest: 12 a task, every third of them to train.
+    // 26 train examples, 2 of them shots, half of the rest: 12 a task, one of three to train.
     CHECK(traces.training.size() == 2 * 2 * 4);
     CHECK(traces.calibration.size() == 2 * 2 * 8);
     for (const Trace& trace : traces.training) {

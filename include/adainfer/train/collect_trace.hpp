@@ -25,15 +25,6 @@ namespace adainfer::inline v0 {
 
 namespace detail::collect {
 
-/// Writes the readings of a trace's checks down.
-template <class Features>
-void add_step(Trace& trace, const Reading& reading) {
-    const auto values = Features::read(reading).all();
-    trace.layers.push_back(reading.layer);
-    trace.features.insert(trace.features.end(), values.begin(), values.end());
-    trace.tokens.push_back(reading.token);
-}
-
 /// Never exits; hands what can be read at each check of a schedule, as far as `most` goes, to a function.
 template <Needs most, class Lens, class Head, class Visit>
 class Recorder : public ReadsWith<Lens, Head> {
@@ -140,7 +131,12 @@ template <class Features, class Lens, class Head, class Backend, class Policy, c
     trace.n_layers = model.config().layers;
     trace.n_features = Features::size;
     trace.group = group;
-    const auto add = [&trace](const Reading& reading) { d::add_step<Features>(trace, reading); };
+    const auto add = [&trace](const Reading& reading) {
+        const auto values = Features::read(reading).all();
+        trace.layers.push_back(reading.layer);
+        trace.features.insert(trace.features.end(), values.begin(), values.end());
+        trace.tokens.push_back(reading.token);
+    };
     if (d::reads_vocabulary(head, model.config().vocabulary, candidates.size())) {
         d::States states(model.config().hidden);
         trace.final_token = d::run<Needs::Lens>(model, session, tokens, candidates, schedule, lens, head,
