@@ -40,14 +40,13 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
     # layers: those that the lens reads; lens: the shipped one, or what to fit it with beside the train rows of all tasks but
     # LONG_PROMPTS; checked: layers of the policies that read through it, if not all of those; paper: how those that read through
-    # none are trained; without: rows left out, because the head of a large vocabulary after every layer takes long
+    # none are trained
     "smollm2": {"name": "SmolLM2-135M-Instruct", "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
                 "layers": [16, 18, 20, *range(22, 30)], "lens": ROOT / "examples/demo/smollm2/lens.safetensors",
-                "checked": [], "paper": [], "without": []},
+                "checked": [], "paper": []},
     "gemma3": {"name": "Gemma 3 270M", "file": "gemma-3-270m-q4_k_m.gguf",
                "layers": [*range(8, 18)], "lens": ["--self", 6000, "--task-prompts", 40],
-               "checked": ["--layers", "8,11,12,13,14,15,16,17"], "paper": ["--examples", 60],
-               "without": ["CRF, logit lens (paper)", "oracle, logit lens"]},
+               "checked": ["--layers", "8,11,12,13,14,15,16,17"], "paper": ["--examples", 60]},
 }
 # How policies are trained that read through a lens. Five few-shot prefixes: one alone, or fewer prompts, calibrate thresholds
 # that lose a point more on others.
@@ -212,7 +211,7 @@ class Subject:
         """(name, specification) of every policy."""
         lens, p, last = f"lens={self.lens}", self.policies, self.layers - 1
         first, late = MODELS[self.key]["layers"][0], round(0.8 * self.layers)
-        rows = [
+        return [
             ("dense", "dense"),
             ("best fixed layer, logit lens", "fixed:best"),
             ("best fixed layer, linear lens", f"fixed:best,{lens}"),
@@ -227,7 +226,6 @@ class Subject:
             ("oracle, logit lens", "oracle"),
             ("oracle, linear lens", f"oracle,{lens}"),
         ]
-        return [row for row in rows if row[0] not in MODELS[self.key]["without"]]
 
     def evaluate(self, kind, policies):
         """Rows of all tasks; one file a task, so that a run that was stopped goes on."""
