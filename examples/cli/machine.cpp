@@ -121,7 +121,7 @@ double bfloat16_speed(adainfer::ThreadPool& pool) {
     const std::vector<std::uint32_t> x(Tile::tokens * pairs);
     return product_speed(pool, static_cast<double>(Tile::tokens * 2 * pairs * lanes), [&] {
         float out[Tile::tokens * lanes] = {};
-        Tile::run<Tile::tokens>({*panel}, x.data(), pairs, out, lanes);
+        Tile::run<Tile::tokens>({panel->values, pairs}, x.data(), pairs, out, lanes);
         kept.store(out[0], std::memory_order_relaxed);
     });
 }

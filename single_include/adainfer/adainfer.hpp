@@ -138,6 +138,43 @@ using Progress = std::function<void(const ProgressEvent&)>;
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/core/line_vector.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <new>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+/// Memory that begins with a cache line: a vector that is loaded or stored at a multiple of its size lies in one line.
+template <class T>
+struct LineAllocator {
+    using value_type = T;
+
+    LineAllocator() = default;
+    template <class U>
+    constexpr explicit(false) LineAllocator(const LineAllocator<U>&) noexcept {}
+
+    [[nodiscard]] T* allocate(std::size_t n) {
+        if (n > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+        return static_cast<T*>(::operator new(n * sizeof(T), line));
+    }
+    void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, line); }
+
+    template <class U>
+    friend constexpr bool operator==(const LineAllocator&, const LineAllocator<U>&) noexcept {
+        return true;
+    }
+
+  private:
+    static constexpr std::align_val_t line{64};
+};
+
+template <class T>
+using LineVector = std::vector<T, LineAllocator<T>>;
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/core/thread_pool.hpp ---------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -292,7 +329,6 @@ inline constexpr Version version{ADAINFER_VERSION_MAJOR, ADAINFER_VERSION_MINOR,
 
 #include <cstddef>
 #include <span>
-#include <vector>
 
 
 // ---- adainfer/tensor/matrix_view.hpp -------------------------------------------------------------------------------------
@@ -367,7 +403,7 @@ class Buffer {
     [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
 
   private:
-    std::vector<float> data_;
+    LineVector<float> data_;
     std::size_t first_ = 0, rows_ = 0, cols_ = 0;
 };
 
@@ -962,6 +998,8 @@ class ActivationWords {
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <utility>
 
 
 // ---- adainfer/kernels/bfloat_tile.hpp ------------------------------------------------------------------------------------
@@ -970,7 +1008,7 @@ class ActivationWords {
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
+#include <utility>
 
 
 // ---- adainfer/kernels/float_lanes.hpp ------------------------------------------------------------------------------------
@@ -1195,8 +1233,21 @@ namespace adainfer::inline v0::detail::avx512 {
     return _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(wide, not_finite)), x, wide);
 }
 
-/// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
-/// last column is zero.
+/// Elements i to i + 31 of a row of activations, or their rests, as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the
+/// first of them in its lower half. What is missing is zero.
+template <bool rests>
+[[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512i bfloat_pairs(std::span<const float> x, std::size_t i) noexcept {
+    const std::size_t left = x.size() - i;
+    __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+    __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+    if constexpr (rests) {
+        low = bfloat_rests(low);
+        high = bfloat_rests(high);
+    }
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+/// Rows of activations in bfloat_pairs(), one row after the other.
 class BfloatRows {
   public:
     /// Makes room for rows of `cols` elements.
@@ -1205,30 +1256,23 @@ class BfloatRows {
         if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
     }
 
-    /// Row `token` = x [cols], or the rests of x. Rows can be assigned by several threads.
+    /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
     template <bool rests = false>
-    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
-        std::uint32_t* const out = pairs_.data() + token * stride_;
-        for (std::size_t i = 0; i < x.size(); i += 32) {
-            const std::size_t left = x.size() - i;
-            __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
-            __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
-            if constexpr (rests) {
-                low = bfloat_rests(low);
-                high = bfloat_rests(high);
-            }
-            _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-        }
+    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x, std::size_t column = 0) noexcept {
+        for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
     }
 
     /// Row `token` from pair `pair` on.
     [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
         return pairs_.data() + token * stride_ + pair;
     }
+    [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
+        return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
+    }
     [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
 
   private:
-    std::vector<std::uint32_t> pairs_;
+    LineVector<std::uint32_t> pairs_;
     std::size_t stride_ = 0;
 };
 
@@ -1237,10 +1281,8 @@ struct BfloatAhead {
     std::uintptr_t address = 0;  ///< 0: nothing
     std::size_t stride = 0, bytes = 0;
 
-    static constexpr std::size_t lines = 8;  ///< of each row that a tile asks for
-
-    /// The first lines, which are no longer part of this.
-    BfloatAhead take() noexcept {
+    /// The first lines of each row, which are no longer part of this.
+    BfloatAhead take(std::size_t lines) noexcept {
         if (bytes == 0) return {};
         const BfloatAhead first = *this;
         address += 64 * lines;
@@ -1251,7 +1293,7 @@ struct BfloatAhead {
 
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
-    static constexpr std::size_t lanes = 32, most_columns = 512;  ///< what stays in the first cache
+    static constexpr std::size_t lanes = 32, most_columns = 640;
 
     alignas(64) std::uint32_t values[most_columns / 2][lanes];
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
@@ -1259,7 +1301,8 @@ struct BfloatPanel {
 
 /// What a tile works with besides activations.
 struct BfloatTask {
-    const BfloatPanel& panel;
+    const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
+    std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
     BfloatAhead ahead{};          ///< brought into the second cache meanwhile
 };
@@ -1267,7 +1310,15 @@ struct BfloatTask {
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
 /// multiply-adds an instruction, two of them for each broadcast of x.
 struct BfloatTile {
-    static constexpr std::size_t tokens = 12;
+    using Rows = BfloatRows;
+    static constexpr std::size_t tokens = 12, columns = 512;  ///< at most; a panel of so many stays in the first cache
+    static constexpr std::size_t cached = std::size_t{1} << 19U;  ///< bytes of activations: half of the L2 of Zen 4 and 5
+
+    /// f(first, count) for blocks of tokens that Unit::run() takes.
+    template <class F>
+    static void for_blocks(std::size_t all, F&& f) {
+        for_token_blocks(all, tokens, f);
+    }
 
     /// What a thread needs to have while it runs tiles: nothing but registers.
     struct Unit {
@@ -1280,7 +1331,6 @@ struct BfloatTile {
     template <std::size_t count>
     [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
                                                  std::size_t y_stride) noexcept {
-        const BfloatPanel& panel = task.panel;
         const BfloatAhead& ahead = task.ahead;
         __m512 sum[count][2];
 #pragma GCC unroll 12
@@ -1289,12 +1339,12 @@ struct BfloatTile {
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
         // Where there is nothing to fetch, what is in the first cache already.
-        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(&panel);
+        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(task.panel);
         const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
-        for (std::size_t p = 0; p < panel.pairs; ++p) {
+        for (std::size_t p = 0; p < task.pairs; ++p) {
             _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
-            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p]));
-            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p] + 16));
+            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p]));
+            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p] + 16));
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
                 const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[t * x_stride + p])));
@@ -1322,9 +1372,50 @@ struct BfloatTile {
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded.
+/// Rows of activations in bfloat_pairs(), tile after tile: a tile is 16 pairs of 16 tokens, and those of the same tokens follow
+/// one another, so that the product reads memory in order.
+class AmxRows {
+  public:
+    /// Makes room for rows of `cols` elements.
+    void resize(std::size_t tokens, std::size_t cols) {
+        stride_ = (cols + 31) / 32 * tile;
+        const std::size_t needed = (tokens + 15) / 16 * stride_;
+        if (pairs_.size() < needed) pairs_.resize(needed);
+    }
+
+    /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
+    template <bool rests = false>
+    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x, std::size_t column = 0) noexcept {
+        for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
+    }
+
+    /// Pair `pair` of row `token`; the next is beside it if both are in one tile. A tile begins at multiples of 16 and 16.
+    [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
+        return pairs_.data() + token / 16 * stride_ + pair / 16 * tile + token % 16 * line + pair % 16;
+    }
+    [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
+        return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
+    }
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from 16 tokens to the next
+
+    static constexpr std::size_t line = 16, tile = 16 * line;  ///< in pairs
+
+  private:
+    LineVector<std::uint32_t> pairs_;
+    std::size_t stride_ = 0;
+};
+
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
 struct AmxTile {
-    static constexpr std::size_t tokens = 32;
+    using Rows = AmxRows;
+    static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
+    static constexpr std::size_t cached = std::size_t{1} << 20U;  ///< bytes of activations: half of the L2 of all CPUs with AMX
+
+    /// f(first, count) for blocks of tokens that Unit::run() takes; `first` begins a tile.
+    template <class F>
+    static void for_blocks(std::size_t all, F&& f) {
+        for (std::size_t first = 0; first < all; first += tokens) f(first, (std::min)(tokens, all - first));
+    }
 
     /// The calling thread's tiles, which have a shape while this lives.
     class Unit {
@@ -1334,14 +1425,13 @@ struct AmxTile {
         Unit& operator=(const Unit&) = delete;
         [[ADAINFER_TARGET_AMX]] ~Unit() { _tile_release(); }
 
-        /// As BfloatTile::run() for `count` tokens, 1 to 32. Rows of x and panel are read in whole steps of 16 pairs.
+        /// As BfloatTile::run() for `count` tokens, 1 to 32. Panels are read in whole steps of 16 pairs.
         [[ADAINFER_TARGET_AMX]] void run(std::size_t count, const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride,
                                          float* y, std::size_t y_stride) noexcept {
             constexpr std::size_t lanes = BfloatPanel::lanes, row = lanes * sizeof(float);
             if (count != shaped_for_) shape(count);
-            const BfloatPanel& panel = task.panel;
             const bool more = count > 16;
-            const std::size_t x_row = x_stride * sizeof(std::uint32_t), y_row = y_stride * sizeof(float);
+            const std::size_t y_row = y_stride * sizeof(float);
             // GCC 12 does not know that these instructions read memory: what was stored has to be there before them.
             asm volatile("" ::: "memory");
             if (task.sums == nullptr) {
@@ -1358,15 +1448,15 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            for (std::size_t p = 0; p < panel.pairs; p += 16) {
+            for (std::size_t p = 0; p < task.pairs; p += 16, x += AmxRows::tile) {
                 if (task.ahead.address != 0) fetch(task.ahead, p);
-                _tile_loadd(4, x + p, x_row);
-                _tile_loadd(6, panel.values[p], row);
-                _tile_loadd(7, panel.values[p] + 16, row);
+                _tile_loadd(4, x, 64);
+                _tile_loadd(6, task.panel[p], row);
+                _tile_loadd(7, task.panel[p] + 16, row);
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_dpbf16ps(1, 4, 7);
                 if (!more) continue;
-                _tile_loadd(5, x + 16 * x_stride + p, x_row);
+                _tile_loadd(5, x + x_stride, 64);
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
@@ -1459,16 +1549,871 @@ void at_level(const F& f) {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/bfloat_product.hpp ---------------------------------------------------------------------------------
+// ---- adainfer/kernels/bfloat_attention.hpp -------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+
+// ---- adainfer/kernels/kv_rows.hpp ----------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+
+// ---- adainfer/kernels/dequantize.hpp -------------------------------------------------------------------------------------
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+// Before a loop of few, fixed steps: compilers that unroll it first then find nothing left to vectorise.
+#if defined(__GNUC__)
+#define ADAINFER_ROLLED _Pragma("GCC unroll 1")
+#else
+#define ADAINFER_ROLLED
+#endif
+
+namespace adainfer::inline v0 {
+
+namespace detail::dequantize {
+
+static_assert(std::endian::native == std::endian::little, "weights are read as little-endian bytes");
+
+// The kernels copy a block's packed bytes into a local array first: loads need no alignment, and the compiler knows
+// that the stores to `out` (floats) do not change what is still to be read (bytes may alias anything, locals do not).
+//
+// d * q + m may be contracted to one fused operation without changing a bit: a binary16 scale has 11 significant
+// bits, the integers of these formats at most 6 + 5, so every product that is followed by a sum is exact.
+
+inline constexpr std::size_t small_block = 32;   ///< elements of a block of the q*_0 and q*_1 formats
+inline constexpr std::size_t super_block = 256;  ///< elements of a block of the q*_k formats
+
+[[nodiscard, gnu::always_inline]] inline float load_f16(const std::byte* p) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return f16_to_f32(bits);
+}
+
+/// out[i] = value(i, bytes[i]) for 16 bytes as integers of type Byte. All kernels are made of this step: it is what GCC
+/// and Clang vectorise well for every width from SSE2 to AVX-512 (longer arrays are split badly for AVX2).
+template <class Byte, class Value>
+[[gnu::always_inline]] inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
+    Byte q[16];
+    std::memcpy(q, bytes, sizeof q);
+    ADAINFER_ROLLED for (std::size_t i = 0; i < 16; ++i) out[i] = value(i, q[i]);
+}
+
+[[gnu::always_inline]] inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 34, out += small_block) {
+        const float d = load_f16(block);
+        const auto value = [d](std::size_t, int q) { return d * static_cast<float>(q); };
+        sixteen<std::int8_t>(block + 2, out, value);
+        sixteen<std::int8_t>(block + 18, out + 16, value);
+    }
+}
+
+[[gnu::always_inline]] inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 18, out += small_block) {
+        const float d = load_f16(block);
+        const std::byte* const packed = block + 2;
+        sixteen<std::uint8_t>(packed, out, [d](std::size_t, int q) { return d * static_cast<float>((q & 15) - 8); });
+        sixteen<std::uint8_t>(packed, out + 16,
+                              [d](std::size_t, int q) { return d * static_cast<float>((q >> 4) - 8); });
+    }
+}
+
+[[gnu::always_inline]] inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 20, out += small_block) {
+        const float d = load_f16(block);
+        const float m = load_f16(block + 2);
+        const std::byte* const packed = block + 4;
+        sixteen<std::uint8_t>(packed, out, [d, m](std::size_t, int q) { return d * static_cast<float>(q & 15) + m; });
+        sixteen<std::uint8_t>(packed, out + 16,
+                              [d, m](std::size_t, int q) { return d * static_cast<float>(q >> 4) + m; });
+    }
+}
+
+/// 1 << i, read as a vector: shifts by a count per lane do not exist before AVX2.
+inline constexpr std::int32_t bit_of[16] = {1,       1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                                            1 << 8,  1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
+
+/// 16 where bit i is set, otherwise 0.
+[[nodiscard]] inline int fifth_bit(std::int32_t bits, std::size_t i) noexcept {
+    return (bits & bit_of[i]) != 0 ? 16 : 0;
+}
+
+[[gnu::always_inline]] inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 22, out += small_block) {
+        const float d = load_f16(block);
+        std::uint16_t high[2];
+        std::memcpy(high, block + 2, sizeof high);
+        const std::int32_t first = high[0], second = high[1];
+        const std::byte* const packed = block + 6;
+        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
+            return d * static_cast<float>(((q & 15) | fifth_bit(first, i)) - 16);
+        });
+        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
+            return d * static_cast<float>(((q >> 4) | fifth_bit(second, i)) - 16);
+        });
+    }
+}
+
+[[gnu::always_inline]] inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 24, out += small_block) {
+        const float d = load_f16(block);
+        const float m = load_f16(block + 2);
+        std::uint16_t high[2];
+        std::memcpy(high, block + 4, sizeof high);
+        const std::int32_t first = high[0], second = high[1];
+        const std::byte* const packed = block + 8;
+        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
+            return d * static_cast<float>((q & 15) | fifth_bit(first, i)) + m;
+        });
+        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
+            return d * static_cast<float>((q >> 4) | fifth_bit(second, i)) + m;
+        });
+    }
+}
+
+/// The 8 scales and 8 minima of a q4_k or q5_k block, 6 bits each, in 12 bytes: the low six bits of the first four
+/// of each in bytes 0-3 and 4-7, those of the last four as nibbles in bytes 8-11 with their top bits in the upper two
+/// bits of bytes 0-7. Multiplied by the block's two binary16 factors.
+[[gnu::always_inline]] inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
+    const float d = load_f16(block);
+    const float dmin = load_f16(block + 2);
+    std::uint8_t s[12];
+    std::memcpy(s, block + 4, sizeof s);
+    for (std::size_t i = 0; i < 4; ++i) {
+        scale[i] = d * static_cast<float>(s[i] & 63);
+        minimum[i] = dmin * static_cast<float>(s[i + 4] & 63);
+        scale[i + 4] = d * static_cast<float>((s[i + 8] & 15) | ((s[i] >> 6) << 4));
+        minimum[i + 4] = dmin * static_cast<float>((s[i + 8] >> 4) | ((s[i + 4] >> 6) << 4));
+    }
+}
+
+[[gnu::always_inline]] inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 144, out += super_block) {
+        float scale[8], minimum[8];
+        scales_and_minima(block, scale, minimum);
+        for (std::size_t part = 0; part < 8; ++part) {  // 16 bytes of 8 x 16; 32 bytes share scales
+            const std::size_t group = part / 2 * 2;     // low nibbles belong to group, high ones to the next
+            const std::byte* const packed = block + 16 + 16 * part;
+            float* const low = out + 32 * group + 16 * (part % 2);
+            const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
+            sixteen<std::uint8_t>(packed, low,
+                                  [=](std::size_t, int q) { return d0 * static_cast<float>(q & 15) - m0; });
+            sixteen<std::uint8_t>(packed, low + 32,
+                                  [=](std::size_t, int q) { return d1 * static_cast<float>(q >> 4) - m1; });
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 176, out += super_block) {
+        float scale[8], minimum[8];
+        scales_and_minima(block, scale, minimum);
+        for (std::size_t half = 0; half < 2; ++half) {
+            std::uint8_t high[16];  // bit g of byte i belongs to element i of group g
+            std::memcpy(high, block + 16 + 16 * half, sizeof high);
+            for (std::size_t group = 0; group < 8; group += 2) {
+                const std::byte* const packed = block + 48 + 16 * group + 16 * half;
+                float* const low = out + 32 * group + 16 * half;
+                const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
+                const int bit = static_cast<int>(group);
+                sixteen<std::uint8_t>(packed, low, [&, d0, m0, bit](std::size_t i, int q) {
+                    return d0 * static_cast<float>((q & 15) | (((high[i] >> bit) & 1) << 4)) - m0;
+                });
+                sixteen<std::uint8_t>(packed, low + 32, [&, d1, m1, bit](std::size_t i, int q) {
+                    return d1 * static_cast<float>((q >> 4) | (((high[i] >> bit) & 2) << 3)) - m1;
+                });
+            }
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
+    for (std::size_t b = 0; b < blocks; ++b, block += 210, out += super_block) {
+        std::int8_t s[16];
+        std::memcpy(s, block + 192, sizeof s);
+        const float d = load_f16(block + 208);
+        float scale[16];
+        for (std::size_t i = 0; i < 16; ++i) scale[i] = d * static_cast<float>(s[i]);
+        for (std::size_t half = 0; half < 2; ++half) {
+            for (std::size_t part = 0; part < 8; ++part) {  // 16 elements under one scale
+                const std::size_t group = part / 2, first = 16 * (part % 2);
+                const std::byte* const packed = block + 64 * half + 32 * (group % 2) + first;
+                std::uint8_t high[16];
+                std::memcpy(high, block + 128 + 32 * half + first, sizeof high);
+                const float factor = scale[8 * half + part];
+                const int nibble_shift = group < 2 ? 0 : 4, high_shift = static_cast<int>(2 * group);
+                sixteen<std::uint8_t>(packed, out + 128 * half + 16 * part, [&](std::size_t i, int q) {
+                    const int low = (q >> nibble_shift) & 15;
+                    return factor * static_cast<float>((low | (((high[i] >> high_shift) & 3) << 4)) - 32);
+                });
+            }
+        }
+    }
+}
+
+/// `convert` maps 16 bits to a float. `step` elements at once through a local array, so that unaligned loads vectorise.
+template <std::size_t step, class Convert>
+[[gnu::always_inline]] inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
+    for (std::size_t steps = cols / step; steps != 0; --steps, row += 2 * step, out += step) {
+        std::uint16_t bits[step];
+        std::memcpy(bits, row, sizeof bits);
+        ADAINFER_ROLLED for (std::size_t i = 0; i < step; ++i) out[i] = convert(bits[i]);
+    }
+    for (std::size_t rest = cols % step; rest != 0; --rest, row += 2, ++out) {
+        std::uint16_t bits;
+        std::memcpy(&bits, row, sizeof bits);
+        *out = convert(bits);
+    }
+}
+
+/// dequantize_row(), for loops under at_level().
+[[gnu::always_inline]] inline void row_to_floats(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
+    const std::size_t blocks = cols / info(dtype).block_size;
+    switch (dtype) {
+        case DType::F32:
+            if (cols != 0) std::memcpy(out, row, cols * sizeof(float));
+            return;
+        // The steps that measured fastest.
+        case DType::F16:
+            return half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
+        case DType::BF16:
+            return half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
+        case DType::Q8_0: return q8_0(row, blocks, out);
+        case DType::Q4_0: return q4_0(row, blocks, out);
+        case DType::Q4_1: return q4_1(row, blocks, out);
+        case DType::Q5_0: return q5_0(row, blocks, out);
+        case DType::Q5_1: return q5_1(row, blocks, out);
+        case DType::Q4_K: return q4_k(row, blocks, out);
+        case DType::Q5_K: return q5_k(row, blocks, out);
+        case DType::Q6_K: return q6_k(row, blocks, out);
+    }
+}
+
+}  // namespace detail::dequantize
+
+/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
+/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
+/// Precondition: cols is a multiple of the format's block size.
+inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
+    detail::dequantize::row_to_floats(dtype, row, cols, out);
+}
+
+}  // namespace adainfer::inline v0
+
+#undef ADAINFER_ROLLED
+
+// ---- adainfer/kernels/vector_math.hpp ------------------------------------------------------------------------------------
+
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
+// Loops over plain arrays, written so that a compiler vectorises them without -ffast-math: reductions keep a fixed
+// number of independent partial sums, and exp is a polynomial without branches. What runs under at_level() is always inlined. The
+// ends of loops are counted from n % lanes, so that where n is known GCC sees that there are none; else it warns of their overflow.
 
-// ---- adainfer/kernels/lane_layout.hpp ------------------------------------------------------------------------------------
+namespace adainfer::inline v0 {
+
+/// Sum of a[i] * b[i]. The order of the additions depends on n only.
+[[nodiscard, gnu::always_inline]] inline float dot(const float* a, const float* b, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += a[i + j] * b[i + j];
+    }
+    float tail = 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += a[i] * b[i];
+    for (std::size_t width = lanes / 2; width > 0; width /= 2) {
+        for (std::size_t j = 0; j < width; ++j) partial[j] += partial[j + width];
+    }
+    return partial[0] + tail;
+}
+
+/// Sum of x[i]. The order of the additions depends on n only.
+[[nodiscard, gnu::always_inline]] inline float sum(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j];
+    }
+    float tail = 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += x[i];
+    for (const float value : partial) tail += value;
+    return tail;
+}
+
+/// y[i] = f(i). What f reads may be y[i] itself, and no other element of y: values are computed some at a time before they are
+/// stored, which a compiler then vectorises without having to know what else y may overlap.
+template <class F>
+[[gnu::always_inline]] inline void set_each(float* y, std::size_t n, const F& f) noexcept {
+    constexpr std::size_t lanes = 32;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        float value[lanes];
+        for (std::size_t j = 0; j < lanes; ++j) value[j] = f(i + j);
+        for (std::size_t j = 0; j < lanes; ++j) y[i + j] = value[j];
+    }
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) y[i] = f(i);
+}
+
+/// y[i] += scale * x[i].
+[[gnu::always_inline]] inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
+    set_each(y, n, [=](std::size_t i) { return y[i] + scale * x[i]; });
+}
+
+/// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
+/// |r| <= ln(2)/2 and a Taylor polynomial of degree 7 there. Selects by masks: of ternaries GCC makes branches where a level has no
+/// mask registers, and then vectorises no loop over them.
+[[nodiscard, gnu::always_inline]] inline float exp_approx(float x) noexcept {
+    constexpr float log2_e = 1.44269504F, ln2_high = 0.693359375F, ln2_low = -2.12194440e-4F;
+    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
+    const std::uint32_t is_large = 0U - static_cast<std::uint32_t>(x > 88.72283F);
+    const std::uint32_t is_outside = is_large | (0U - static_cast<std::uint32_t>(x < -87.33654F));
+    const float inside = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & ~is_outside);
+    const float shifted = inside * log2_e + to_integer;
+    const float n = shifted - to_integer;
+    const float r = (inside - n * ln2_high) - n * ln2_low;
+    float p = 1.0F / 5040.0F;
+    p = p * r + 1.0F / 720.0F;
+    p = p * r + 1.0F / 120.0F;
+    p = p * r + 1.0F / 24.0F;
+    p = p * r + 1.0F / 6.0F;
+    p = p * r + 0.5F;
+    p = p * r + 1.0F;
+    p = p * r + 1.0F;
+    // Two factors, because 2^128 alone has no float. The low nine bits are the exponent, with its sign.
+    const std::int32_t exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) << 23U) >> 23;
+    const std::int32_t half = exponent >> 1;
+    const float scale1 = std::bit_cast<float>(static_cast<std::uint32_t>(half + 127) << 23U);
+    const float scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(exponent - half + 127) << 23U);
+    const auto value = std::bit_cast<std::uint32_t>(p * scale1 * scale2);
+    return std::bit_cast<float>((value & ~is_outside) | (std::bit_cast<std::uint32_t>(HUGE_VALF) & is_large));
+}
+
+/// Largest of n values. NaN passes by unseen: callers look at their sums.
+[[nodiscard, gnu::always_inline]] inline float max_value(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float best[lanes];
+    for (float& value : best) value = -HUGE_VALF;
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
+    }
+    float result = -HUGE_VALF;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = x[i] > result ? x[i] : result;
+    for (const float value : best) result = value > result ? value : result;
+    return result;
+}
+
+/// Largest magnitude of n values. NaN passes by unseen.
+[[nodiscard, gnu::always_inline]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float best[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) best[j] = std::fabs(x[i + j]) > best[j] ? std::fabs(x[i + j]) : best[j];
+    }
+    float result = 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
+    for (const float value : best) result = value > result ? value : result;
+    return result;
+}
+
+/// Replaces x by softmax(x); returns the largest input. n > 0.
+inline float softmax(float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    const float largest = max_value(x, n);
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) {
+            x[i + j] = exp_approx(x[i + j] - largest);
+            partial[j] += x[i + j];
+        }
+    }
+    float sum = 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) {
+        x[i] = exp_approx(x[i] - largest);
+        sum += x[i];
+    }
+    for (const float value : partial) sum += value;
+    const float inverse = 1.0F / sum;
+    set_each(x, n, [=](std::size_t k) { return x[k] * inverse; });
+    return largest;
+}
+
+/// False if any value is NaN or infinite.
+[[nodiscard]] inline bool all_finite(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t lanes = 32;
+    float partial[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j] * 0.0F;  // 0, or NaN for inf and NaN
+    }
+    float sum = 0.0F;
+    for (std::size_t left = n % lanes; left != 0; --left, ++i) sum += x[i] * 0.0F;
+    for (const float value : partial) sum += value;
+    return sum == 0.0F;
+}
+
+/// Cosine of the angle between a and b, 0 where either is zero.
+[[nodiscard]] inline float cosine(const float* a, const float* b, std::size_t n) noexcept {
+    const float norms = std::sqrt(dot(a, a, n)) * std::sqrt(dot(b, b, n));
+    return norms > 0.0F ? dot(a, b, n) / norms : 0.0F;
+}
+
+}  // namespace adainfer::inline v0
+
+// Rows of keys and values, from floats to what a cache stores and back. A row is stored once and read by every later token.
+
+namespace adainfer::inline v0 {
+
+namespace detail::kv {
+
+inline void f16_to_floats(const std::byte* row, std::size_t n, float* out) noexcept { dequantize_row(DType::F16, row, n, out); }
+
+inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint16_t bits = f32_to_f16(x[i]);
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+}
+
+/// Blocks of 32: the largest magnitude over 127 as binary16, then each element over that scale, rounded to an integer. The scale
+/// divides as it is stored, so that its own rounding costs nothing.
+[[gnu::always_inline]] inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
+    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+    for (; n != 0; n -= 32, x += 32, out += 34) {
+        const std::uint16_t scale = f32_to_f16(max_magnitude(x, 32) / 127.0F);
+        const float d = f16_to_f32(scale), inverse = d > 0.0F ? 1.0F / d : 0.0F;
+        std::int8_t q[32];
+        for (std::size_t i = 0; i < 32; ++i) {
+            const float above = x[i] * inverse < -127.0F ? -127.0F : x[i] * inverse;
+            const float clamped = above > 127.0F ? 127.0F : above;
+            q[i] = static_cast<std::int8_t>((clamped + to_integer) - to_integer);
+        }
+        std::memcpy(out, &scale, sizeof scale);
+        std::memcpy(out + 2, q, sizeof q);
+    }
+}
+
+#if ADAINFER_X86
+
+[[ADAINFER_TARGET_AVX512]] inline void f16_to_floats_avx512(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        std::uint16_t bits[16];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+[[ADAINFER_TARGET_AVX2]] inline void f16_to_floats_avx2(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        std::uint16_t bits[8];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+[[ADAINFER_TARGET_AVX2]] inline void floats_to_f16_avx2(const float* x, std::size_t n, std::byte* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i bits = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+    floats_to_f16(x + i, n - i, out + 2 * i);
+}
+
+#endif
+
+#if ADAINFER_ARM64
+
+inline void f16_to_floats_neon(const std::byte* row, std::size_t n, float* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        std::uint16_t bits[4];
+        std::memcpy(bits, row + 2 * i, sizeof bits);
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(bits))));
+    }
+    f16_to_floats(row + 2 * i, n - i, out + i);
+}
+
+inline void floats_to_f16_neon(const float* x, std::size_t n, std::byte* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i)));
+        std::memcpy(out + 2 * i, &bits, sizeof bits);
+    }
+    floats_to_f16(x + i, n - i, out + 2 * i);
+}
+
+#endif
+
+}  // namespace detail::kv
+
+/// Stores n floats as the type has them; every level of the machine gives the same bits. Preconditions: n is a multiple of the
+/// type's block size, no magnitude exceeds largest_value(type).
+inline void pack_kv(KvType type, const float* x, std::size_t n, std::byte* out) noexcept {
+    const CpuLevel level = best_cpu_level();
+    switch (type) {
+        case KvType::F32: std::memcpy(out, x, n * sizeof(float)); return;
+        case KvType::Q8_0: at_level(level, [&] { detail::kv::floats_to_q8_0(x, n, out); }); return;
+        case KvType::F16:
+#if ADAINFER_X86
+            if (level >= CpuLevel::Avx2) return detail::kv::floats_to_f16_avx2(x, n, out);
+#elif ADAINFER_ARM64
+            if (level == CpuLevel::Neon) return detail::kv::floats_to_f16_neon(x, n, out);
+#endif
+            return detail::kv::floats_to_f16(x, n, out);
+    }
+}
+
+/// The floats of n stored elements; what every level gives is the same.
+inline void unpack_kv(KvType type, CpuLevel level, const std::byte* rows, std::size_t n, float* out) noexcept {
+    switch (type) {
+        case KvType::F32: std::memcpy(out, rows, n * sizeof(float)); return;
+        case KvType::Q8_0: at_level(level, [&] { detail::dequantize::q8_0(rows, n / 32, out); }); return;
+        case KvType::F16:
+#if ADAINFER_X86
+            if (level >= CpuLevel::Avx512) return detail::kv::f16_to_floats_avx512(rows, n, out);
+            if (level == CpuLevel::Avx2) return detail::kv::f16_to_floats_avx2(rows, n, out);
+#elif ADAINFER_ARM64
+            if (level == CpuLevel::Neon) return detail::kv::f16_to_floats_neon(rows, n, out);
+#endif
+            return detail::kv::f16_to_floats(rows, n, out);
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/lane_attention.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+
+// ---- adainfer/kernels/float_tile.hpp -------------------------------------------------------------------------------------
 
 #include <cstddef>
+#include <cstring>
+
+// The float product of attention:
+//
+//     out[r][lane] = sum over k of a[r * row_stride + k * k_stride] * b[k][lane]
+//
+// `a` is a few keys or (with the strides swapped) values; `b` holds `lanes` queries side by side.
+
+namespace adainfer::inline v0 {
+
+/// One product, of at most tile_rows rows.
+struct FloatTile {
+    const float* a = nullptr;
+    std::size_t row_stride = 0, k_stride = 1, k = 0;
+    const float* b = nullptr;      ///< [k][lanes]
+    float* out = nullptr;          ///< [rows][lanes]
+};
+
+inline constexpr std::size_t tile_rows = 6;
+
+#if ADAINFER_X86
+
+namespace detail {
+
+/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
+struct FloatTileAvx512 {
+    static constexpr CpuLevel level = CpuLevel::Avx512;
+    static constexpr std::size_t lanes = 32;
+
+    template <std::size_t rows>
+    [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
+        __m512 sum[rows][2];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+        for (std::size_t k = 0; k < t.k; ++k) {
+            const __m512 b0 = _mm512_loadu_ps(t.b + k * lanes), b1 = _mm512_loadu_ps(t.b + k * lanes + 16);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
+                sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
+                sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+            _mm512_storeu_ps(t.out + r * lanes, sum[r][0]);
+            _mm512_storeu_ps(t.out + r * lanes + 16, sum[r][1]);
+        }
+    }
+};
+
+/// The same with 8 multiply-adds an instruction. lanes = 16.
+struct FloatTileAvx2 {
+    static constexpr CpuLevel level = CpuLevel::Avx2;
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    [[ADAINFER_TARGET_AVX2]] static void run(const FloatTile& t) noexcept {
+        __m256 sum[rows][2];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+        for (std::size_t k = 0; k < t.k; ++k) {
+            const __m256 b0 = _mm256_loadu_ps(t.b + k * lanes), b1 = _mm256_loadu_ps(t.b + k * lanes + 8);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const __m256 a = _mm256_broadcast_ss(t.a + r * t.row_stride + k * t.k_stride);
+                sum[r][0] = _mm256_fmadd_ps(a, b0, sum[r][0]);
+                sum[r][1] = _mm256_fmadd_ps(a, b1, sum[r][1]);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+            _mm256_storeu_ps(t.out + r * lanes, sum[r][0]);
+            _mm256_storeu_ps(t.out + r * lanes + 8, sum[r][1]);
+        }
+    }
+};
+
+}  // namespace detail
+
+#endif
+
+#if ADAINFER_ARM64
+
+namespace detail {
+
+/// The same with 4 multiply-adds an instruction. lanes = 16.
+struct FloatTileNeon {
+    static constexpr CpuLevel level = CpuLevel::Neon;
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    static void run(const FloatTile& t) noexcept {
+        float32x4_t sum[rows][4];
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_f32(0.0F);
+        for (std::size_t k = 0; k < t.k; ++k) {
+            const float32x4x4_t b = vld1q_f32_x4(t.b + k * lanes);
+#pragma GCC unroll 6
+            for (std::size_t r = 0; r < rows; ++r) {
+                const float a = t.a[r * t.row_stride + k * t.k_stride];
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) sum[r][i] = vfmaq_n_f32(sum[r][i], b.val[i], a);
+            }
+        }
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) vst1q_f32(t.out + r * lanes + 4 * i, sum[r][i]);
+        }
+    }
+};
+
+}  // namespace detail
+
+#endif
+
+namespace detail {
+
+struct FloatTilePortable {
+    static constexpr CpuLevel level = CpuLevel::Portable;
+    static constexpr std::size_t lanes = 16;
+
+    template <std::size_t rows>
+    static void run(const FloatTile& t) noexcept {
+        float sum[rows][lanes] = {};
+        for (std::size_t k = 0; k < t.k; ++k) {
+            for (std::size_t r = 0; r < rows; ++r) {
+                const float a = t.a[r * t.row_stride + k * t.k_stride];
+                for (std::size_t lane = 0; lane < lanes; ++lane) sum[r][lane] += a * t.b[k * lanes + lane];
+            }
+        }
+        std::memcpy(t.out, sum, sizeof sum);
+    }
+};
+
+/// out [rows][lanes] of any number of rows.
+template <class Tile>
+void float_tiles(FloatTile t, std::size_t rows) noexcept {
+    for (; rows >= tile_rows; rows -= tile_rows) {
+        Tile::template run<tile_rows>(t);
+        t.a += tile_rows * t.row_stride;
+        t.out += tile_rows * Tile::lanes;
+    }
+    switch (rows) {
+        case 1: return Tile::template run<1>(t);
+        case 2: return Tile::template run<2>(t);
+        case 3: return Tile::template run<3>(t);
+        case 4: return Tile::template run<4>(t);
+        case 5: return Tile::template run<5>(t);
+        default: return;
+    }
+}
+
+}  // namespace detail
+
+}  // namespace adainfer::inline v0
+
+namespace adainfer::inline v0 {
+
+/// Queries that share a K/V head, side by side: lane i is one head of one token.
+template <std::size_t lanes>
+struct QueryLanes {
+    const float* q[lanes];    ///< [head_dim]; null: no query in this lane
+    float* out[lanes];        ///< [head_dim]
+    std::size_t begin[lanes]; ///< the positions that it sees
+    std::size_t end[lanes];
+};
+
+/// The rows of one K/V head as a cache stores them.
+struct KvHead {
+    KvType type = KvType::F32;
+    const std::byte* k = nullptr;  ///< [positions, row_bytes(type, head_dim)]
+    const std::byte* v = nullptr;
+    std::size_t head_dim = 0;
+};
+
+/// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
+inline constexpr std::size_t attention_block = 512;
+
+/// Floats of scratch that lane_attention() needs, whatever the number of positions.
+[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, KvType type, std::size_t head_dim) noexcept {
+    return lanes * (3 * head_dim + attention_block) + (type == KvType::F32 ? 0 : attention_block * head_dim);
+}
+
+namespace detail {
+
+/// The softmax of each lane while blocks of scores pass by (Milakov and Gimelshein, arXiv 1805.02867, section 3).
+template <std::size_t lanes>
+struct RunningSoftmax {
+    float largest[lanes], sum[lanes];
+
+    RunningSoftmax() noexcept {
+        std::fill_n(largest, lanes, -HUGE_VALF);
+        std::fill_n(sum, lanes, 0.0F);
+    }
+
+    /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
+    [[gnu::always_inline]] void weigh(float* scores, std::size_t count, float* shrink) noexcept {
+        float top[lanes], total[lanes];  // local, so that they stay in registers
+        for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float score = scores[i * lanes + lane];
+                top[lane] = score > top[lane] ? score : top[lane];
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const float before = largest[lane];
+            largest[lane] = top[lane];
+            top[lane] = top[lane] == -HUGE_VALF ? 0.0F : top[lane];  // nothing seen yet: weights of zero, not NaN
+            shrink[lane] = exp_approx(before - top[lane]);
+            total[lane] = sum[lane] * shrink[lane];
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const float weight = exp_approx(scores[i * lanes + lane] - top[lane]);
+                scores[i * lanes + lane] = weight;
+                total[lane] += weight;
+            }
+        }
+        for (std::size_t lane = 0; lane < lanes; ++lane) sum[lane] = total[lane];
+    }
+};
+
+}  // namespace detail
+
+/// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
+template <class Tile>
+[[gnu::always_inline]] inline void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level,
+                                                  float scale, float* scratch) noexcept {
+    constexpr std::size_t lanes = Tile::lanes;
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    std::size_t first = queries.begin[0], last = 0;
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        first = (std::min)(first, queries.begin[lane]);
+        last = (std::max)(last, queries.end[lane]);
+    }
+    float* const packed = scratch;               // [head_dim][lanes]
+    float* const result = packed + d * lanes;    // [head_dim][lanes]
+    float* const partial = result + d * lanes;   // [head_dim][lanes]
+    float* const scores = partial + d * lanes;   // [attention_block][lanes]
+    float* const floats = scores + attention_block * lanes;  // [attention_block, head_dim]
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const float* const q = queries.q[lane];
+        for (std::size_t i = 0; i < d; ++i) packed[i * lanes + lane] = q == nullptr ? 0.0F : q[i] * scale;
+    }
+    const auto rows = [&](const std::byte* plane, std::size_t position, std::size_t count) {
+        const std::byte* const stored = plane + position * stride;
+        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(stored);
+        unpack_kv(kv.type, level, stored, count * d, floats);
+        return static_cast<const float*>(floats);
+    };
+
+    detail::RunningSoftmax<lanes> softmax;
+    for (std::size_t position = first; position < last; position += attention_block) {
+        const std::size_t count = (std::min)(attention_block, last - position);
+        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
+                                   .out = scores},
+                                  count);
+        // What a lane does not see is minus infinity, before the softmax of every lane at once.
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            if (queries.q[lane] == nullptr) continue;
+            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
+            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
+        }
+        float shrink[lanes];
+        softmax.weigh(scores, count, shrink);
+        float* const product = position == first ? result : partial;
+        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
+                                   .out = product},
+                                  d);
+        if (position == first) continue;
+        for (std::size_t i = 0; i < d; ++i) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
+            }
+        }
+    }
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        const float inverse = 1.0F / softmax.sum[lane];
+        for (std::size_t i = 0; i < d; ++i) queries.out[lane][i] = result[i * lanes + lane] * inverse;
+    }
+}
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+
+// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 
 // ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
@@ -1516,152 +2461,6 @@ constexpr auto with_codes(DType dtype, F&& f) {
 }
 
 }  // namespace adainfer::inline v0
-
-// Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
-// and nothing is added across lanes. The numbers are those of the file, only their places differ:
-//
-//     panel of 32 rows: a block of columns (32, or 256 of the k formats) after the other, each
-//       of the k formats: binary16 d [32 rows] and, where there are minima, dmin [32]
-//       for every 32 columns:
-//         scales and minima [32 rows]: binary16; of the k formats a byte each, q6_k two groups of scales
-//         for each half of the rows vectors of 16 rows x 4 columns, a quad of columns in a dword: q8_0 eight of them; else
-//         quads j and j + 4 as low and high nibbles of vector j, then what the nibbles lack: a bit of every quad in one
-//         vector (q5_*) or two bits of quads 0-3 and of quads 4-7 in two (q6_k).
-//
-// As large as the file, but for the bytes of 6-bit scales (q4_k 2.8 % more, q5_k 2.3 %) and rows up to the next multiple of 32.
-
-namespace adainfer::inline v0 {
-
-namespace detail {
-
-/// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
-struct LaneLayout {
-    static constexpr std::size_t lanes = 32, vector = 64;
-
-    std::size_t columns = 0;  ///< of a block
-    std::size_t head = 0;     ///< of a block: its binary16 factors, of a k format
-    std::size_t minima = 0;   ///< of 32 columns: offset of the minima, where there are any
-    std::size_t codes = 0;    ///< of 32 columns: offset of the codes
-    std::size_t high = 0;     ///< vectors of bits above the nibbles, for each half of the rows
-    std::size_t half = 0;     ///< codes of 32 columns and half of the rows
-    std::size_t piece = 0;    ///< 32 columns
-    std::size_t bytes = 0;    ///< a block
-
-    /// Offset of columns 32 i to 32 i + 31.
-    [[nodiscard]] constexpr std::size_t piece_at(std::size_t i) const noexcept {
-        const std::size_t pieces = columns / 32;
-        return i / pieces * bytes + head + i % pieces * piece;
-    }
-};
-
-[[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
-    const bool has_minimum = code_format(dtype).has_minimum;
-    LaneLayout layout;
-    layout.columns = info(dtype).block_size;
-    const bool k_format = layout.columns != 32;
-    layout.head = k_format ? LaneLayout::vector * (has_minimum ? 2 : 1) : 0;
-    layout.minima = k_format ? LaneLayout::lanes : LaneLayout::vector;
-    layout.codes = LaneLayout::vector * (has_minimum && !k_format ? 2 : 1);
-    const bool five_bits = dtype == DType::Q5_0 || dtype == DType::Q5_1 || dtype == DType::Q5_K;
-    layout.high = dtype == DType::Q6_K ? 2 : five_bits ? 1 : 0;
-    layout.half = LaneLayout::vector * (dtype == DType::Q8_0 ? 8 : 4 + layout.high);
-    layout.piece = layout.codes + 2 * layout.half;
-    layout.bytes = layout.head + layout.columns / 32 * layout.piece;
-    return layout;
-}
-
-}  // namespace detail
-
-#if ADAINFER_X86
-
-namespace detail::avx512 {
-
-#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
-
-/// Sixteen halves, and sixteen bytes, as floats.
-[[ADAINFER_INLINE512]] inline __m512 halves_at(const std::byte* p) noexcept {
-    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
-}
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 bytes_at(const std::byte* p) noexcept {
-    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm512_cvtepi32_ps(dtype == DType::Q6_K ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
-}
-
-/// Fields of `bits` moved to bits 4 and up: bit i of two-bit fields 2 i, or one bit.
-template <unsigned width, int i>
-[[ADAINFER_INLINE512]] inline __m512i with_high(__m512i nibbles, __m512i bits) noexcept {
-    constexpr int shift = 4 - static_cast<int>(width) * i;
-    __m512i moved = bits;
-    if constexpr (shift > 0) moved = _mm512_slli_epi16(bits, shift);
-    if constexpr (shift < 0) moved = _mm512_srli_epi16(bits, -shift);
-    const __m512i mask = _mm512_set1_epi8(width == 2 ? 48 : 16);
-    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
-}
-
-/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
-/// two that share bytes.
-[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
-    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
-}
-
-/// Two quads of 32 columns of half of a panel's rows: see quad_index().
-template <DType dtype, int j>
-[[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
-    if constexpr (dtype == DType::Q8_0) {
-        first = _mm512_load_si512(half + 128 * j);
-        second = _mm512_load_si512(half + 128 * j + 64);
-    } else {
-        const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
-        first = _mm512_and_si512(both, low);
-        second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-        if constexpr (lane_layout(dtype).high == 1) {
-            const __m512i bits = _mm512_load_si512(half + 256);
-            first = with_high<1, j>(first, bits);
-            second = with_high<1, j + 4>(second, bits);
-        } else if constexpr (lane_layout(dtype).high == 2) {
-            first = with_high<2, j>(first, _mm512_load_si512(half + 256));
-            second = with_high<2, j>(second, _mm512_load_si512(half + 320));
-        }
-    }
-}
-
-/// Scales of group g of 32 columns for half h of the rows, and what is added to code * scale.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 scales_at(const std::byte* block, const std::byte* piece, std::size_t g,
-                                               std::size_t h) noexcept {
-    if constexpr (lane_layout(dtype).head == 0) return halves_at(piece + 32 * h);
-    else return _mm512_mul_ps(bytes_at<dtype>(piece + 32 * g + 16 * h), halves_at(block + 32 * h));
-}
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 minima_at(const std::byte* block, const std::byte* piece, std::size_t h) noexcept {
-    const std::byte* const at = piece + lane_layout(dtype).minima;
-    if constexpr (lane_layout(dtype).head == 0) return halves_at(at + 32 * h);
-    else return _mm512_fnmadd_ps(bytes_at<dtype>(at + 16 * h), halves_at(block + 64 + 32 * h), _mm512_setzero_ps());
-}
-
-#undef ADAINFER_INLINE512
-
-}  // namespace detail::avx512
-
-#endif
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/kernels/lane_weight.hpp ------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-
-
-// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
 
 namespace adainfer::inline v0::detail {
 
@@ -1862,6 +2661,405 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const Activatio
 
 #endif
 
+// Sixteen rows turned so that they lie side by side, a row in each dword of a vector.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Turns a square of 16 rows of 16 dwords.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each quarter of a vector.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the quarters themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
+        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
+                                                                        bool whole, __m512i (&v)[16]) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
+    transpose(v);
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// lane_attention.hpp's attention with both products in bfloat16: queries, keys, values and the weights after the softmax are
+// rounded to eight significant bits; sums and the softmax are floats.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// A few blocks of 32 queries that share a K/V head: a key or value is rounded once for all of them. Tile: BfloatTile or AmxTile.
+/// Scratch is kept, so that the next head of the same size allocates nothing.
+template <class Tile>
+class BfloatAttention {
+  public:
+    static constexpr std::size_t lanes = BfloatPanel::lanes, most_blocks = 8;
+
+    /// Writes the outputs of at most `most_blocks` blocks. No bit of one depends on which others there are.
+    void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale) {
+        resize(blocks.size(), kv);
+        std::array<Range, most_blocks> seen;
+        std::array<RunningSoftmax<lanes>, most_blocks> softmax;
+        Range all;
+        for (std::size_t b = 0; b < blocks.size(); ++b) {
+            seen[b] = seen_by(blocks[b]);
+            all = {(std::min)(all.begin, seen[b].begin), (std::max)(all.end, seen[b].end)};
+            pack_queries(blocks[b], kv.head_dim, scale, queries(b));
+            std::fill_n(result(b), depth_ * lanes, 0.0F);
+        }
+        typename Tile::Unit unit;
+        for (std::size_t position = all.begin / positions * positions; position < all.end; position += positions) {
+            const Range here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
+            round_rows(kv, here, position);
+            for (std::size_t b = 0; b < blocks.size(); ++b) {
+                const Range own{(std::max)(seen[b].begin, position), (std::min)(seen[b].end, here.end)};
+                if (own.begin < own.end) attend(unit, blocks[b], softmax[b], b, own, position);
+            }
+        }
+        for (std::size_t b = 0; b < blocks.size(); ++b) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                if (blocks[b].q[lane] == nullptr) continue;
+                const float inverse = 1.0F / softmax[b].sum[lane];
+                for (std::size_t i = 0; i < kv.head_dim; ++i) blocks[b].out[lane][i] = result(b)[i * lanes + lane] * inverse;
+            }
+        }
+    }
+
+  private:
+    static constexpr std::size_t step = 32;        ///< positions that are multiplied or left out together
+    static constexpr std::size_t positions = 256;  ///< whose rounded rows stay in the second cache
+
+    using Pairs = std::uint32_t (*)[lanes];
+
+    struct Range {  ///< of positions
+        std::size_t begin = ~std::size_t{0}, end = 0;
+    };
+
+    /// What some query of the block sees.
+    static Range seen_by(const QueryLanes<lanes>& block) noexcept {
+        Range seen;
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            if (block.q[lane] == nullptr) continue;
+            seen = {(std::min)(seen.begin, block.begin[lane]), (std::max)(seen.end, block.end[lane])};
+        }
+        return seen;
+    }
+
+    void resize(std::size_t blocks, const KvHead& kv) {
+        depth_ = (kv.head_dim + 31) / 32 * 32;
+        keys_.resize(positions, kv.head_dim);
+        values_.resize(depth_, positions);
+        const auto at_least = [](auto& vector, std::size_t n) {
+            if (vector.size() < n) vector.resize(n);
+        };
+        at_least(queries_, blocks * depth_ / 2 * lanes);
+        at_least(results_, blocks * depth_ * lanes);
+        if (kv.type != KvType::F32) at_least(floats_, positions * kv.head_dim);
+        scores_.resize(positions * lanes);
+        weights_.resize(positions / 2 * lanes);
+    }
+
+    [[nodiscard]] static Pairs pairs_of(std::uint32_t* lines) noexcept { return reinterpret_cast<Pairs>(lines); }
+    /// Of block b: [depth_ / 2][32], and [depth_][32].
+    [[nodiscard]] Pairs queries(std::size_t b) noexcept { return pairs_of(queries_.data() + b * depth_ / 2 * lanes); }
+    [[nodiscard]] float* result(std::size_t b) noexcept { return results_.data() + b * depth_ * lanes; }
+
+    /// Turned, times the scale; what is missing is zero.
+    [[ADAINFER_TARGET_BFLOAT16]] static void pack_queries(const QueryLanes<lanes>& block, std::size_t d, float scale,
+                                                          Pairs out) noexcept {
+        const __m512 factor = _mm512_set1_ps(scale);
+        for (std::size_t half = 0; half < lanes; half += 16) {
+            for (std::size_t i = 0; i < d; i += 32) {
+                __m512i v[16];
+                for (std::size_t r = 0; r < 16; ++r) {
+                    const float* const q = block.q[half + r];
+                    const __m512 low = _mm512_mul_ps(floats(q, i, d), factor), high = _mm512_mul_ps(floats(q, i + 16, d), factor);
+                    v[r] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+                }
+                transpose(v);
+                for (std::size_t p = 0; p < 16; ++p) _mm512_store_si512(out[i / 2 + p] + half, v[p]);
+            }
+        }
+    }
+
+    /// Keys and values of a range in the block of positions that starts at `position`. Values are turned, and zero where the range
+    /// does not fill a step.
+    void round_rows(const KvHead& kv, const Range& range, std::size_t position) {
+        const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d), count = range.end - range.begin;
+        const auto floats = [&](const std::byte* plane) {
+            const std::byte* const stored = plane + range.begin * stride;
+            if (kv.type == KvType::F32) return reinterpret_cast<const float*>(stored);
+            unpack_kv(kv.type, CpuLevel::Avx512, stored, count * d, floats_.data());
+            return static_cast<const float*>(floats_.data());
+        };
+        const float* const keys = floats(kv.k);
+        for (std::size_t i = 0; i < count; ++i) keys_.assign(range.begin + i - position, {keys + i * d, d});
+        const float* const values = floats(kv.v);
+        for (std::size_t at = range.begin / step * step; at < range.end; at += step) {
+            const float* rows[step];
+            for (std::size_t i = 0; i < step; ++i) {
+                rows[i] = at + i >= range.begin && at + i < range.end ? values + (at + i - range.begin) * d : nullptr;
+            }
+            turn_values(rows, d, (at - position) / 2);
+        }
+    }
+
+    /// Values of 32 positions, null where there is none: two positions a pair, as pairs `pair` to `pair` + 15 of d rows.
+    [[ADAINFER_TARGET_BFLOAT16]] void turn_values(const float* const (&rows)[step], std::size_t d, std::size_t pair) noexcept {
+        for (std::size_t i = 0; i < d; i += 16) {
+            __m512i v[16];
+            for (std::size_t p = 0; p < 16; ++p) v[p] = side_by_side(floats(rows[2 * p], i, d), floats(rows[2 * p + 1], i, d));
+            transpose(v);
+            for (std::size_t r = 0; r < 16; ++r) _mm512_store_si512(values_.row(i + r, pair), v[r]);
+        }
+    }
+
+    /// row[i] to row[i + 15] of d floats; what is missing is zero.
+    [[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] static __m512 floats(const float* row, std::size_t i, std::size_t d) noexcept {
+        return row == nullptr || i >= d ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(first_lanes(d - i), row + i);
+    }
+
+    /// Pairs of an element of each.
+    [[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] static __m512i side_by_side(__m512 first, __m512 second) noexcept {
+        const auto low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(first));
+        const auto high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(second));
+        return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+    }
+
+    /// A block's queries with its part of the positions that keys_ and values_ hold from `position` on.
+    void attend(typename Tile::Unit& unit, const QueryLanes<lanes>& block, RunningSoftmax<lanes>& softmax, std::size_t b,
+                const Range& own, std::size_t position) noexcept {
+        const std::size_t first = own.begin / step * step, count = own.end - first, whole = (count + step - 1) / step * step;
+        float* const scores = scores_.data();
+        Tile::for_blocks(whole, [&](std::size_t i, std::size_t some) {
+            unit.run(some, {queries(b), depth_ / 2}, keys_.row(first - position + i, 0), keys_.stride(), scores + i * lanes, lanes);
+        });
+        // What a lane does not see is minus infinity, before the softmax of every lane at once.
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const bool none = block.q[lane] == nullptr;
+            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, first), count); };
+            const std::size_t begin = none ? count : within(block.begin[lane]), end = none ? count : within(block.end[lane]);
+            for (std::size_t i = 0; i < begin; ++i) scores[i * lanes + lane] = -HUGE_VALF;
+            for (std::size_t i = end; i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
+        }
+        float shrink[lanes];
+        at_level<CpuLevel::Avx512>([&] {
+            softmax.weigh(scores, count, shrink);
+            float* const sums = result(b);
+            for (std::size_t i = 0; i < depth_; ++i) {
+                for (std::size_t lane = 0; lane < lanes; ++lane) sums[i * lanes + lane] *= shrink[lane];
+            }
+        });
+        std::fill(scores + count * lanes, scores + whole * lanes, 0.0F);
+        pack_weights(whole);
+        Tile::for_blocks(depth_, [&](std::size_t i, std::size_t some) {
+            float* const sums = result(b) + i * lanes;
+            const std::uint32_t* const values = values_.row(i, (first - position) / 2);
+            unit.run(some, {pairs_of(weights_.data()), whole / 2, sums}, values, values_.stride(), sums, lanes);
+        });
+    }
+
+    /// weights_ [count / 2][32] = the scores, two positions a pair.
+    [[ADAINFER_TARGET_BFLOAT16]] void pack_weights(std::size_t count) noexcept {
+        const Pairs out = pairs_of(weights_.data());
+        for (std::size_t p = 0; p < count / 2; ++p) {
+            const float* const from = scores_.data() + 2 * p * lanes;
+            for (std::size_t half = 0; half < lanes; half += 16) {
+                _mm512_store_si512(out[p] + half, side_by_side(_mm512_loadu_ps(from + half), _mm512_loadu_ps(from + lanes + half)));
+            }
+        }
+    }
+
+    std::size_t depth_ = 0;               ///< of a head, up to a multiple of 32
+    typename Tile::Rows keys_, values_;   ///< [positions][head_dim] and [depth_][positions]
+    LineVector<std::uint32_t> queries_, weights_;
+    LineVector<float> results_, scores_, floats_;
+};
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/bfloat_product.hpp ---------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+
+// ---- adainfer/kernels/lane_layout.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
+// and nothing is added across lanes. The numbers are those of the file, only their places differ:
+//
+//     panel of 32 rows: a block of columns (32, or 256 of the k formats) after the other, each
+//       of the k formats: binary16 d [32 rows] and, where there are minima, dmin [32]
+//       for every 32 columns:
+//         scales and minima [32 rows]: binary16; of the k formats a byte each, q6_k two groups of scales
+//         for each half of the rows vectors of 16 rows x 4 columns, a quad of columns in a dword: q8_0 eight of them; else
+//         quads j and j + 4 as low and high nibbles of vector j, then what the nibbles lack: a bit of every quad in one
+//         vector (q5_*) or two bits of quads 0-3 and of quads 4-7 in two (q6_k).
+//
+// As large as the file, but for the bytes of 6-bit scales (q4_k 2.8 % more, q5_k 2.3 %) and rows up to the next multiple of 32.
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
+struct LaneLayout {
+    static constexpr std::size_t lanes = 32, vector = 64;
+
+    std::size_t columns = 0;  ///< of a block
+    std::size_t head = 0;     ///< of a block: its binary16 factors, of a k format
+    std::size_t minima = 0;   ///< of 32 columns: offset of the minima, where there are any
+    std::size_t codes = 0;    ///< of 32 columns: offset of the codes
+    std::size_t high = 0;     ///< vectors of bits above the nibbles, for each half of the rows
+    std::size_t half = 0;     ///< codes of 32 columns and half of the rows
+    std::size_t piece = 0;    ///< 32 columns
+    std::size_t bytes = 0;    ///< a block
+
+    /// Offset of columns 32 i to 32 i + 31.
+    [[nodiscard]] constexpr std::size_t piece_at(std::size_t i) const noexcept {
+        const std::size_t pieces = columns / 32;
+        return i / pieces * bytes + head + i % pieces * piece;
+    }
+};
+
+[[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
+    const bool has_minimum = code_format(dtype).has_minimum;
+    LaneLayout layout;
+    layout.columns = info(dtype).block_size;
+    const bool k_format = layout.columns != 32;
+    layout.head = k_format ? LaneLayout::vector * (has_minimum ? 2 : 1) : 0;
+    layout.minima = k_format ? LaneLayout::lanes : LaneLayout::vector;
+    layout.codes = LaneLayout::vector * (has_minimum && !k_format ? 2 : 1);
+    const bool five_bits = dtype == DType::Q5_0 || dtype == DType::Q5_1 || dtype == DType::Q5_K;
+    layout.high = dtype == DType::Q6_K ? 2 : five_bits ? 1 : 0;
+    layout.half = LaneLayout::vector * (dtype == DType::Q8_0 ? 8 : 4 + layout.high);
+    layout.piece = layout.codes + 2 * layout.half;
+    layout.bytes = layout.head + layout.columns / 32 * layout.piece;
+    return layout;
+}
+
+}  // namespace detail
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Sixteen halves, and sixteen bytes, as floats.
+[[ADAINFER_INLINE512]] inline __m512 halves_at(const std::byte* p) noexcept {
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 bytes_at(const std::byte* p) noexcept {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(dtype == DType::Q6_K ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+}
+
+/// Fields of `bits` moved to bits 4 and up: bit i of two-bit fields 2 i, or one bit.
+template <unsigned width, int i>
+[[ADAINFER_INLINE512]] inline __m512i with_high(__m512i nibbles, __m512i bits) noexcept {
+    constexpr int shift = 4 - static_cast<int>(width) * i;
+    __m512i moved = bits;
+    if constexpr (shift > 0) moved = _mm512_slli_epi16(bits, shift);
+    if constexpr (shift < 0) moved = _mm512_srli_epi16(bits, -shift);
+    const __m512i mask = _mm512_set1_epi8(width == 2 ? 48 : 16);
+    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
+}
+
+/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
+/// two that share bytes.
+[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
+    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
+}
+
+/// Two quads of 32 columns of half of a panel's rows: see quad_index().
+template <DType dtype, int j>
+[[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+        first = _mm512_load_si512(half + 128 * j);
+        second = _mm512_load_si512(half + 128 * j + 64);
+    } else {
+        const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
+        first = _mm512_and_si512(both, low);
+        second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        if constexpr (lane_layout(dtype).high == 1) {
+            const __m512i bits = _mm512_load_si512(half + 256);
+            first = with_high<1, j>(first, bits);
+            second = with_high<1, j + 4>(second, bits);
+        } else if constexpr (lane_layout(dtype).high == 2) {
+            first = with_high<2, j>(first, _mm512_load_si512(half + 256));
+            second = with_high<2, j>(second, _mm512_load_si512(half + 320));
+        }
+    }
+}
+
+/// Scales of group g of 32 columns for half h of the rows, and what is added to code * scale.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 scales_at(const std::byte* block, const std::byte* piece, std::size_t g,
+                                               std::size_t h) noexcept {
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(piece + 32 * h);
+    else return _mm512_mul_ps(bytes_at<dtype>(piece + 32 * g + 16 * h), halves_at(block + 32 * h));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 minima_at(const std::byte* block, const std::byte* piece, std::size_t h) noexcept {
+    const std::byte* const at = piece + lane_layout(dtype).minima;
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(at + 32 * h);
+    else return _mm512_fnmadd_ps(bytes_at<dtype>(at + 16 * h), halves_at(block + 64 + 32 * h), _mm512_setzero_ps());
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/lane_weight.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+
 // ---- adainfer/kernels/lane_memory.hpp ------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -1935,59 +3133,6 @@ inline void touch_rows(const WeightView& weight, std::size_t first, std::size_t 
 }
 
 }  // namespace adainfer::inline v0::detail
-
-// ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-// Sixteen rows turned so that they lie side by side, a row in each dword of a vector.
-
-#if ADAINFER_X86
-
-namespace adainfer::inline v0::detail::avx512 {
-
-/// Turns a square of 16 rows of 16 dwords.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
-    __m512i t[16];
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    // Four rows by four columns within each quarter of a vector.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    // Then the quarters themselves.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
-        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
-        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
-    }
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
-}
-
-/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
-                                                                        bool whole, __m512i (&v)[16]) noexcept {
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
-    transpose(v);
-}
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
 
 // Making the panels of lane_layout.hpp, and who owns them.
 
@@ -2393,14 +3538,21 @@ namespace adainfer::inline v0::detail::avx512 {
 
 /// Panels that are multiplied in turn with the same columns of the activations: four where the activations do not stay in the
 /// second cache, so that they come from farther away a quarter as often; else one, so that a weight is read in order.
-[[nodiscard]] inline std::size_t bfloat_group(const BfloatRows& x, std::size_t tokens) noexcept {
-    constexpr std::size_t cached = std::size_t{1} << 19U;  // bytes: half of the 1 MiB of Zen 4 and 5
-    return tokens * x.stride() * sizeof(std::uint32_t) > cached ? 4 : 1;
+template <class Tile>
+[[nodiscard]] std::size_t bfloat_group(std::size_t tokens, std::size_t cols) noexcept {
+    return tokens * cols * sizeof(std::uint16_t) > Tile::cached ? 4 : 1;
 }
 
 /// Floats of scratch that bfloat_product() needs.
-[[nodiscard]] inline std::size_t bfloat_scratch(const BfloatRows& x, std::size_t tokens) noexcept {
-    return bfloat_group(x, tokens) * BfloatPanel::lanes * tokens;
+template <class Tile>
+[[nodiscard]] std::size_t bfloat_scratch(std::size_t tokens, std::size_t cols) noexcept {
+    return bfloat_group<Tile>(tokens, cols) * BfloatPanel::lanes * tokens;
+}
+
+/// Columns of a panel: all of them where the tile takes as many, else whole blocks of every format.
+template <class Tile>
+[[nodiscard]] constexpr std::size_t bfloat_depth(std::size_t cols) noexcept {
+    return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
 /// Where a part stands in memory; nothing unless all of its rows exist.
@@ -2415,13 +3567,14 @@ namespace adainfer::inline v0::detail::avx512 {
     return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
 }
 
-/// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
-/// weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
+/// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
+/// `repacked` is the same weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
 template <class Tile>
-void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin, std::size_t end,
-                    MatrixView<float> y, float* scratch) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
-    const std::size_t tokens = y.rows(), together = bfloat_group(x, tokens);
+void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const typename Tile::Rows& x, std::size_t begin,
+                    std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    const std::size_t depth = bfloat_depth<Tile>(weight.cols), rows = weight.rows - begin * lanes, tokens = y.rows();
+    const std::size_t together = bfloat_group<Tile>(tokens, weight.cols);
     const auto part = [&](std::size_t i, std::size_t column) {
         const std::size_t first = i * lanes, count = (std::min)(lanes, weight.rows - first);
         return WeightPart{weight, first, count, column, (std::min)(depth, weight.cols - column), repacked};
@@ -2436,13 +3589,14 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 BfloatAhead next;  // what is packed after this
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
-                else if (group + panels < end) next = ahead_of(part(group + panels, 0));
-                const std::size_t first = (group + i) * lanes, count = (std::min)(lanes, weight.rows - first);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0));
+                const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
-                for_token_blocks(tokens, Tile::tokens, [&](std::size_t token, std::size_t some) {
+                Tile::for_blocks(tokens, [&](std::size_t token, std::size_t some) {
                     float* const own = sums + token * lanes;
-                    const BfloatTask task{panel, column == 0 ? nullptr : own, next.take()};
+                    const BfloatAhead ahead = next.take((panel.pairs + 31) / 32);
+                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, ahead};
                     const std::uint32_t* const from = x.row(token, column / 2);
                     if (direct) unit.run(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
                     else unit.run(some, task, from, x.stride(), own, lanes);
@@ -2458,9 +3612,10 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
 /// h + r, the sum of h h', h r' and r h'. What is left out, r r', is 2^-16 of a product at most, and so is what rounding the rests
 /// adds. Scratch: [tokens][32] floats.
 template <class Tile>
-void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRows& rests, std::size_t begin, std::size_t end,
-                   MatrixView<float> y, float* scratch) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+void split_product(const WeightView& weight, const typename Tile::Rows& x, const typename Tile::Rows& rests, std::size_t begin,
+                   std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    const std::size_t depth = bfloat_depth<Tile>(weight.cols);
     BfloatPanel nearest, rest;
     typename Tile::Unit unit;
     for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
@@ -2470,13 +3625,13 @@ void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRo
             pack_bfloat(part, nearest);
             const bool has_rest = leaves_rests(weight.dtype);
             if (has_rest) pack_rests(part, rest);
-            for_token_blocks(y.rows(), Tile::tokens, [&](std::size_t token, std::size_t some) {
+            Tile::for_blocks(y.rows(), [&](std::size_t token, std::size_t some) {
                 float* const own = scratch + token * lanes;
                 const std::uint32_t* const from = x.row(token, column / 2);
                 const std::uint32_t* const rest_from = rests.row(token, column / 2);
-                unit.run(some, {nearest, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
-                if (has_rest) unit.run(some, {rest, own}, from, x.stride(), own, lanes);
-                unit.run(some, {nearest, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest.values, nearest.pairs, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
+                if (has_rest) unit.run(some, {rest.values, rest.pairs, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest.values, nearest.pairs, own}, from, x.stride(), own, lanes);
             });
         }
         for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(scratch + t * lanes, count, y.row(t).data() + first);
@@ -2709,253 +3864,6 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/dequantize.hpp -------------------------------------------------------------------------------------
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-// Before a loop of few, fixed steps: compilers that unroll it first then find nothing left to vectorise.
-#if defined(__GNUC__)
-#define ADAINFER_ROLLED _Pragma("GCC unroll 1")
-#else
-#define ADAINFER_ROLLED
-#endif
-
-namespace adainfer::inline v0 {
-
-namespace detail::dequantize {
-
-static_assert(std::endian::native == std::endian::little, "weights are read as little-endian bytes");
-
-// The kernels copy a block's packed bytes into a local array first: loads need no alignment, and the compiler knows
-// that the stores to `out` (floats) do not change what is still to be read (bytes may alias anything, locals do not).
-//
-// d * q + m may be contracted to one fused operation without changing a bit: a binary16 scale has 11 significant
-// bits, the integers of these formats at most 6 + 5, so every product that is followed by a sum is exact.
-
-inline constexpr std::size_t small_block = 32;   ///< elements of a block of the q*_0 and q*_1 formats
-inline constexpr std::size_t super_block = 256;  ///< elements of a block of the q*_k formats
-
-[[nodiscard, gnu::always_inline]] inline float load_f16(const std::byte* p) noexcept {
-    std::uint16_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return f16_to_f32(bits);
-}
-
-/// out[i] = value(i, bytes[i]) for 16 bytes as integers of type Byte. All kernels are made of this step: it is what GCC
-/// and Clang vectorise well for every width from SSE2 to AVX-512 (longer arrays are split badly for AVX2).
-template <class Byte, class Value>
-[[gnu::always_inline]] inline void sixteen(const std::byte* bytes, float* out, const Value& value) noexcept {
-    Byte q[16];
-    std::memcpy(q, bytes, sizeof q);
-    ADAINFER_ROLLED for (std::size_t i = 0; i < 16; ++i) out[i] = value(i, q[i]);
-}
-
-[[gnu::always_inline]] inline void q8_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 34, out += small_block) {
-        const float d = load_f16(block);
-        const auto value = [d](std::size_t, int q) { return d * static_cast<float>(q); };
-        sixteen<std::int8_t>(block + 2, out, value);
-        sixteen<std::int8_t>(block + 18, out + 16, value);
-    }
-}
-
-[[gnu::always_inline]] inline void q4_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 18, out += small_block) {
-        const float d = load_f16(block);
-        const std::byte* const packed = block + 2;
-        sixteen<std::uint8_t>(packed, out, [d](std::size_t, int q) { return d * static_cast<float>((q & 15) - 8); });
-        sixteen<std::uint8_t>(packed, out + 16,
-                              [d](std::size_t, int q) { return d * static_cast<float>((q >> 4) - 8); });
-    }
-}
-
-[[gnu::always_inline]] inline void q4_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 20, out += small_block) {
-        const float d = load_f16(block);
-        const float m = load_f16(block + 2);
-        const std::byte* const packed = block + 4;
-        sixteen<std::uint8_t>(packed, out, [d, m](std::size_t, int q) { return d * static_cast<float>(q & 15) + m; });
-        sixteen<std::uint8_t>(packed, out + 16,
-                              [d, m](std::size_t, int q) { return d * static_cast<float>(q >> 4) + m; });
-    }
-}
-
-/// 1 << i, read as a vector: shifts by a count per lane do not exist before AVX2.
-inline constexpr std::int32_t bit_of[16] = {1,       1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
-                                            1 << 8,  1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
-
-/// 16 where bit i is set, otherwise 0.
-[[nodiscard]] inline int fifth_bit(std::int32_t bits, std::size_t i) noexcept {
-    return (bits & bit_of[i]) != 0 ? 16 : 0;
-}
-
-[[gnu::always_inline]] inline void q5_0(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 22, out += small_block) {
-        const float d = load_f16(block);
-        std::uint16_t high[2];
-        std::memcpy(high, block + 2, sizeof high);
-        const std::int32_t first = high[0], second = high[1];
-        const std::byte* const packed = block + 6;
-        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
-            return d * static_cast<float>(((q & 15) | fifth_bit(first, i)) - 16);
-        });
-        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
-            return d * static_cast<float>(((q >> 4) | fifth_bit(second, i)) - 16);
-        });
-    }
-}
-
-[[gnu::always_inline]] inline void q5_1(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 24, out += small_block) {
-        const float d = load_f16(block);
-        const float m = load_f16(block + 2);
-        std::uint16_t high[2];
-        std::memcpy(high, block + 4, sizeof high);
-        const std::int32_t first = high[0], second = high[1];
-        const std::byte* const packed = block + 8;
-        sixteen<std::uint8_t>(packed, out, [=](std::size_t i, int q) {
-            return d * static_cast<float>((q & 15) | fifth_bit(first, i)) + m;
-        });
-        sixteen<std::uint8_t>(packed, out + 16, [=](std::size_t i, int q) {
-            return d * static_cast<float>((q >> 4) | fifth_bit(second, i)) + m;
-        });
-    }
-}
-
-/// The 8 scales and 8 minima of a q4_k or q5_k block, 6 bits each, in 12 bytes: the low six bits of the first four
-/// of each in bytes 0-3 and 4-7, those of the last four as nibbles in bytes 8-11 with their top bits in the upper two
-/// bits of bytes 0-7. Multiplied by the block's two binary16 factors.
-[[gnu::always_inline]] inline void scales_and_minima(const std::byte* block, float (&scale)[8], float (&minimum)[8]) noexcept {
-    const float d = load_f16(block);
-    const float dmin = load_f16(block + 2);
-    std::uint8_t s[12];
-    std::memcpy(s, block + 4, sizeof s);
-    for (std::size_t i = 0; i < 4; ++i) {
-        scale[i] = d * static_cast<float>(s[i] & 63);
-        minimum[i] = dmin * static_cast<float>(s[i + 4] & 63);
-        scale[i + 4] = d * static_cast<float>((s[i + 8] & 15) | ((s[i] >> 6) << 4));
-        minimum[i + 4] = dmin * static_cast<float>((s[i + 8] >> 4) | ((s[i + 4] >> 6) << 4));
-    }
-}
-
-[[gnu::always_inline]] inline void q4_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 144, out += super_block) {
-        float scale[8], minimum[8];
-        scales_and_minima(block, scale, minimum);
-        for (std::size_t part = 0; part < 8; ++part) {  // 16 bytes of 8 x 16; 32 bytes share scales
-            const std::size_t group = part / 2 * 2;     // low nibbles belong to group, high ones to the next
-            const std::byte* const packed = block + 16 + 16 * part;
-            float* const low = out + 32 * group + 16 * (part % 2);
-            const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
-            sixteen<std::uint8_t>(packed, low,
-                                  [=](std::size_t, int q) { return d0 * static_cast<float>(q & 15) - m0; });
-            sixteen<std::uint8_t>(packed, low + 32,
-                                  [=](std::size_t, int q) { return d1 * static_cast<float>(q >> 4) - m1; });
-        }
-    }
-}
-
-[[gnu::always_inline]] inline void q5_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 176, out += super_block) {
-        float scale[8], minimum[8];
-        scales_and_minima(block, scale, minimum);
-        for (std::size_t half = 0; half < 2; ++half) {
-            std::uint8_t high[16];  // bit g of byte i belongs to element i of group g
-            std::memcpy(high, block + 16 + 16 * half, sizeof high);
-            for (std::size_t group = 0; group < 8; group += 2) {
-                const std::byte* const packed = block + 48 + 16 * group + 16 * half;
-                float* const low = out + 32 * group + 16 * half;
-                const float d0 = scale[group], d1 = scale[group + 1], m0 = minimum[group], m1 = minimum[group + 1];
-                const int bit = static_cast<int>(group);
-                sixteen<std::uint8_t>(packed, low, [&, d0, m0, bit](std::size_t i, int q) {
-                    return d0 * static_cast<float>((q & 15) | (((high[i] >> bit) & 1) << 4)) - m0;
-                });
-                sixteen<std::uint8_t>(packed, low + 32, [&, d1, m1, bit](std::size_t i, int q) {
-                    return d1 * static_cast<float>((q >> 4) | (((high[i] >> bit) & 2) << 3)) - m1;
-                });
-            }
-        }
-    }
-}
-
-[[gnu::always_inline]] inline void q6_k(const std::byte* block, std::size_t blocks, float* out) noexcept {
-    for (std::size_t b = 0; b < blocks; ++b, block += 210, out += super_block) {
-        std::int8_t s[16];
-        std::memcpy(s, block + 192, sizeof s);
-        const float d = load_f16(block + 208);
-        float scale[16];
-        for (std::size_t i = 0; i < 16; ++i) scale[i] = d * static_cast<float>(s[i]);
-        for (std::size_t half = 0; half < 2; ++half) {
-            for (std::size_t part = 0; part < 8; ++part) {  // 16 elements under one scale
-                const std::size_t group = part / 2, first = 16 * (part % 2);
-                const std::byte* const packed = block + 64 * half + 32 * (group % 2) + first;
-                std::uint8_t high[16];
-                std::memcpy(high, block + 128 + 32 * half + first, sizeof high);
-                const float factor = scale[8 * half + part];
-                const int nibble_shift = group < 2 ? 0 : 4, high_shift = static_cast<int>(2 * group);
-                sixteen<std::uint8_t>(packed, out + 128 * half + 16 * part, [&](std::size_t i, int q) {
-                    const int low = (q >> nibble_shift) & 15;
-                    return factor * static_cast<float>((low | (((high[i] >> high_shift) & 3) << 4)) - 32);
-                });
-            }
-        }
-    }
-}
-
-/// `convert` maps 16 bits to a float. `step` elements at once through a local array, so that unaligned loads vectorise.
-template <std::size_t step, class Convert>
-[[gnu::always_inline]] inline void half_row(const std::byte* row, std::size_t cols, float* out, const Convert& convert) noexcept {
-    for (std::size_t steps = cols / step; steps != 0; --steps, row += 2 * step, out += step) {
-        std::uint16_t bits[step];
-        std::memcpy(bits, row, sizeof bits);
-        ADAINFER_ROLLED for (std::size_t i = 0; i < step; ++i) out[i] = convert(bits[i]);
-    }
-    for (std::size_t rest = cols % step; rest != 0; --rest, row += 2, ++out) {
-        std::uint16_t bits;
-        std::memcpy(&bits, row, sizeof bits);
-        *out = convert(bits);
-    }
-}
-
-/// dequantize_row(), for loops under at_level().
-[[gnu::always_inline]] inline void row_to_floats(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
-    const std::size_t blocks = cols / info(dtype).block_size;
-    switch (dtype) {
-        case DType::F32:
-            if (cols != 0) std::memcpy(out, row, cols * sizeof(float));
-            return;
-        // The steps that measured fastest.
-        case DType::F16:
-            return half_row<32>(row, cols, out, [](std::uint16_t bits) { return f16_to_f32(bits); });
-        case DType::BF16:
-            return half_row<8>(row, cols, out, [](std::uint16_t bits) { return bf16_to_f32(bits); });
-        case DType::Q8_0: return q8_0(row, blocks, out);
-        case DType::Q4_0: return q4_0(row, blocks, out);
-        case DType::Q4_1: return q4_1(row, blocks, out);
-        case DType::Q5_0: return q5_0(row, blocks, out);
-        case DType::Q5_1: return q5_1(row, blocks, out);
-        case DType::Q4_K: return q4_k(row, blocks, out);
-        case DType::Q5_K: return q5_k(row, blocks, out);
-        case DType::Q6_K: return q6_k(row, blocks, out);
-    }
-}
-
-}  // namespace detail::dequantize
-
-/// Writes the `cols` elements of a row in its storage format to `out` as floats, bit for bit the values that the
-/// format defines. `row` needs no alignment and holds row_bytes(dtype, cols) bytes; it must not overlap `out`.
-/// Precondition: cols is a multiple of the format's block size.
-inline void dequantize_row(DType dtype, const std::byte* row, std::size_t cols, float* out) noexcept {
-    detail::dequantize::row_to_floats(dtype, row, cols, out);
-}
-
-}  // namespace adainfer::inline v0
-
-#undef ADAINFER_ROLLED
-
 // ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -3049,167 +3957,6 @@ using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const floa
 }  // namespace adainfer::inline v0::detail::neon
 
 #endif
-
-// ---- adainfer/kernels/float_tile.hpp -------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstring>
-
-// The float product of attention:
-//
-//     out[r][lane] = sum over k of a[r * row_stride + k * k_stride] * b[k][lane]
-//
-// `a` is a few keys or (with the strides swapped) values; `b` holds `lanes` queries side by side.
-
-namespace adainfer::inline v0 {
-
-/// One product, of at most tile_rows rows.
-struct FloatTile {
-    const float* a = nullptr;
-    std::size_t row_stride = 0, k_stride = 1, k = 0;
-    const float* b = nullptr;      ///< [k][lanes]
-    float* out = nullptr;          ///< [rows][lanes]
-};
-
-inline constexpr std::size_t tile_rows = 6;
-
-#if ADAINFER_X86
-
-namespace detail {
-
-/// Bound: 16 multiply-adds an instruction, two of them for each broadcast of `a`.
-struct FloatTileAvx512 {
-    static constexpr CpuLevel level = CpuLevel::Avx512;
-    static constexpr std::size_t lanes = 32;
-
-    template <std::size_t rows>
-    [[ADAINFER_TARGET_AVX512]] static void run(const FloatTile& t) noexcept {
-        __m512 sum[rows][2];
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-        for (std::size_t k = 0; k < t.k; ++k) {
-            const __m512 b0 = _mm512_loadu_ps(t.b + k * lanes), b1 = _mm512_loadu_ps(t.b + k * lanes + 16);
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) {
-                const __m512 a = _mm512_set1_ps(t.a[r * t.row_stride + k * t.k_stride]);
-                sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
-                sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
-            }
-        }
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) {
-            _mm512_storeu_ps(t.out + r * lanes, sum[r][0]);
-            _mm512_storeu_ps(t.out + r * lanes + 16, sum[r][1]);
-        }
-    }
-};
-
-/// The same with 8 multiply-adds an instruction. lanes = 16.
-struct FloatTileAvx2 {
-    static constexpr CpuLevel level = CpuLevel::Avx2;
-    static constexpr std::size_t lanes = 16;
-
-    template <std::size_t rows>
-    [[ADAINFER_TARGET_AVX2]] static void run(const FloatTile& t) noexcept {
-        __m256 sum[rows][2];
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-        for (std::size_t k = 0; k < t.k; ++k) {
-            const __m256 b0 = _mm256_loadu_ps(t.b + k * lanes), b1 = _mm256_loadu_ps(t.b + k * lanes + 8);
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) {
-                const __m256 a = _mm256_broadcast_ss(t.a + r * t.row_stride + k * t.k_stride);
-                sum[r][0] = _mm256_fmadd_ps(a, b0, sum[r][0]);
-                sum[r][1] = _mm256_fmadd_ps(a, b1, sum[r][1]);
-            }
-        }
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) {
-            _mm256_storeu_ps(t.out + r * lanes, sum[r][0]);
-            _mm256_storeu_ps(t.out + r * lanes + 8, sum[r][1]);
-        }
-    }
-};
-
-}  // namespace detail
-
-#endif
-
-#if ADAINFER_ARM64
-
-namespace detail {
-
-/// The same with 4 multiply-adds an instruction. lanes = 16.
-struct FloatTileNeon {
-    static constexpr CpuLevel level = CpuLevel::Neon;
-    static constexpr std::size_t lanes = 16;
-
-    template <std::size_t rows>
-    static void run(const FloatTile& t) noexcept {
-        float32x4_t sum[rows][4];
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_f32(0.0F);
-        for (std::size_t k = 0; k < t.k; ++k) {
-            const float32x4x4_t b = vld1q_f32_x4(t.b + k * lanes);
-#pragma GCC unroll 6
-            for (std::size_t r = 0; r < rows; ++r) {
-                const float a = t.a[r * t.row_stride + k * t.k_stride];
-#pragma GCC unroll 4
-                for (std::size_t i = 0; i < 4; ++i) sum[r][i] = vfmaq_n_f32(sum[r][i], b.val[i], a);
-            }
-        }
-#pragma GCC unroll 6
-        for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-            for (std::size_t i = 0; i < 4; ++i) vst1q_f32(t.out + r * lanes + 4 * i, sum[r][i]);
-        }
-    }
-};
-
-}  // namespace detail
-
-#endif
-
-namespace detail {
-
-struct FloatTilePortable {
-    static constexpr CpuLevel level = CpuLevel::Portable;
-    static constexpr std::size_t lanes = 16;
-
-    template <std::size_t rows>
-    static void run(const FloatTile& t) noexcept {
-        float sum[rows][lanes] = {};
-        for (std::size_t k = 0; k < t.k; ++k) {
-            for (std::size_t r = 0; r < rows; ++r) {
-                const float a = t.a[r * t.row_stride + k * t.k_stride];
-                for (std::size_t lane = 0; lane < lanes; ++lane) sum[r][lane] += a * t.b[k * lanes + lane];
-            }
-        }
-        std::memcpy(t.out, sum, sizeof sum);
-    }
-};
-
-/// out [rows][lanes] of any number of rows.
-template <class Tile>
-void float_tiles(FloatTile t, std::size_t rows) noexcept {
-    for (; rows >= tile_rows; rows -= tile_rows) {
-        Tile::template run<tile_rows>(t);
-        t.a += tile_rows * t.row_stride;
-        t.out += tile_rows * Tile::lanes;
-    }
-    switch (rows) {
-        case 1: return Tile::template run<1>(t);
-        case 2: return Tile::template run<2>(t);
-        case 3: return Tile::template run<3>(t);
-        case 4: return Tile::template run<4>(t);
-        case 5: return Tile::template run<5>(t);
-        default: return;
-    }
-}
-
-}  // namespace detail
-
-}  // namespace adainfer::inline v0
 
 // ---- adainfer/kernels/int8_row_avx2.hpp ----------------------------------------------------------------------------------
 
@@ -3712,442 +4459,6 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const LaneActiv
 }  // namespace adainfer::inline v0::detail::neon
 
 #endif
-
-// ---- adainfer/kernels/kv_rows.hpp ----------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-
-// ---- adainfer/kernels/vector_math.hpp ------------------------------------------------------------------------------------
-
-#include <bit>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-
-// Loops over plain arrays, written so that a compiler vectorises them without -ffast-math: reductions keep a fixed
-// number of independent partial sums, and exp is a polynomial without branches. What runs under at_level() is always inlined. The
-// ends of loops are counted from n % lanes, so that where n is known GCC sees that there are none; else it warns of their overflow.
-
-namespace adainfer::inline v0 {
-
-/// Sum of a[i] * b[i]. The order of the additions depends on n only.
-[[nodiscard, gnu::always_inline]] inline float dot(const float* a, const float* b, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    float partial[lanes] = {};
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) partial[j] += a[i + j] * b[i + j];
-    }
-    float tail = 0.0F;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += a[i] * b[i];
-    for (std::size_t width = lanes / 2; width > 0; width /= 2) {
-        for (std::size_t j = 0; j < width; ++j) partial[j] += partial[j + width];
-    }
-    return partial[0] + tail;
-}
-
-/// Sum of x[i]. The order of the additions depends on n only.
-[[nodiscard, gnu::always_inline]] inline float sum(const float* x, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    float partial[lanes] = {};
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j];
-    }
-    float tail = 0.0F;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) tail += x[i];
-    for (const float value : partial) tail += value;
-    return tail;
-}
-
-/// y[i] = f(i). What f reads may be y[i] itself, and no other element of y: values are computed some at a time before they are
-/// stored, which a compiler then vectorises without having to know what else y may overlap.
-template <class F>
-[[gnu::always_inline]] inline void set_each(float* y, std::size_t n, const F& f) noexcept {
-    constexpr std::size_t lanes = 32;
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        float value[lanes];
-        for (std::size_t j = 0; j < lanes; ++j) value[j] = f(i + j);
-        for (std::size_t j = 0; j < lanes; ++j) y[i + j] = value[j];
-    }
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) y[i] = f(i);
-}
-
-/// y[i] += scale * x[i].
-[[gnu::always_inline]] inline void axpy(float scale, const float* x, float* y, std::size_t n) noexcept {
-    set_each(y, n, [=](std::size_t i) { return y[i] + scale * x[i]; });
-}
-
-/// e^x to about 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN stays NaN. Range reduction to
-/// |r| <= ln(2)/2 and a Taylor polynomial of degree 7 there. Selects by masks: of ternaries GCC makes branches where a level has no
-/// mask registers, and then vectorises no loop over them.
-[[nodiscard, gnu::always_inline]] inline float exp_approx(float x) noexcept {
-    constexpr float log2_e = 1.44269504F, ln2_high = 0.693359375F, ln2_low = -2.12194440e-4F;
-    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
-    const std::uint32_t is_large = 0U - static_cast<std::uint32_t>(x > 88.72283F);
-    const std::uint32_t is_outside = is_large | (0U - static_cast<std::uint32_t>(x < -87.33654F));
-    const float inside = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & ~is_outside);
-    const float shifted = inside * log2_e + to_integer;
-    const float n = shifted - to_integer;
-    const float r = (inside - n * ln2_high) - n * ln2_low;
-    float p = 1.0F / 5040.0F;
-    p = p * r + 1.0F / 720.0F;
-    p = p * r + 1.0F / 120.0F;
-    p = p * r + 1.0F / 24.0F;
-    p = p * r + 1.0F / 6.0F;
-    p = p * r + 0.5F;
-    p = p * r + 1.0F;
-    p = p * r + 1.0F;
-    // Two factors, because 2^128 alone has no float. The low nine bits are the exponent, with its sign.
-    const std::int32_t exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) << 23U) >> 23;
-    const std::int32_t half = exponent >> 1;
-    const float scale1 = std::bit_cast<float>(static_cast<std::uint32_t>(half + 127) << 23U);
-    const float scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(exponent - half + 127) << 23U);
-    const auto value = std::bit_cast<std::uint32_t>(p * scale1 * scale2);
-    return std::bit_cast<float>((value & ~is_outside) | (std::bit_cast<std::uint32_t>(HUGE_VALF) & is_large));
-}
-
-/// Largest of n values. NaN passes by unseen: callers look at their sums.
-[[nodiscard, gnu::always_inline]] inline float max_value(const float* x, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    float best[lanes];
-    for (float& value : best) value = -HUGE_VALF;
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
-    }
-    float result = -HUGE_VALF;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = x[i] > result ? x[i] : result;
-    for (const float value : best) result = value > result ? value : result;
-    return result;
-}
-
-/// Largest magnitude of n values. NaN passes by unseen.
-[[nodiscard, gnu::always_inline]] inline float max_magnitude(const float* x, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    float best[lanes] = {};
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) best[j] = std::fabs(x[i + j]) > best[j] ? std::fabs(x[i + j]) : best[j];
-    }
-    float result = 0.0F;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) result = std::fabs(x[i]) > result ? std::fabs(x[i]) : result;
-    for (const float value : best) result = value > result ? value : result;
-    return result;
-}
-
-/// Replaces x by softmax(x); returns the largest input. n > 0.
-inline float softmax(float* x, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    const float largest = max_value(x, n);
-    float partial[lanes] = {};
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) {
-            x[i + j] = exp_approx(x[i + j] - largest);
-            partial[j] += x[i + j];
-        }
-    }
-    float sum = 0.0F;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) {
-        x[i] = exp_approx(x[i] - largest);
-        sum += x[i];
-    }
-    for (const float value : partial) sum += value;
-    const float inverse = 1.0F / sum;
-    set_each(x, n, [=](std::size_t k) { return x[k] * inverse; });
-    return largest;
-}
-
-/// False if any value is NaN or infinite.
-[[nodiscard]] inline bool all_finite(const float* x, std::size_t n) noexcept {
-    constexpr std::size_t lanes = 32;
-    float partial[lanes] = {};
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (std::size_t j = 0; j < lanes; ++j) partial[j] += x[i + j] * 0.0F;  // 0, or NaN for inf and NaN
-    }
-    float sum = 0.0F;
-    for (std::size_t left = n % lanes; left != 0; --left, ++i) sum += x[i] * 0.0F;
-    for (const float value : partial) sum += value;
-    return sum == 0.0F;
-}
-
-/// Cosine of the angle between a and b, 0 where either is zero.
-[[nodiscard]] inline float cosine(const float* a, const float* b, std::size_t n) noexcept {
-    const float norms = std::sqrt(dot(a, a, n)) * std::sqrt(dot(b, b, n));
-    return norms > 0.0F ? dot(a, b, n) / norms : 0.0F;
-}
-
-}  // namespace adainfer::inline v0
-
-// Rows of keys and values, from floats to what a cache stores and back. A row is stored once and read by every later token.
-
-namespace adainfer::inline v0 {
-
-namespace detail::kv {
-
-inline void f16_to_floats(const std::byte* row, std::size_t n, float* out) noexcept { dequantize_row(DType::F16, row, n, out); }
-
-inline void floats_to_f16(const float* x, std::size_t n, std::byte* out) noexcept {
-    for (std::size_t i = 0; i < n; ++i) {
-        const std::uint16_t bits = f32_to_f16(x[i]);
-        std::memcpy(out + 2 * i, &bits, sizeof bits);
-    }
-}
-
-/// Blocks of 32: the largest magnitude over 127 as binary16, then each element over that scale, rounded to an integer. The scale
-/// divides as it is stored, so that its own rounding costs nothing.
-[[gnu::always_inline]] inline void floats_to_q8_0(const float* x, std::size_t n, std::byte* out) noexcept {
-    constexpr float to_integer = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-    for (; n != 0; n -= 32, x += 32, out += 34) {
-        const std::uint16_t scale = f32_to_f16(max_magnitude(x, 32) / 127.0F);
-        const float d = f16_to_f32(scale), inverse = d > 0.0F ? 1.0F / d : 0.0F;
-        std::int8_t q[32];
-        for (std::size_t i = 0; i < 32; ++i) {
-            const float above = x[i] * inverse < -127.0F ? -127.0F : x[i] * inverse;
-            const float clamped = above > 127.0F ? 127.0F : above;
-            q[i] = static_cast<std::int8_t>((clamped + to_integer) - to_integer);
-        }
-        std::memcpy(out, &scale, sizeof scale);
-        std::memcpy(out + 2, q, sizeof q);
-    }
-}
-
-#if ADAINFER_X86
-
-[[ADAINFER_TARGET_AVX512]] inline void f16_to_floats_avx512(const std::byte* row, std::size_t n, float* out) noexcept {
-    std::size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        std::uint16_t bits[16];
-        std::memcpy(bits, row + 2 * i, sizeof bits);
-        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits))));
-    }
-    f16_to_floats(row + 2 * i, n - i, out + i);
-}
-
-[[ADAINFER_TARGET_AVX2]] inline void f16_to_floats_avx2(const std::byte* row, std::size_t n, float* out) noexcept {
-    std::size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        std::uint16_t bits[8];
-        std::memcpy(bits, row + 2 * i, sizeof bits);
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits))));
-    }
-    f16_to_floats(row + 2 * i, n - i, out + i);
-}
-
-[[ADAINFER_TARGET_AVX2]] inline void floats_to_f16_avx2(const float* x, std::size_t n, std::byte* out) noexcept {
-    std::size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m128i bits = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
-        std::memcpy(out + 2 * i, &bits, sizeof bits);
-    }
-    floats_to_f16(x + i, n - i, out + 2 * i);
-}
-
-#endif
-
-#if ADAINFER_ARM64
-
-inline void f16_to_floats_neon(const std::byte* row, std::size_t n, float* out) noexcept {
-    std::size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        std::uint16_t bits[4];
-        std::memcpy(bits, row + 2 * i, sizeof bits);
-        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(bits))));
-    }
-    f16_to_floats(row + 2 * i, n - i, out + i);
-}
-
-inline void floats_to_f16_neon(const float* x, std::size_t n, std::byte* out) noexcept {
-    std::size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i)));
-        std::memcpy(out + 2 * i, &bits, sizeof bits);
-    }
-    floats_to_f16(x + i, n - i, out + 2 * i);
-}
-
-#endif
-
-}  // namespace detail::kv
-
-/// Stores n floats as the type has them; every level of the machine gives the same bits. Preconditions: n is a multiple of the
-/// type's block size, no magnitude exceeds largest_value(type).
-inline void pack_kv(KvType type, const float* x, std::size_t n, std::byte* out) noexcept {
-    const CpuLevel level = best_cpu_level();
-    switch (type) {
-        case KvType::F32: std::memcpy(out, x, n * sizeof(float)); return;
-        case KvType::Q8_0: at_level(level, [&] { detail::kv::floats_to_q8_0(x, n, out); }); return;
-        case KvType::F16:
-#if ADAINFER_X86
-            if (level >= CpuLevel::Avx2) return detail::kv::floats_to_f16_avx2(x, n, out);
-#elif ADAINFER_ARM64
-            if (level == CpuLevel::Neon) return detail::kv::floats_to_f16_neon(x, n, out);
-#endif
-            return detail::kv::floats_to_f16(x, n, out);
-    }
-}
-
-/// The floats of n stored elements; what every level gives is the same.
-inline void unpack_kv(KvType type, CpuLevel level, const std::byte* rows, std::size_t n, float* out) noexcept {
-    switch (type) {
-        case KvType::F32: std::memcpy(out, rows, n * sizeof(float)); return;
-        case KvType::Q8_0: at_level(level, [&] { detail::dequantize::q8_0(rows, n / 32, out); }); return;
-        case KvType::F16:
-#if ADAINFER_X86
-            if (level >= CpuLevel::Avx512) return detail::kv::f16_to_floats_avx512(rows, n, out);
-            if (level == CpuLevel::Avx2) return detail::kv::f16_to_floats_avx2(rows, n, out);
-#elif ADAINFER_ARM64
-            if (level == CpuLevel::Neon) return detail::kv::f16_to_floats_neon(rows, n, out);
-#endif
-            return detail::kv::f16_to_floats(rows, n, out);
-    }
-}
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/kernels/lane_attention.hpp ---------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-
-namespace adainfer::inline v0 {
-
-/// Queries that share a K/V head, side by side: lane i is one head of one token.
-template <std::size_t lanes>
-struct QueryLanes {
-    const float* q[lanes];    ///< [head_dim]; null: no query in this lane
-    float* out[lanes];        ///< [head_dim]
-    std::size_t begin[lanes]; ///< the positions that it sees
-    std::size_t end[lanes];
-};
-
-/// The rows of one K/V head as a cache stores them.
-struct KvHead {
-    KvType type = KvType::F32;
-    const std::byte* k = nullptr;  ///< [positions, row_bytes(type, head_dim)]
-    const std::byte* v = nullptr;
-    std::size_t head_dim = 0;
-};
-
-/// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
-inline constexpr std::size_t attention_block = 512;
-
-/// Floats of scratch that lane_attention() needs, whatever the number of positions.
-[[nodiscard]] constexpr std::size_t lane_attention_scratch(std::size_t lanes, KvType type, std::size_t head_dim) noexcept {
-    return lanes * (3 * head_dim + attention_block) + (type == KvType::F32 ? 0 : attention_block * head_dim);
-}
-
-namespace detail {
-
-/// The softmax of each lane while blocks of scores pass by (Milakov and Gimelshein, arXiv 1805.02867, section 3).
-template <std::size_t lanes>
-struct RunningSoftmax {
-    float largest[lanes], sum[lanes];
-
-    RunningSoftmax() noexcept {
-        std::fill_n(largest, lanes, -HUGE_VALF);
-        std::fill_n(sum, lanes, 0.0F);
-    }
-
-    /// Scores [count][lanes] become weights; `shrink` [lanes] is what earlier sums are to be multiplied by.
-    [[gnu::always_inline]] void weigh(float* scores, std::size_t count, float* shrink) noexcept {
-        float top[lanes], total[lanes];  // local, so that they stay in registers
-        for (std::size_t lane = 0; lane < lanes; ++lane) top[lane] = largest[lane];
-        for (std::size_t i = 0; i < count; ++i) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const float score = scores[i * lanes + lane];
-                top[lane] = score > top[lane] ? score : top[lane];
-            }
-        }
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const float before = largest[lane];
-            largest[lane] = top[lane];
-            top[lane] = top[lane] == -HUGE_VALF ? 0.0F : top[lane];  // nothing seen yet: weights of zero, not NaN
-            shrink[lane] = exp_approx(before - top[lane]);
-            total[lane] = sum[lane] * shrink[lane];
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const float weight = exp_approx(scores[i * lanes + lane] - top[lane]);
-                scores[i * lanes + lane] = weight;
-                total[lane] += weight;
-            }
-        }
-        for (std::size_t lane = 0; lane < lanes; ++lane) sum[lane] = total[lane];
-    }
-};
-
-}  // namespace detail
-
-/// out = softmax(scale q k^T) v of every lane, a block of positions at a time. Each row of K and V is read once for all lanes.
-template <class Tile>
-[[gnu::always_inline]] inline void lane_attention(const QueryLanes<Tile::lanes>& queries, const KvHead& kv, CpuLevel level,
-                                                  float scale, float* scratch) noexcept {
-    constexpr std::size_t lanes = Tile::lanes;
-    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
-    std::size_t first = queries.begin[0], last = 0;
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        first = (std::min)(first, queries.begin[lane]);
-        last = (std::max)(last, queries.end[lane]);
-    }
-    float* const packed = scratch;               // [head_dim][lanes]
-    float* const result = packed + d * lanes;    // [head_dim][lanes]
-    float* const partial = result + d * lanes;   // [head_dim][lanes]
-    float* const scores = partial + d * lanes;   // [attention_block][lanes]
-    float* const floats = scores + attention_block * lanes;  // [attention_block, head_dim]
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        const float* const q = queries.q[lane];
-        for (std::size_t i = 0; i < d; ++i) packed[i * lanes + lane] = q == nullptr ? 0.0F : q[i] * scale;
-    }
-    const auto rows = [&](const std::byte* plane, std::size_t position, std::size_t count) {
-        const std::byte* const stored = plane + position * stride;
-        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(stored);
-        unpack_kv(kv.type, level, stored, count * d, floats);
-        return static_cast<const float*>(floats);
-    };
-
-    detail::RunningSoftmax<lanes> softmax;
-    for (std::size_t position = first; position < last; position += attention_block) {
-        const std::size_t count = (std::min)(attention_block, last - position);
-        detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
-                                   .out = scores},
-                                  count);
-        // What a lane does not see is minus infinity, before the softmax of every lane at once.
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            if (queries.q[lane] == nullptr) continue;
-            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
-            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-        }
-        float shrink[lanes];
-        softmax.weigh(scores, count, shrink);
-        float* const product = position == first ? result : partial;
-        detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
-                                   .out = product},
-                                  d);
-        if (position == first) continue;
-        for (std::size_t i = 0; i < d; ++i) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
-            }
-        }
-    }
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        const float inverse = 1.0F / softmax.sum[lane];
-        for (std::size_t i = 0; i < d; ++i) queries.out[lane][i] = result[i * lanes + lane] * inverse;
-    }
-}
-
-}  // namespace adainfer::inline v0
 
 // ---- adainfer/kernels/lane_dot_avx2.hpp ----------------------------------------------------------------------------------
 
@@ -4678,15 +4989,14 @@ inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::la
 
 #include <cstddef>
 #include <span>
-#include <vector>
 
 namespace adainfer::inline v0 {
 
-/// At least n floats that belong to the calling thread until its next call with the same Slot. Grows, never shrinks:
-/// a loop that asks for the same size again allocates nothing.
+/// At least n floats, from a cache line on, that belong to the calling thread until its next call with the same Slot. Grows, never
+/// shrinks: a loop that asks for the same size again allocates nothing.
 template <class Slot>
 [[nodiscard]] std::span<float> thread_scratch(std::size_t n) {
-    thread_local std::vector<float> buffer;
+    thread_local LineVector<float> buffer;
     if (buffer.size() < n) buffer.resize(n);
     return {buffer.data(), n};
 }
@@ -5598,6 +5908,7 @@ inline void word_panel_times(const WeightPart& part, const ActivationWords& x, s
 
 // ---- adainfer/backend/any_backend.hpp ------------------------------------------------------------------------------------
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -5708,6 +6019,14 @@ concept HasStoredAttention =
 
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
+
+/// The weights of a gated feed-forward network, prepared. W: a backend's Weight.
+template <class W>
+struct GatedWeights {
+    const W& gate;  ///< [width, in]
+    const W& up;    ///< [width, in]
+    const W& down;  ///< [out, width]
+};
 
 namespace ops {
 
@@ -5883,6 +6202,18 @@ template <class B>
     }
 }
 
+/// y [tokens, out] = down(activation(gate x) * (up x)) in one, for a backend that gains by it. False where it left y alone: then
+/// the caller does it step by step.
+template <class B, class W>
+[[nodiscard]] bool gated_feed_forward(const B& backend, const GatedWeights<W>& weights, Activation activation,
+                                      MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { { backend.gated_feed_forward(weights, activation, x, y) } -> std::same_as<bool>; }) {
+        return backend.gated_feed_forward(weights, activation, x, y);
+    } else {
+        return false;
+    }
+}
+
 /// y += x, elementwise.
 template <class B>
 [[gnu::always_inline]] inline void add(const B& backend, MatrixView<const float> x, MatrixView<float> y) {
@@ -6028,6 +6359,12 @@ class AnyBackend {
     }
     void activate(Activation activation, MatrixView<float> x) const { operations_->activate(activation, x); }
     void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const { operations_->gate(activation, x, y); }
+    [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
+                                          MatrixView<float> y) const {
+        const std::array<const void*, 3> prepared{weights.gate.prepared_.get(), weights.up.prepared_.get(),
+                                                  weights.down.prepared_.get()};
+        return operations_->gated_feed_forward(prepared, activation, x, y);
+    }
     void add(MatrixView<const float> x, MatrixView<float> y) const { operations_->add(x, y); }
     void attention(const AttentionArgs& args) const { operations_->attention(args); }
     void attention(const AttentionArgs& args, const StoredKv& kv) const { operations_->attention(args, kv); }
@@ -6057,6 +6394,8 @@ class AnyBackend {
                           MatrixView<const float> sin) const = 0;
         virtual void activate(Activation activation, MatrixView<float> x) const = 0;
         virtual void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const = 0;
+        virtual bool gated_feed_forward(const std::array<const void*, 3>& weights, Activation activation,
+                                        MatrixView<const float> x, MatrixView<float> y) const = 0;
         virtual void add(MatrixView<const float> x, MatrixView<float> y) const = 0;
         virtual void attention(const AttentionArgs& args) const = 0;
         virtual void attention(const AttentionArgs& args, const StoredKv& kv) const = 0;
@@ -6103,6 +6442,12 @@ class AnyBackend {
         void activate(Activation activation, MatrixView<float> x) const override { ops::activate(backend, activation, x); }
         void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const override {
             ops::gate(backend, activation, x, y);
+        }
+        bool gated_feed_forward(const std::array<const void*, 3>& weights, Activation activation, MatrixView<const float> x,
+                                MatrixView<float> y) const override {
+            const auto weight = [&](std::size_t i) -> const auto& { return prepared(weights[i]).weight; };
+            using W = std::remove_cvref_t<decltype(weight(0))>;
+            return ops::gated_feed_forward(backend, GatedWeights<W>{weight(0), weight(1), weight(2)}, activation, x, y);
         }
         void add(MatrixView<const float> x, MatrixView<float> y) const override { ops::add(backend, x, y); }
         void attention(const AttentionArgs& args) const override { ops::attention(backend, args); }
@@ -6292,7 +6637,9 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 // ---- adainfer/backend/simd_attention.hpp ---------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <span>
 
 // The attention of SimdBackend, spread over its threads.
 
@@ -6327,33 +6674,114 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
     });
 }
 
-/// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
+/// Block `block` of the queries of a K/V head: the tokens one after the other, each with all the heads that share it.
+template <std::size_t lanes>
+[[nodiscard]] QueryLanes<lanes> query_lanes(const AttentionArgs& args, std::size_t kv_head, std::size_t block) {
+    const std::size_t group = args.heads / args.kv_heads;
+    QueryLanes<lanes> queries{};
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const std::size_t i = block * lanes + lane, token = i / group;
+        if (token >= args.q.rows()) break;
+        const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+        queries.q[lane] = args.q.row(token).data() + head * args.head_dim;
+        queries.out[lane] = args.out.row(token).data() + head * args.head_dim;
+        queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
+        queries.end[lane] = seen;
+    }
+    return queries;
+}
+
+[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
+    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
+    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
+}
+
+/// f(kv_head, count, block) for parts of the query blocks of each K/V head, on all threads: block(0) to block(count - 1). Late
+/// blocks see more positions, so the first and the last come before the second and the last but one, and all threads have as much
+/// to do.
+template <class F>
+void for_query_blocks(ThreadPool& pool, const AttentionArgs& args, std::size_t lanes, F&& f) {
+    const std::size_t blocks = (args.q.rows() * (args.heads / args.kv_heads) + lanes - 1) / lanes;
+    const auto folded = [blocks](std::size_t i) { return i % 2 == 0 ? i / 2 : blocks - 1 - i / 2; };
+    pool.parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t item = begin; item < end;) {
+            const std::size_t kv_head = item / blocks, some = (std::min)(end - item, (kv_head + 1) * blocks - item);
+            f(kv_head, some, [&, at = item % blocks](std::size_t i) { return folded(at + i); });
+            item += some;
+        }
+    });
+}
+
+/// A block of queries at a time.
 template <class Tile>
 void lanes_of_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     constexpr std::size_t lanes = Tile::lanes;
-    const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
-    const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
-    pool.parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+    for_query_blocks(pool, args, lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
-        for (std::size_t item = begin; item < end; ++item) {
-            const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
-            QueryLanes<lanes> queries{};
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const std::size_t i = block * lanes + lane, token = i / group;
-                if (token >= args.q.rows()) break;
-                const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
-                queries.q[lane] = args.q.row(token).data() + head * d;
-                queries.out[lane] = args.out.row(token).data() + head * d;
-                queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
-                queries.end[lane] = seen;
-            }
-            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-            const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
+        float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, args.head_dim)).data();
+        const KvHead rows = kv_head_of(args, kv, kv_head);
+        for (std::size_t i = 0; i < count; ++i) {
+            const QueryLanes<lanes> queries = query_lanes<lanes>(args, kv_head, block(i));
             at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, Tile::level, args.scale, scratch); });
         }
     });
 }
+
+#if ADAINFER_X86
+
+/// In bfloat16, several blocks at a time. Tile: avx512::BfloatTile or avx512::AmxTile.
+template <class Tile>
+void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    using Attention = avx512::BfloatAttention<Tile>;
+    for_query_blocks(pool, args, Attention::lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
+        thread_local Attention attention;
+        const KvHead rows = kv_head_of(args, kv, kv_head);
+        for (std::size_t i = 0; i < count; i += Attention::most_blocks) {
+            std::array<QueryLanes<Attention::lanes>, Attention::most_blocks> queries;
+            const std::size_t some = (std::min)(Attention::most_blocks, count - i);
+            for (std::size_t j = 0; j < some; ++j) queries[j] = query_lanes<Attention::lanes>(args, kv_head, block(i + j));
+            attention.run(std::span(queries).first(some), rows, args.scale);
+        }
+    });
+}
+
+#endif
+
+}  // namespace adainfer::inline v0::detail::simd
+
+// ---- adainfer/backend/simd_loops.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <span>
+
+namespace adainfer::inline v0::detail::simd {
+
+struct Loops {};  // a backend without operations: the loops of ops.hpp
+
+/// The loops of ops.hpp, compiled for the level.
+template <CpuLevel level>
+struct LevelLoops {
+    static void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
+        at_level<level>([&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
+    }
+    static void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
+                           MatrixView<float> out) {
+        at_level<level>([&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
+    }
+    static void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
+                     MatrixView<const float> sin) {
+        at_level<level>([&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
+    }
+    static void activate(Activation activation, MatrixView<float> x) {
+        at_level<level>([&] { ops::activate(Loops{}, activation, x); });
+    }
+    static void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::gate(Loops{}, activation, x, y); });
+    }
+    static void add(MatrixView<const float> x, MatrixView<float> y) {
+        at_level<level>([&] { ops::add(Loops{}, x, y); });
+    }
+};
 
 }  // namespace adainfer::inline v0::detail::simd
 
@@ -6587,30 +7015,67 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.
-template <bool rests = false>
-[[nodiscard]] const avx512::BfloatRows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
-    return prepared_rows<avx512::BfloatRows>(
+template <class Tile, bool rests = false>
+[[nodiscard]] const typename Tile::Rows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
+    return prepared_rows<typename Tile::Rows>(
         pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<rests>(t, x.row(t)); });
+}
+
+/// With a weight rounded to bfloat16.
+template <class Tile>
+void bfloat_times(ThreadPool& pool, const Operand& weight, const typename Tile::Rows& x, MatrixView<float> y) {
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch<Tile>(y.rows(), weight.view.cols)).data();
+        const std::size_t first = begin * lanes, count = (std::min)(end * lanes, weight.view.rows) - first;
+        avx512::bfloat_product<Tile>(weight.view, weight.lanes, x, begin, end, y.cols(first, count), scratch);
+    });
 }
 
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const avx512::BfloatRows& rows = bfloat_rows(pool, x);
+    bfloat_times<Tile>(pool, weight, bfloat_rows<Tile>(pool, x), y);
+}
+
+/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, 32 columns at a time,
+/// and never written as floats.
+template <class Tile>
+void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activation activation, MatrixView<const float> x,
+                  MatrixView<float> y) {
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
-    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+    const auto& rows = bfloat_rows<Tile>(pool, x);
+    const std::size_t tokens = x.rows(), width = weights.gate.view.rows;
+    thread_local typename Tile::Rows own;
+    typename Tile::Rows& inner = own;  // of this thread, written by all
+    inner.resize(tokens, width);
+    pool.parallel_for((width + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
-        avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, begin, end, y, scratch);
+        const std::size_t size = tokens * lanes;
+        float* const gate = thread_scratch<Slot>(2 * size + avx512::bfloat_scratch<Tile>(tokens, x.cols())).data();
+        float* const up = gate + size;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t count = (std::min)(lanes, width - i * lanes);
+            const auto product = [&](const Operand& weight, float* out) {
+                const MatrixView<float> columns(out, tokens, count, lanes);
+                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, i + 1, columns, up + size);
+            };
+            product(weights.gate, gate);
+            product(weights.up, up);
+            LevelLoops<CpuLevel::Avx512>::gate(activation, {up, 1, size}, {gate, 1, size});
+            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * lanes, count}, i * lanes);
+        }
     });
+    bfloat_times<Tile>(pool, weights.down, inner, y);
 }
 
 /// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
-    const avx512::BfloatRows& nearest = bfloat_rows(pool, x);
-    const avx512::BfloatRows& rests = bfloat_rows<true>(pool, x);
+    const auto& nearest = bfloat_rows<Tile>(pool, x);
+    const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
@@ -6681,7 +7146,11 @@ struct SimdKernels {
     void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
                  float* out) = nullptr;
     Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
-    void (*attention)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) = nullptr;
+    /// y = down(activation(gate) * up) of x in bfloat16, of many tokens.
+    void (*bfloat16_gated)(ThreadPool& pool, const GatedWeights<detail::simd::Operand>& weights, Activation activation,
+                           MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    using Attention = void (*)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv);
+    Attention attention = nullptr, bfloat16_attention = nullptr;  ///< the latter of many tokens
     void (*rms_norm)(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) = nullptr;
     void (*layer_norm)(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
                        MatrixView<float> out) = nullptr;
@@ -6693,33 +7162,6 @@ struct SimdKernels {
 };
 
 namespace detail::simd {
-
-struct Loops {};  // a backend without operations: the loops of ops.hpp
-
-/// The loops of ops.hpp, compiled for the level.
-template <CpuLevel level>
-struct LevelLoops {
-    static void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
-        at_level<level>([&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
-    }
-    static void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
-                           MatrixView<float> out) {
-        at_level<level>([&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
-    }
-    static void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
-                     MatrixView<const float> sin) {
-        at_level<level>([&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
-    }
-    static void activate(Activation activation, MatrixView<float> x) {
-        at_level<level>([&] { ops::activate(Loops{}, activation, x); });
-    }
-    static void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) {
-        at_level<level>([&] { ops::gate(Loops{}, activation, x, y); });
-    }
-    static void add(MatrixView<const float> x, MatrixView<float> y) {
-        at_level<level>([&] { ops::add(Loops{}, x, y); });
-    }
-};
 
 template <CpuLevel level>
 struct LevelTiles {
@@ -6780,10 +7222,14 @@ const SimdKernels& simd_kernels() {
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
+            k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
+            k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
             if constexpr (level == CpuLevel::Amx) {
                 k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+                k.bfloat16_gated = simd::bfloat_gated<detail::avx512::AmxTile>;
+                k.bfloat16_attention = simd::bfloat_attention<detail::avx512::AmxTile>;
                 k.exact = simd::split_panels<detail::avx512::AmxTile>;
             }
         } else if constexpr (level == CpuLevel::Avx2) {
@@ -6924,8 +7370,17 @@ class SimdBackend {
                 kernels_->rows(shared_->pool, weight.view, {weight.view.rows}, x.row(t), y.row(t).data());
             }
         } else {
-            product_of_many(weight.view.dtype)(shared_->pool, {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes}, x, y);
+            product_of_many(weight.view.dtype)(shared_->pool, operand(weight), x, y);
         }
+    }
+
+    [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
+                                          MatrixView<float> y) const {
+        const auto rounds = [&](const Weight& weight) { return products_of(weight, x.rows()) == Products::Bfloat16; };
+        if (!rounds(weights.gate) || !rounds(weights.up) || !rounds(weights.down)) return false;
+        const GatedWeights<detail::simd::Operand> operands{operand(weights.gate), operand(weights.up), operand(weights.down)};
+        kernels_->bfloat16_gated(shared_->pool, operands, activation, x, y);
+        return true;
     }
 
     void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
@@ -6970,7 +7425,10 @@ class SimdBackend {
     }
 
     /// The same over K/V rows of any type, which are read as they are stored.
-    void attention(const AttentionArgs& args, const StoredKv& kv) const { kernels_->attention(shared_->pool, args, kv); }
+    void attention(const AttentionArgs& args, const StoredKv& kv) const {
+        const bool rounds = products_ == Products::Bfloat16 && args.q.rows() > kernels_->lane_tokens;
+        (rounds ? kernels_->bfloat16_attention : kernels_->attention)(shared_->pool, args, kv);
+    }
 
   private:
     /// f(first, rows) for parts of the rows of y, from row `first` on, on all threads where it is worth waking them.
@@ -6978,6 +7436,16 @@ class SimdBackend {
     void for_rows(MatrixView<float> y, F&& f) const {
         const std::size_t grain = 1 + 8192 / (y.cols() + 1);
         parallel_for(y.rows(), grain, [&](std::size_t begin, std::size_t end) { f(begin, y.rows(begin, end - begin)); });
+    }
+
+    [[nodiscard]] static detail::simd::Operand operand(const Weight& weight) noexcept {
+        return {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes};
+    }
+
+    /// As the public one, of a weight whether it was repacked or not.
+    [[nodiscard]] Products products_of(const Weight& weight, std::size_t tokens) const noexcept {
+        return tokens <= (weight.lanes.empty() ? few_tokens : kernels_->lane_tokens) ? Products::Exact
+                                                                                     : products_of_many(weight.view.dtype);
     }
 
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
@@ -7943,6 +8411,11 @@ class DecoderLayer {
     /// work.projected = down(activation(gate) * up), or down(activation(up)) without a gate, of work.normed.
     void feed_forward(const Backend& backend, const ModelConfig& config, Workspace& work) const {
         const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> out = work.projected.resize(input.rows(), config.hidden);
+        if (gate_ && gate_->bias.empty() && up_.bias.empty() && down_.bias.empty()) {
+            const GatedWeights<typename Backend::Weight> weights{gate_->prepared, up_.prepared, down_.prepared};
+            if (ops::gated_feed_forward(backend, weights, config.activation, input, out)) return;
+        }
         const MatrixView<float> inner = work.gate.resize(input.rows(), config.feed_forward);
         if (gate_) {
             const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
@@ -7953,7 +8426,7 @@ class DecoderLayer {
             up_.apply(backend, input, inner);
             ops::activate(backend, config.activation, inner);
         }
-        down_.apply(backend, inner, work.projected.resize(input.rows(), config.hidden));
+        down_.apply(backend, inner, out);
     }
 
     /// work.normed = what a block reads.

@@ -111,6 +111,13 @@ void check_product(const Backend& backend, const RandomWeight& w, MatrixView<con
     CHECK(wrong == 0);
 }
 
+/// True where attention is computed in bfloat16.
+template <class Backend>
+bool rounds_attention(const Backend& backend, std::size_t tokens) {
+    if constexpr (std::derived_from<Backend, SimdBackend>) return backend.products() == SimdBackend::Products::Bfloat16 && tokens > 24;
+    else return false;
+}
+
 /// Attention by its definition. q, out [tokens, heads * d]; k, v [kv_heads, capacity, d].
 std::vector<double> attention_by_hand(const AttentionArgs& a) {
     std::vector<double> out(a.q.rows() * a.heads * a.head_dim);
@@ -327,7 +334,8 @@ TEST_CASE_TEMPLATE("attention: causal, grouped heads, windows, positions before"
                             const double difference = std::abs(found - expected[i]);
                             off = difference > off || std::isnan(difference) ? difference : off;
                         }
-                        CHECK(off < 3e-6);
+                        // In bfloat16 scores are off by 2^-8 of what they are sums of; test_kv_types.cpp looks closer.
+                        CHECK(off < (rounds_attention(backend, tokens) ? 2 * 0x1p-8 * 1.5 * d : 3e-6));
                         CHECK(out.surroundings() == before);
                     }
                 }

@@ -108,7 +108,7 @@ TEST_CASE_TEMPLATE("bfloat16: a tile of one token to as many as it takes", Unit,
     Random random(1);
     const auto panel = std::make_unique<BfloatPanel>();
     for (std::size_t tokens = 1; tokens <= Unit::Tile::tokens; ++tokens) {
-        for (const std::size_t pairs : Sizes{1, 2, 17, 256}) {
+        for (const std::size_t pairs : Sizes{1, 2, 17, 256, 320}) {
             CAPTURE(tokens);
             CAPTURE(pairs);
             panel->pairs = pairs;
@@ -118,15 +118,15 @@ TEST_CASE_TEMPLATE("bfloat16: a tile of one token to as many as it takes", Unit,
                 }
             }
             pad_panel(*panel);
-            BfloatRows x;
+            typename Unit::Tile::Rows x;
             x.resize(tokens, 2 * pairs);
             for (std::size_t t = 0; t < tokens; ++t) x.assign(t, random.reals(2 * pairs));
             constexpr std::size_t stride = 35;
             const std::vector<float> before = random.reals(tokens * stride), sums = random.reals(tokens * BfloatPanel::lanes);
             std::vector<float> y = before, from_zero = before;
             typename Unit::Tile::Unit unit;
-            unit.run(tokens, BfloatTask{*panel, sums.data()}, x.row(0, 0), x.stride(), y.data(), stride);
-            unit.run(tokens, BfloatTask{*panel}, x.row(0, 0), x.stride(), from_zero.data(), stride);
+            unit.run(tokens, BfloatTask{panel->values, panel->pairs, sums.data()}, x.row(0, 0), x.stride(), y.data(), stride);
+            unit.run(tokens, BfloatTask{panel->values, panel->pairs}, x.row(0, 0), x.stride(), from_zero.data(), stride);
             std::size_t wrong = 0;
             for (std::size_t i = 0; i < y.size(); ++i) {
                 const std::size_t lane = i % stride;
@@ -212,12 +212,12 @@ TEST_CASE_TEMPLATE("bfloat16: split in two, floats are multiplied nearly as exac
                     CAPTURE(tokens);
                     const RandomWeight w(dtype, rows, cols, random);
                     const std::vector<float> x = random.reals(tokens * cols);
-                    BfloatRows nearest, rests;
+                    typename Unit::Tile::Rows nearest, rests;
                     nearest.resize(tokens, cols);
                     rests.resize(tokens, cols);
                     for (std::size_t t = 0; t < tokens; ++t) {
                         nearest.assign(t, {x.data() + t * cols, cols});
-                        rests.assign<true>(t, {x.data() + t * cols, cols});
+                        rests.template assign<true>(t, {x.data() + t * cols, cols});
                     }
                     std::vector<float> y(tokens * rows), scratch(tokens * BfloatPanel::lanes);
                     const std::size_t panels = (rows + BfloatPanel::lanes - 1) / BfloatPanel::lanes;
@@ -292,6 +292,56 @@ TEST_CASE_TEMPLATE("bfloat16: neither the number of tokens nor of threads change
             std::vector<float> y(tokens * rows);
             SimdBackend(threads, Unit::level, Products::Bfloat16).matmul(w.view, {x.data(), tokens, cols}, {y.data(), tokens, rows});
             CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("bfloat16: a gated feed-forward network in one is what it is step by step", Unit, Vectors, Tiles) {
+    if (!here(Unit::level)) return;
+    Random random(6);
+    struct Case {
+        DType in, out;
+        std::size_t cols, width;
+    };
+    for (const Case& c : {Case{DType::F32, DType::F32, 37, 33}, {DType::Q4_1, DType::Q4_1, 576, 1536}, {DType::Q5_0, DType::Q6_K, 640, 768},
+                          {DType::BF16, DType::Q8_0, 1300, 96}}) {
+        for (const std::size_t tokens : Sizes{25, 48, 70}) {
+            CAPTURE(info(c.in).name);
+            CAPTURE(tokens);
+            const RandomWeight gate(c.in, c.width, c.cols, random), up(c.in, c.width, c.cols, random), down(c.out, 50, c.width, random);
+            const std::vector<float> x = random.reals(tokens * c.cols);
+            for (const Activation activation : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu}) {
+                for (const auto repack : {SimdBackend::Repack::Yes, SimdBackend::Repack::No}) {
+                    const SimdBackend backend(2, Unit::level, Products::Bfloat16, repack);
+                    const auto g = backend.prepare(gate.view), u = backend.prepare(up.view), d = backend.prepare(down.view);
+                    const MatrixView<const float> input(x.data(), tokens, c.cols);
+                    std::vector<float> inner(tokens * c.width), other(tokens * c.width), expected(tokens * 50), found(tokens * 50);
+                    backend.matmul(g, input, {inner.data(), tokens, c.width});
+                    backend.matmul(u, input, {other.data(), tokens, c.width});
+                    backend.gate(activation, {other.data(), tokens, c.width}, {inner.data(), tokens, c.width});
+                    backend.matmul(d, {inner.data(), tokens, c.width}, {expected.data(), tokens, 50});
+                    CHECK(backend.gated_feed_forward({g, u, d}, activation, input, {found.data(), tokens, 50}));
+                    CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("gated feed-forward network: left to the caller where products do not round to bfloat16") {
+    Random random(7);
+    const RandomWeight gate(DType::Q4_0, 64, 32, random), down(DType::Q4_0, 8, 64, random);
+    const std::vector<float> x = random.reals(30 * 32);
+    for (const CpuLevel level : cpu_levels()) {
+        for (const Products products : {Products::Exact, Products::Bits8, Products::Bfloat16}) {
+            for (const std::size_t tokens : Sizes{1, 2, 24, 30}) {
+                const SimdBackend backend(1, level, products);
+                const auto g = backend.prepare(gate.view), d = backend.prepare(down.view);
+                std::vector<float> y(tokens * 8, 5.0F);
+                const bool done = backend.gated_feed_forward({g, g, d}, Activation::Silu, {x.data(), tokens, 32}, {y.data(), tokens, 8});
+                CHECK(done == (backend.products() == Products::Bfloat16 && tokens == 30));
+                CHECK((done || y == std::vector<float>(tokens * 8, 5.0F)));
+            }
         }
     }
 }

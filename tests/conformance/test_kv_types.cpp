@@ -244,3 +244,54 @@ TEST_CASE_TEMPLATE("attention over each type: the number of threads changes no b
         }
     }
 }
+
+TEST_CASE("attention in bfloat16: as exact as rounded queries, keys and values allow; the number of threads changes no bit") {
+    if (!has_bfloat16()) {
+        MESSAGE("skipped: this machine has no AVX512-BF16");
+        return;
+    }
+    const auto rounded = [](std::vector<float> x) {
+        std::transform(x.begin(), x.end(), x.begin(), to_bfloat16);
+        return x;
+    };
+    const auto all_rounded = [&](std::vector<std::vector<float>> rows) {
+        std::transform(rows.begin(), rows.end(), rows.begin(), rounded);
+        return rows;
+    };
+    Random random(5);
+    for (const CpuLevel level : {CpuLevel::Avx512, CpuLevel::Amx}) {
+        if (!has_level(level)) continue;
+        for (const KvType type : types) {
+            for (const Shape& shape : {Shape{9, 3, 64}, {4, 1, 256}, {2, 2, 80}, {6, 2, 7}}) {
+                if (type == KvType::Q8_0 && shape.d % 32 != 0) continue;
+                for (const std::size_t tokens : Sizes{25, 40, 150}) {
+                    for (const std::size_t first : Sizes{0, 1, 490}) {
+                        for (const std::size_t window : Sizes{0, 1, 35, 300}) {
+                            CAPTURE(to_string(level));
+                            CAPTURE(to_string(type));
+                            CAPTURE(shape.d);
+                            CAPTURE(tokens);
+                            CAPTURE(first);
+                            CAPTURE(window);
+                            const Filled filled(shape, type, first + tokens, first + tokens + 3, random);
+                            const auto q = random.reals(tokens * shape.heads * shape.d), near = rounded(q);
+                            constexpr float scale = 0.5F;  // a power of two, which rounding does not change
+                            const auto found = run(SimdBackend(1, level, SimdBackend::Products::Bfloat16),
+                                                   args_of(shape, q, first, window, scale), filled.cache);
+                            const auto expected = by_hand(args_of(shape, near, first, window, scale),
+                                                          all_rounded(filled.stored(KvCache::Part::Keys)),
+                                                          all_rounded(filled.stored(KvCache::Part::Values)));
+                            // What is left is the rounding of the weights, 2^-9 of each.
+                            CHECK(difference(found, expected) < 0x1p-9 + 2e-5);
+                            for (const std::size_t threads : Sizes{2, 3}) {
+                                const auto other = run(SimdBackend(threads, level, SimdBackend::Products::Bfloat16),
+                                                       args_of(shape, q, first, window, scale), filled.cache);
+                                CHECK(std::memcmp(found.data(), other.data(), found.size() * sizeof(float)) == 0);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -80,6 +81,12 @@ class AnyBackend {
     }
     void activate(Activation activation, MatrixView<float> x) const { operations_->activate(activation, x); }
     void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const { operations_->gate(activation, x, y); }
+    [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
+                                          MatrixView<float> y) const {
+        const std::array<const void*, 3> prepared{weights.gate.prepared_.get(), weights.up.prepared_.get(),
+                                                  weights.down.prepared_.get()};
+        return operations_->gated_feed_forward(prepared, activation, x, y);
+    }
     void add(MatrixView<const float> x, MatrixView<float> y) const { operations_->add(x, y); }
     void attention(const AttentionArgs& args) const { operations_->attention(args); }
     void attention(const AttentionArgs& args, const StoredKv& kv) const { operations_->attention(args, kv); }
@@ -109,6 +116,8 @@ class AnyBackend {
                           MatrixView<const float> sin) const = 0;
         virtual void activate(Activation activation, MatrixView<float> x) const = 0;
         virtual void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const = 0;
+        virtual bool gated_feed_forward(const std::array<const void*, 3>& weights, Activation activation,
+                                        MatrixView<const float> x, MatrixView<float> y) const = 0;
         virtual void add(MatrixView<const float> x, MatrixView<float> y) const = 0;
         virtual void attention(const AttentionArgs& args) const = 0;
         virtual void attention(const AttentionArgs& args, const StoredKv& kv) const = 0;
@@ -155,6 +164,12 @@ class AnyBackend {
         void activate(Activation activation, MatrixView<float> x) const override { ops::activate(backend, activation, x); }
         void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) const override {
             ops::gate(backend, activation, x, y);
+        }
+        bool gated_feed_forward(const std::array<const void*, 3>& weights, Activation activation, MatrixView<const float> x,
+                                MatrixView<float> y) const override {
+            const auto weight = [&](std::size_t i) -> const auto& { return prepared(weights[i]).weight; };
+            using W = std::remove_cvref_t<decltype(weight(0))>;
+            return ops::gated_feed_forward(backend, GatedWeights<W>{weight(0), weight(1), weight(2)}, activation, x, y);
         }
         void add(MatrixView<const float> x, MatrixView<float> y) const override { ops::add(backend, x, y); }
         void attention(const AttentionArgs& args) const override { ops::attention(backend, args); }

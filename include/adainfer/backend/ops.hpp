@@ -52,6 +52,14 @@ concept HasStoredAttention =
 /// Elementwise functions of a feed-forward network.
 enum class Activation { Silu, Gelu, GeluTanh, Relu };
 
+/// The weights of a gated feed-forward network, prepared. W: a backend's Weight.
+template <class W>
+struct GatedWeights {
+    const W& gate;  ///< [width, in]
+    const W& up;    ///< [width, in]
+    const W& down;  ///< [out, width]
+};
+
 namespace ops {
 
 /// The level that a backend's kernels are chosen for; Portable where it does not say.
@@ -223,6 +231,18 @@ template <class B>
             float* row = y.row(t).data();
             set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
         }
+    }
+}
+
+/// y [tokens, out] = down(activation(gate x) * (up x)) in one, for a backend that gains by it. False where it left y alone: then
+/// the caller does it step by step.
+template <class B, class W>
+[[nodiscard]] bool gated_feed_forward(const B& backend, const GatedWeights<W>& weights, Activation activation,
+                                      MatrixView<const float> x, MatrixView<float> y) {
+    if constexpr (requires { { backend.gated_feed_forward(weights, activation, x, y) } -> std::same_as<bool>; }) {
+        return backend.gated_feed_forward(weights, activation, x, y);
+    } else {
+        return false;
     }
 }
 

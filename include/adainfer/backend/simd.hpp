@@ -114,8 +114,17 @@ class SimdBackend {
                 kernels_->rows(shared_->pool, weight.view, {weight.view.rows}, x.row(t), y.row(t).data());
             }
         } else {
-            product_of_many(weight.view.dtype)(shared_->pool, {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes}, x, y);
+            product_of_many(weight.view.dtype)(shared_->pool, operand(weight), x, y);
         }
+    }
+
+    [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
+                                          MatrixView<float> y) const {
+        const auto rounds = [&](const Weight& weight) { return products_of(weight, x.rows()) == Products::Bfloat16; };
+        if (!rounds(weights.gate) || !rounds(weights.up) || !rounds(weights.down)) return false;
+        const GatedWeights<detail::simd::Operand> operands{operand(weights.gate), operand(weights.up), operand(weights.down)};
+        kernels_->bfloat16_gated(shared_->pool, operands, activation, x, y);
+        return true;
     }
 
     void matmul_rows(const Weight& weight, std::span<const TokenId> rows, std::span<const float> x, std::span<float> out) const {
@@ -160,7 +169,10 @@ class SimdBackend {
     }
 
     /// The same over K/V rows of any type, which are read as they are stored.
-    void attention(const AttentionArgs& args, const StoredKv& kv) const { kernels_->attention(shared_->pool, args, kv); }
+    void attention(const AttentionArgs& args, const StoredKv& kv) const {
+        const bool rounds = products_ == Products::Bfloat16 && args.q.rows() > kernels_->lane_tokens;
+        (rounds ? kernels_->bfloat16_attention : kernels_->attention)(shared_->pool, args, kv);
+    }
 
   private:
     /// f(first, rows) for parts of the rows of y, from row `first` on, on all threads where it is worth waking them.
@@ -168,6 +180,16 @@ class SimdBackend {
     void for_rows(MatrixView<float> y, F&& f) const {
         const std::size_t grain = 1 + 8192 / (y.cols() + 1);
         parallel_for(y.rows(), grain, [&](std::size_t begin, std::size_t end) { f(begin, y.rows(begin, end - begin)); });
+    }
+
+    [[nodiscard]] static detail::simd::Operand operand(const Weight& weight) noexcept {
+        return {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes};
+    }
+
+    /// As the public one, of a weight whether it was repacked or not.
+    [[nodiscard]] Products products_of(const Weight& weight, std::size_t tokens) const noexcept {
+        return tokens <= (weight.lanes.empty() ? few_tokens : kernels_->lane_tokens) ? Products::Exact
+                                                                                     : products_of_many(weight.view.dtype);
     }
 
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other

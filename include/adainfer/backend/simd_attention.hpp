@@ -1,11 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <span>
 
 #include "adainfer/backend/ops.hpp"
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/kernels/at_level.hpp"
+#include "adainfer/kernels/bfloat_attention.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/lane_attention.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
@@ -46,32 +49,77 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
     });
 }
 
-/// Work items are blocks of lanes under one K/V head: the tokens one after the other, each with all the heads that share it.
+/// Block `block` of the queries of a K/V head: the tokens one after the other, each with all the heads that share it.
+template <std::size_t lanes>
+[[nodiscard]] QueryLanes<lanes> query_lanes(const AttentionArgs& args, std::size_t kv_head, std::size_t block) {
+    const std::size_t group = args.heads / args.kv_heads;
+    QueryLanes<lanes> queries{};
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const std::size_t i = block * lanes + lane, token = i / group;
+        if (token >= args.q.rows()) break;
+        const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+        queries.q[lane] = args.q.row(token).data() + head * args.head_dim;
+        queries.out[lane] = args.out.row(token).data() + head * args.head_dim;
+        queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
+        queries.end[lane] = seen;
+    }
+    return queries;
+}
+
+[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
+    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
+    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
+}
+
+/// f(kv_head, count, block) for parts of the query blocks of each K/V head, on all threads: block(0) to block(count - 1). Late
+/// blocks see more positions, so the first and the last come before the second and the last but one, and all threads have as much
+/// to do.
+template <class F>
+void for_query_blocks(ThreadPool& pool, const AttentionArgs& args, std::size_t lanes, F&& f) {
+    const std::size_t blocks = (args.q.rows() * (args.heads / args.kv_heads) + lanes - 1) / lanes;
+    const auto folded = [blocks](std::size_t i) { return i % 2 == 0 ? i / 2 : blocks - 1 - i / 2; };
+    pool.parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t item = begin; item < end;) {
+            const std::size_t kv_head = item / blocks, some = (std::min)(end - item, (kv_head + 1) * blocks - item);
+            f(kv_head, some, [&, at = item % blocks](std::size_t i) { return folded(at + i); });
+            item += some;
+        }
+    });
+}
+
+/// A block of queries at a time.
 template <class Tile>
 void lanes_of_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     constexpr std::size_t lanes = Tile::lanes;
-    const std::size_t group = args.heads / args.kv_heads, d = args.head_dim;
-    const std::size_t blocks = (args.q.rows() * group + lanes - 1) / lanes;
-    pool.parallel_for(args.kv_heads * blocks, 1, [&](std::size_t begin, std::size_t end) {
+    for_query_blocks(pool, args, lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, d)).data();
-        for (std::size_t item = begin; item < end; ++item) {
-            const std::size_t kv_head = item % args.kv_heads, block = item / args.kv_heads;
-            QueryLanes<lanes> queries{};
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const std::size_t i = block * lanes + lane, token = i / group;
-                if (token >= args.q.rows()) break;
-                const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
-                queries.q[lane] = args.q.row(token).data() + head * d;
-                queries.out[lane] = args.out.row(token).data() + head * d;
-                queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
-                queries.end[lane] = seen;
-            }
-            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-            const KvHead rows{kv.type, kv.k + plane, kv.v + plane, d};
+        float* const scratch = thread_scratch<Slot>(lane_attention_scratch(lanes, kv.type, args.head_dim)).data();
+        const KvHead rows = kv_head_of(args, kv, kv_head);
+        for (std::size_t i = 0; i < count; ++i) {
+            const QueryLanes<lanes> queries = query_lanes<lanes>(args, kv_head, block(i));
             at_level<Tile::level>([&] { lane_attention<Tile>(queries, rows, Tile::level, args.scale, scratch); });
         }
     });
 }
+
+#if ADAINFER_X86
+
+/// In bfloat16, several blocks at a time. Tile: avx512::BfloatTile or avx512::AmxTile.
+template <class Tile>
+void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
+    using Attention = avx512::BfloatAttention<Tile>;
+    for_query_blocks(pool, args, Attention::lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
+        thread_local Attention attention;
+        const KvHead rows = kv_head_of(args, kv, kv_head);
+        for (std::size_t i = 0; i < count; i += Attention::most_blocks) {
+            std::array<QueryLanes<Attention::lanes>, Attention::most_blocks> queries;
+            const std::size_t some = (std::min)(Attention::most_blocks, count - i);
+            for (std::size_t j = 0; j < some; ++j) queries[j] = query_lanes<Attention::lanes>(args, kv_head, block(i + j));
+            attention.run(std::span(queries).first(some), rows, args.scale);
+        }
+    });
+}
+
+#endif
 
 }  // namespace adainfer::inline v0::detail::simd

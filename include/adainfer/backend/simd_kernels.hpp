@@ -5,10 +5,10 @@
 
 #include "adainfer/backend/ops.hpp"
 #include "adainfer/backend/simd_attention.hpp"
+#include "adainfer/backend/simd_loops.hpp"
 #include "adainfer/backend/simd_products.hpp"
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/kernels/amx_tile.hpp"
-#include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_tile.hpp"
@@ -37,7 +37,11 @@ struct SimdKernels {
     void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
                  float* out) = nullptr;
     Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
-    void (*attention)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) = nullptr;
+    /// y = down(activation(gate) * up) of x in bfloat16, of many tokens.
+    void (*bfloat16_gated)(ThreadPool& pool, const GatedWeights<detail::simd::Operand>& weights, Activation activation,
+                           MatrixView<const float> x, MatrixView<float> y) = nullptr;
+    using Attention = void (*)(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv);
+    Attention attention = nullptr, bfloat16_attention = nullptr;  ///< the latter of many tokens
     void (*rms_norm)(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) = nullptr;
     void (*layer_norm)(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
                        MatrixView<float> out) = nullptr;
@@ -49,33 +53,6 @@ struct SimdKernels {
 };
 
 namespace detail::simd {
-
-struct Loops {};  // a backend without operations: the loops of ops.hpp
-
-/// The loops of ops.hpp, compiled for the level.
-template <CpuLevel level>
-struct LevelLoops {
-    static void rms_norm(MatrixView<const float> x, std::span<const float> gain, float eps, MatrixView<float> out) {
-        at_level<level>([&] { ops::rms_norm(Loops{}, x, gain, eps, out); });
-    }
-    static void layer_norm(MatrixView<const float> x, std::span<const float> gain, std::span<const float> bias, float eps,
-                           MatrixView<float> out) {
-        at_level<level>([&] { ops::layer_norm(Loops{}, x, gain, bias, eps, out); });
-    }
-    static void rope(MatrixView<float> x, std::size_t head_dim, bool interleaved, MatrixView<const float> cos,
-                     MatrixView<const float> sin) {
-        at_level<level>([&] { ops::rope(Loops{}, x, head_dim, interleaved, cos, sin); });
-    }
-    static void activate(Activation activation, MatrixView<float> x) {
-        at_level<level>([&] { ops::activate(Loops{}, activation, x); });
-    }
-    static void gate(Activation activation, MatrixView<const float> x, MatrixView<float> y) {
-        at_level<level>([&] { ops::gate(Loops{}, activation, x, y); });
-    }
-    static void add(MatrixView<const float> x, MatrixView<float> y) {
-        at_level<level>([&] { ops::add(Loops{}, x, y); });
-    }
-};
 
 template <CpuLevel level>
 struct LevelTiles {
@@ -136,10 +113,14 @@ const SimdKernels& simd_kernels() {
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
+            k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
+            k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
             if constexpr (level == CpuLevel::Amx) {
                 k.bfloat16 = simd::bfloat_panels<detail::avx512::AmxTile>;
+                k.bfloat16_gated = simd::bfloat_gated<detail::avx512::AmxTile>;
+                k.bfloat16_attention = simd::bfloat_attention<detail::avx512::AmxTile>;
                 k.exact = simd::split_panels<detail::avx512::AmxTile>;
             }
         } else if constexpr (level == CpuLevel::Avx2) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <span>
 
+#include "adainfer/backend/ops.hpp"
+#include "adainfer/backend/simd_loops.hpp"
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
@@ -262,30 +264,67 @@ inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.
-template <bool rests = false>
-[[nodiscard]] const avx512::BfloatRows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
-    return prepared_rows<avx512::BfloatRows>(
+template <class Tile, bool rests = false>
+[[nodiscard]] const typename Tile::Rows& bfloat_rows(ThreadPool& pool, MatrixView<const float> x) {
+    return prepared_rows<typename Tile::Rows>(
         pool, x, [&](auto& pairs, std::size_t t) { pairs.template assign<rests>(t, x.row(t)); });
+}
+
+/// With a weight rounded to bfloat16.
+template <class Tile>
+void bfloat_times(ThreadPool& pool, const Operand& weight, const typename Tile::Rows& x, MatrixView<float> y) {
+    constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
+    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        struct Slot;
+        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch<Tile>(y.rows(), weight.view.cols)).data();
+        const std::size_t first = begin * lanes, count = (std::min)(end * lanes, weight.view.rows) - first;
+        avx512::bfloat_product<Tile>(weight.view, weight.lanes, x, begin, end, y.cols(first, count), scratch);
+    });
 }
 
 /// With weights and activations rounded to bfloat16. Tile: avx512::BfloatTile or avx512::AmxTile.
 template <class Tile>
 void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const avx512::BfloatRows& rows = bfloat_rows(pool, x);
+    bfloat_times<Tile>(pool, weight, bfloat_rows<Tile>(pool, x), y);
+}
+
+/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, 32 columns at a time,
+/// and never written as floats.
+template <class Tile>
+void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activation activation, MatrixView<const float> x,
+                  MatrixView<float> y) {
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
-    pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+    const auto& rows = bfloat_rows<Tile>(pool, x);
+    const std::size_t tokens = x.rows(), width = weights.gate.view.rows;
+    thread_local typename Tile::Rows own;
+    typename Tile::Rows& inner = own;  // of this thread, written by all
+    inner.resize(tokens, width);
+    pool.parallel_for((width + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(avx512::bfloat_scratch(rows, y.rows())).data();
-        avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, begin, end, y, scratch);
+        const std::size_t size = tokens * lanes;
+        float* const gate = thread_scratch<Slot>(2 * size + avx512::bfloat_scratch<Tile>(tokens, x.cols())).data();
+        float* const up = gate + size;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t count = (std::min)(lanes, width - i * lanes);
+            const auto product = [&](const Operand& weight, float* out) {
+                const MatrixView<float> columns(out, tokens, count, lanes);
+                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, i + 1, columns, up + size);
+            };
+            product(weights.gate, gate);
+            product(weights.up, up);
+            LevelLoops<CpuLevel::Avx512>::gate(activation, {up, 1, size}, {gate, 1, size});
+            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * lanes, count}, i * lanes);
+        }
     });
+    bfloat_times<Tile>(pool, weights.down, inner, y);
 }
 
 /// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
-    const avx512::BfloatRows& nearest = bfloat_rows(pool, x);
-    const avx512::BfloatRows& rests = bfloat_rows<true>(pool, x);
+    const auto& nearest = bfloat_rows<Tile>(pool, x);
+    const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
     pool.parallel_for((weight.view.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;

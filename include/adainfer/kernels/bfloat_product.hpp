@@ -20,14 +20,21 @@ namespace adainfer::inline v0::detail::avx512 {
 
 /// Panels that are multiplied in turn with the same columns of the activations: four where the activations do not stay in the
 /// second cache, so that they come from farther away a quarter as often; else one, so that a weight is read in order.
-[[nodiscard]] inline std::size_t bfloat_group(const BfloatRows& x, std::size_t tokens) noexcept {
-    constexpr std::size_t cached = std::size_t{1} << 19U;  // bytes: half of the 1 MiB of Zen 4 and 5
-    return tokens * x.stride() * sizeof(std::uint32_t) > cached ? 4 : 1;
+template <class Tile>
+[[nodiscard]] std::size_t bfloat_group(std::size_t tokens, std::size_t cols) noexcept {
+    return tokens * cols * sizeof(std::uint16_t) > Tile::cached ? 4 : 1;
 }
 
 /// Floats of scratch that bfloat_product() needs.
-[[nodiscard]] inline std::size_t bfloat_scratch(const BfloatRows& x, std::size_t tokens) noexcept {
-    return bfloat_group(x, tokens) * BfloatPanel::lanes * tokens;
+template <class Tile>
+[[nodiscard]] std::size_t bfloat_scratch(std::size_t tokens, std::size_t cols) noexcept {
+    return bfloat_group<Tile>(tokens, cols) * BfloatPanel::lanes * tokens;
+}
+
+/// Columns of a panel: all of them where the tile takes as many, else whole blocks of every format.
+template <class Tile>
+[[nodiscard]] constexpr std::size_t bfloat_depth(std::size_t cols) noexcept {
+    return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
 /// Where a part stands in memory; nothing unless all of its rows exist.
@@ -42,13 +49,14 @@ namespace adainfer::inline v0::detail::avx512 {
     return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
 }
 
-/// Columns 32 begin to 32 end - 1, as far as there are any, of y [tokens][rows] = x weight^T. If not null, `repacked` is the same
-/// weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
+/// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
+/// `repacked` is the same weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
 template <class Tile>
-void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const BfloatRows& x, std::size_t begin, std::size_t end,
-                    MatrixView<float> y, float* scratch) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
-    const std::size_t tokens = y.rows(), together = bfloat_group(x, tokens);
+void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const typename Tile::Rows& x, std::size_t begin,
+                    std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    const std::size_t depth = bfloat_depth<Tile>(weight.cols), rows = weight.rows - begin * lanes, tokens = y.rows();
+    const std::size_t together = bfloat_group<Tile>(tokens, weight.cols);
     const auto part = [&](std::size_t i, std::size_t column) {
         const std::size_t first = i * lanes, count = (std::min)(lanes, weight.rows - first);
         return WeightPart{weight, first, count, column, (std::min)(depth, weight.cols - column), repacked};
@@ -63,13 +71,14 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 BfloatAhead next;  // what is packed after this
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
-                else if (group + panels < end) next = ahead_of(part(group + panels, 0));
-                const std::size_t first = (group + i) * lanes, count = (std::min)(lanes, weight.rows - first);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0));
+                const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
-                for_token_blocks(tokens, Tile::tokens, [&](std::size_t token, std::size_t some) {
+                Tile::for_blocks(tokens, [&](std::size_t token, std::size_t some) {
                     float* const own = sums + token * lanes;
-                    const BfloatTask task{panel, column == 0 ? nullptr : own, next.take()};
+                    const BfloatAhead ahead = next.take((panel.pairs + 31) / 32);
+                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, ahead};
                     const std::uint32_t* const from = x.row(token, column / 2);
                     if (direct) unit.run(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
                     else unit.run(some, task, from, x.stride(), own, lanes);
@@ -85,9 +94,10 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
 /// h + r, the sum of h h', h r' and r h'. What is left out, r r', is 2^-16 of a product at most, and so is what rounding the rests
 /// adds. Scratch: [tokens][32] floats.
 template <class Tile>
-void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRows& rests, std::size_t begin, std::size_t end,
-                   MatrixView<float> y, float* scratch) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes, depth = BfloatPanel::most_columns;
+void split_product(const WeightView& weight, const typename Tile::Rows& x, const typename Tile::Rows& rests, std::size_t begin,
+                   std::size_t end, MatrixView<float> y, float* scratch) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    const std::size_t depth = bfloat_depth<Tile>(weight.cols);
     BfloatPanel nearest, rest;
     typename Tile::Unit unit;
     for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
@@ -97,13 +107,13 @@ void split_product(const WeightView& weight, const BfloatRows& x, const BfloatRo
             pack_bfloat(part, nearest);
             const bool has_rest = leaves_rests(weight.dtype);
             if (has_rest) pack_rests(part, rest);
-            for_token_blocks(y.rows(), Tile::tokens, [&](std::size_t token, std::size_t some) {
+            Tile::for_blocks(y.rows(), [&](std::size_t token, std::size_t some) {
                 float* const own = scratch + token * lanes;
                 const std::uint32_t* const from = x.row(token, column / 2);
                 const std::uint32_t* const rest_from = rests.row(token, column / 2);
-                unit.run(some, {nearest, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
-                if (has_rest) unit.run(some, {rest, own}, from, x.stride(), own, lanes);
-                unit.run(some, {nearest, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest.values, nearest.pairs, column == 0 ? nullptr : own}, rest_from, rests.stride(), own, lanes);
+                if (has_rest) unit.run(some, {rest.values, rest.pairs, own}, from, x.stride(), own, lanes);
+                unit.run(some, {nearest.values, nearest.pairs, own}, from, x.stride(), own, lanes);
             });
         }
         for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(scratch + t * lanes, count, y.row(t).data() + first);

@@ -4,8 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
+#include <utility>
 
+#include "adainfer/core/line_vector.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
@@ -29,8 +30,21 @@ namespace adainfer::inline v0::detail::avx512 {
     return _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(wide, not_finite)), x, wide);
 }
 
-/// Rows of activations as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the first of them in its lower half. A missing
-/// last column is zero.
+/// Elements i to i + 31 of a row of activations, or their rests, as pairs of bfloat16: columns 2 p and 2 p + 1 in dword p, the
+/// first of them in its lower half. What is missing is zero.
+template <bool rests>
+[[ADAINFER_TARGET_BFLOAT16, gnu::always_inline]] inline __m512i bfloat_pairs(std::span<const float> x, std::size_t i) noexcept {
+    const std::size_t left = x.size() - i;
+    __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
+    __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
+    if constexpr (rests) {
+        low = bfloat_rests(low);
+        high = bfloat_rests(high);
+    }
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+/// Rows of activations in bfloat_pairs(), one row after the other.
 class BfloatRows {
   public:
     /// Makes room for rows of `cols` elements.
@@ -39,30 +53,23 @@ class BfloatRows {
         if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
     }
 
-    /// Row `token` = x [cols], or the rests of x. Rows can be assigned by several threads.
+    /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
     template <bool rests = false>
-    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x) noexcept {
-        std::uint32_t* const out = pairs_.data() + token * stride_;
-        for (std::size_t i = 0; i < x.size(); i += 32) {
-            const std::size_t left = x.size() - i;
-            __m512 low = _mm512_maskz_loadu_ps(first_lanes(left), x.data() + i);
-            __m512 high = _mm512_maskz_loadu_ps(first_lanes(left > 16 ? left - 16 : 0), x.data() + i + 16);
-            if constexpr (rests) {
-                low = bfloat_rests(low);
-                high = bfloat_rests(high);
-            }
-            _mm512_storeu_si512(out + i / 2, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-        }
+    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x, std::size_t column = 0) noexcept {
+        for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
     }
 
     /// Row `token` from pair `pair` on.
     [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
         return pairs_.data() + token * stride_ + pair;
     }
+    [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
+        return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
+    }
     [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
 
   private:
-    std::vector<std::uint32_t> pairs_;
+    LineVector<std::uint32_t> pairs_;
     std::size_t stride_ = 0;
 };
 
@@ -71,10 +78,8 @@ struct BfloatAhead {
     std::uintptr_t address = 0;  ///< 0: nothing
     std::size_t stride = 0, bytes = 0;
 
-    static constexpr std::size_t lines = 8;  ///< of each row that a tile asks for
-
-    /// The first lines, which are no longer part of this.
-    BfloatAhead take() noexcept {
+    /// The first lines of each row, which are no longer part of this.
+    BfloatAhead take(std::size_t lines) noexcept {
         if (bytes == 0) return {};
         const BfloatAhead first = *this;
         address += 64 * lines;
@@ -85,7 +90,7 @@ struct BfloatAhead {
 
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
-    static constexpr std::size_t lanes = 32, most_columns = 512;  ///< what stays in the first cache
+    static constexpr std::size_t lanes = 32, most_columns = 640;
 
     alignas(64) std::uint32_t values[most_columns / 2][lanes];
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
@@ -93,7 +98,8 @@ struct BfloatPanel {
 
 /// What a tile works with besides activations.
 struct BfloatTask {
-    const BfloatPanel& panel;
+    const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
+    std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
     BfloatAhead ahead{};          ///< brought into the second cache meanwhile
 };
@@ -101,7 +107,15 @@ struct BfloatTask {
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
 /// multiply-adds an instruction, two of them for each broadcast of x.
 struct BfloatTile {
-    static constexpr std::size_t tokens = 12;
+    using Rows = BfloatRows;
+    static constexpr std::size_t tokens = 12, columns = 512;  ///< at most; a panel of so many stays in the first cache
+    static constexpr std::size_t cached = std::size_t{1} << 19U;  ///< bytes of activations: half of the L2 of Zen 4 and 5
+
+    /// f(first, count) for blocks of tokens that Unit::run() takes.
+    template <class F>
+    static void for_blocks(std::size_t all, F&& f) {
+        for_token_blocks(all, tokens, f);
+    }
 
     /// What a thread needs to have while it runs tiles: nothing but registers.
     struct Unit {
@@ -114,7 +128,6 @@ struct BfloatTile {
     template <std::size_t count>
     [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
                                                  std::size_t y_stride) noexcept {
-        const BfloatPanel& panel = task.panel;
         const BfloatAhead& ahead = task.ahead;
         __m512 sum[count][2];
 #pragma GCC unroll 12
@@ -123,12 +136,12 @@ struct BfloatTile {
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
         // Where there is nothing to fetch, what is in the first cache already.
-        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(&panel);
+        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(task.panel);
         const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
-        for (std::size_t p = 0; p < panel.pairs; ++p) {
+        for (std::size_t p = 0; p < task.pairs; ++p) {
             _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
-            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p]));
-            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(panel.values[p] + 16));
+            const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p]));
+            const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p] + 16));
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
                 const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[t * x_stride + p])));

@@ -112,6 +112,11 @@ class DecoderLayer {
     /// work.projected = down(activation(gate) * up), or down(activation(up)) without a gate, of work.normed.
     void feed_forward(const Backend& backend, const ModelConfig& config, Workspace& work) const {
         const MatrixView<const float> input = work.normed.view();
+        const MatrixView<float> out = work.projected.resize(input.rows(), config.hidden);
+        if (gate_ && gate_->bias.empty() && up_.bias.empty() && down_.bias.empty()) {
+            const GatedWeights<typename Backend::Weight> weights{gate_->prepared, up_.prepared, down_.prepared};
+            if (ops::gated_feed_forward(backend, weights, config.activation, input, out)) return;
+        }
         const MatrixView<float> inner = work.gate.resize(input.rows(), config.feed_forward);
         if (gate_) {
             const MatrixView<float> up = work.up.resize(input.rows(), config.feed_forward);
@@ -122,7 +127,7 @@ class DecoderLayer {
             up_.apply(backend, input, inner);
             ops::activate(backend, config.activation, inner);
         }
-        down_.apply(backend, inner, work.projected.resize(input.rows(), config.hidden));
+        down_.apply(backend, inner, out);
     }
 
     /// work.normed = what a block reads.

@@ -2,8 +2,8 @@
 
 #include <cstddef>
 #include <span>
-#include <vector>
 
+#include "adainfer/core/line_vector.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 
 namespace adainfer::inline v0 {
@@ -29,7 +29,7 @@ class Buffer {
     [[nodiscard]] std::span<float> row(std::size_t i) noexcept { return view().row(i); }
 
   private:
-    std::vector<float> data_;
+    LineVector<float> data_;
     std::size_t first_ = 0, rows_ = 0, cols_ = 0;
 };
 
