@@ -194,7 +194,7 @@ namespace adainfer::inline v0 {
 /// `parallel_for(n, f)` splits [0, n) into one contiguous range a thread and calls f(begin, end) on each, the
 /// caller's thread included. The split depends on n and the number of threads only. Many threads may call it at
 /// once: whoever finds the team busy runs its own loop alone, so nobody waits and nesting cannot deadlock.
-/// Idle workers spin for some microseconds, because the next loop of a forward pass is near, then sleep.
+/// Idle workers look out for some hundred microseconds, because the next loop of a forward pass is near, then sleep.
 class ThreadPool {
   public:
     /// Throws std::system_error where the system has no more threads, and std::bad_alloc; then none is left running.
@@ -250,7 +250,9 @@ class ThreadPool {
         std::size_t n = 0, grain = 1;
     };
 
-    static constexpr std::size_t spin_limit = 20'000;
+    // Some ten microseconds; then whoever else wants the core may have it, again and again for as long as the code between two
+    // loops takes; then to sleep, from where a worker comes back late.
+    static constexpr std::size_t spin_limit = 20'000, yield_limit = spin_limit + 500;
 
     void stop() noexcept {
         stopping_.store(true, std::memory_order_relaxed);
@@ -275,7 +277,9 @@ class ThreadPool {
         std::size_t seen = 0;
         for (;;) {
             for (std::size_t spins = 0; generation_.load(std::memory_order_acquire) == seen;) {
-                if (++spins > spin_limit) generation_.wait(seen, std::memory_order_acquire);
+                if (++spins <= spin_limit) continue;
+                if (spins <= yield_limit) std::this_thread::yield();
+                else generation_.wait(seen, std::memory_order_acquire);
             }
             ++seen;
             if (stopping_.load(std::memory_order_relaxed)) return;
@@ -1293,9 +1297,9 @@ struct BfloatAhead {
 
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
-    static constexpr std::size_t lanes = 32, most_columns = 640;
+    static constexpr std::size_t lanes = 32, most_columns = 1024;
 
-    alignas(64) std::uint32_t values[most_columns / 2][lanes];
+    alignas(4096) std::uint32_t values[most_columns / 2][lanes];  ///< in as few pages as can be
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
 };
 
@@ -1957,7 +1961,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
 }
 
 /// False if any value is NaN or infinite.
-[[nodiscard]] inline bool all_finite(const float* x, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline bool all_finite(const float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float partial[lanes] = {};
     std::size_t i = 0;
@@ -5978,6 +5982,7 @@ consteval void require_backend() {
 // ---- adainfer/backend/ops.hpp --------------------------------------------------------------------------------------------
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -6045,6 +6050,21 @@ void parallel_for(const B& backend, std::size_t n, std::size_t grain, F&& f) {
     } else if (n > 0) {
         f(std::size_t{0}, n);
     }
+}
+
+/// The first row of x that holds NaN or infinity; x.rows() where none does.
+template <class B>
+[[nodiscard]] std::size_t first_not_finite(const B& backend, MatrixView<const float> x) {
+    std::atomic<std::size_t> first{x.rows()};
+    ops::parallel_for(backend, x.rows(), 1 + 8192 / (x.cols() + 1), [&](std::size_t begin, std::size_t end) {
+        std::size_t t = begin;
+        at_level(level_of(backend), [&] {
+            while (t < end && all_finite(x.row(t).data(), x.cols())) ++t;
+        });
+        if (t == end) return;
+        for (std::size_t least = first.load(); t < least && !first.compare_exchange_weak(least, t);) {}
+    });
+    return first.load();
 }
 
 /// out = x / sqrt(mean(x^2) + eps) * gain, a row at a time (Zhang and Sennrich, arXiv 1910.07467). x may be out.
@@ -8375,12 +8395,13 @@ class DecoderLayer {
         k_.apply(backend, input, k);
         v_.apply(backend, input, v);
         place(backend, config, layer, weights_->k_norm, k, work);
-        for (std::size_t t = 0; t < input.rows(); ++t) {
-            if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
-                fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
-                     " hold NaN or infinity");
-            }
-            if (cache.type() != KvType::F32) {
+        const std::size_t bad = (std::min)(ops::first_not_finite(backend, k), ops::first_not_finite(backend, v));
+        if (bad != input.rows()) {
+            fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + bad,
+                 " hold NaN or infinity");
+        }
+        if (cache.type() != KvType::F32) {
+            for (std::size_t t = 0; t < input.rows(); ++t) {
                 const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()),
                                                  max_magnitude(v.row(t).data(), v.cols()));
                 if (largest > largest_value(cache.type())) {
@@ -8388,9 +8409,13 @@ class DecoderLayer {
                          " reach ", largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
                 }
             }
-            cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
-            cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
         }
+        ops::parallel_for(backend, input.rows(), 1 + 8192 / (k.cols() + 1), [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) {
+                cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
+                cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
+            }
+        });
     }
 
   private:
@@ -8571,12 +8596,10 @@ class Decoder {
     void run_layer(Session& session, std::size_t layer) const {
         layers_[layer].run(backend_, config(), layer, session.work, session.cache);
         const MatrixView<float> hidden = session.work.hidden.view();
-        for (std::size_t t = 0; t < hidden.rows(); ++t) {
-            if (!all_finite(hidden.row(t).data(), hidden.cols())) {
-                fail(ErrorCode::NotFinite, "hidden state after layer ", layer + 1, " at position ", session.length() + t,
-                     " holds NaN or infinity");
-            }
-        }
+        const std::size_t bad = ops::first_not_finite(backend_, hidden);
+        if (bad == hidden.rows()) return;
+        fail(ErrorCode::NotFinite, "hidden state after layer ", layer + 1, " at position ", session.length() + bad,
+             " holds NaN or infinity");
     }
 
     /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer. Throws NotFinite likewise.

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <span>
 
 #include "adainfer/core/types.hpp"
+#include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
@@ -77,6 +79,21 @@ void parallel_for(const B& backend, std::size_t n, std::size_t grain, F&& f) {
     } else if (n > 0) {
         f(std::size_t{0}, n);
     }
+}
+
+/// The first row of x that holds NaN or infinity; x.rows() where none does.
+template <class B>
+[[nodiscard]] std::size_t first_not_finite(const B& backend, MatrixView<const float> x) {
+    std::atomic<std::size_t> first{x.rows()};
+    ops::parallel_for(backend, x.rows(), 1 + 8192 / (x.cols() + 1), [&](std::size_t begin, std::size_t end) {
+        std::size_t t = begin;
+        at_level(level_of(backend), [&] {
+            while (t < end && all_finite(x.row(t).data(), x.cols())) ++t;
+        });
+        if (t == end) return;
+        for (std::size_t least = first.load(); t < least && !first.compare_exchange_weak(least, t);) {}
+    });
+    return first.load();
 }
 
 /// out = x / sqrt(mean(x^2) + eps) * gain, a row at a time (Zhang and Sennrich, arXiv 1910.07467). x may be out.

@@ -17,7 +17,7 @@ namespace adainfer::inline v0 {
 /// `parallel_for(n, f)` splits [0, n) into one contiguous range a thread and calls f(begin, end) on each, the
 /// caller's thread included. The split depends on n and the number of threads only. Many threads may call it at
 /// once: whoever finds the team busy runs its own loop alone, so nobody waits and nesting cannot deadlock.
-/// Idle workers spin for some microseconds, because the next loop of a forward pass is near, then sleep.
+/// Idle workers look out for some hundred microseconds, because the next loop of a forward pass is near, then sleep.
 class ThreadPool {
   public:
     /// Throws std::system_error where the system has no more threads, and std::bad_alloc; then none is left running.
@@ -73,7 +73,9 @@ class ThreadPool {
         std::size_t n = 0, grain = 1;
     };
 
-    static constexpr std::size_t spin_limit = 20'000;
+    // Some ten microseconds; then whoever else wants the core may have it, again and again for as long as the code between two
+    // loops takes; then to sleep, from where a worker comes back late.
+    static constexpr std::size_t spin_limit = 20'000, yield_limit = spin_limit + 500;
 
     void stop() noexcept {
         stopping_.store(true, std::memory_order_relaxed);
@@ -98,7 +100,9 @@ class ThreadPool {
         std::size_t seen = 0;
         for (;;) {
             for (std::size_t spins = 0; generation_.load(std::memory_order_acquire) == seen;) {
-                if (++spins > spin_limit) generation_.wait(seen, std::memory_order_acquire);
+                if (++spins <= spin_limit) continue;
+                if (spins <= yield_limit) std::this_thread::yield();
+                else generation_.wait(seen, std::memory_order_acquire);
             }
             ++seen;
             if (stopping_.load(std::memory_order_relaxed)) return;

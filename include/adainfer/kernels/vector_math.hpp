@@ -142,7 +142,7 @@ inline float softmax(float* x, std::size_t n) noexcept {
 }
 
 /// False if any value is NaN or infinite.
-[[nodiscard]] inline bool all_finite(const float* x, std::size_t n) noexcept {
+[[nodiscard, gnu::always_inline]] inline bool all_finite(const float* x, std::size_t n) noexcept {
     constexpr std::size_t lanes = 32;
     float partial[lanes] = {};
     std::size_t i = 0;

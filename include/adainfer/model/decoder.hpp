@@ -95,12 +95,10 @@ class Decoder {
     void run_layer(Session& session, std::size_t layer) const {
         layers_[layer].run(backend_, config(), layer, session.work, session.cache);
         const MatrixView<float> hidden = session.work.hidden.view();
-        for (std::size_t t = 0; t < hidden.rows(); ++t) {
-            if (!all_finite(hidden.row(t).data(), hidden.cols())) {
-                fail(ErrorCode::NotFinite, "hidden state after layer ", layer + 1, " at position ", session.length() + t,
-                     " holds NaN or infinity");
-            }
-        }
+        const std::size_t bad = ops::first_not_finite(backend_, hidden);
+        if (bad == hidden.rows()) return;
+        fail(ErrorCode::NotFinite, "hidden state after layer ", layer + 1, " at position ", session.length() + bad,
+             " holds NaN or infinity");
     }
 
     /// Writes the K/V rows of `layer` from the hidden state as it is, without running the layer. Throws NotFinite likewise.

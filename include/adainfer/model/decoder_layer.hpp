@@ -76,12 +76,13 @@ class DecoderLayer {
         k_.apply(backend, input, k);
         v_.apply(backend, input, v);
         place(backend, config, layer, weights_->k_norm, k, work);
-        for (std::size_t t = 0; t < input.rows(); ++t) {
-            if (!all_finite(k.row(t).data(), k.cols()) || !all_finite(v.row(t).data(), v.cols())) {
-                fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + t,
-                     " hold NaN or infinity");
-            }
-            if (cache.type() != KvType::F32) {
+        const std::size_t bad = (std::min)(ops::first_not_finite(backend, k), ops::first_not_finite(backend, v));
+        if (bad != input.rows()) {
+            fail(ErrorCode::NotFinite, "keys or values of layer ", layer + 1, " at position ", cache.length() + bad,
+                 " hold NaN or infinity");
+        }
+        if (cache.type() != KvType::F32) {
+            for (std::size_t t = 0; t < input.rows(); ++t) {
                 const float largest = (std::max)(max_magnitude(k.row(t).data(), k.cols()),
                                                  max_magnitude(v.row(t).data(), v.cols()));
                 if (largest > largest_value(cache.type())) {
@@ -89,9 +90,13 @@ class DecoderLayer {
                          " reach ", largest, ", too much for a KV cache of type ", to_string(cache.type()), "; f32 holds them");
                 }
             }
-            cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
-            cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
         }
+        ops::parallel_for(backend, input.rows(), 1 + 8192 / (k.cols() + 1), [&](std::size_t begin, std::size_t end) {
+            for (std::size_t t = begin; t < end; ++t) {
+                cache.store(layer, KvCache::Part::Keys, cache.length() + t, k.row(t));
+                cache.store(layer, KvCache::Part::Values, cache.length() + t, v.row(t));
+            }
+        });
     }
 
   private:
