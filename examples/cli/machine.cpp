@@ -9,6 +9,7 @@
 
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/amx_tile.hpp"
 #include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/code_panel.hpp"
@@ -112,16 +113,19 @@ double float_speed(adainfer::ThreadPool& pool) {
 }
 
 #if ADAINFER_X86
+template <class Tile>
 double bfloat16_speed(adainfer::ThreadPool& pool) {
     namespace kernels = adainfer::detail::avx512;
-    using Tile = kernels::BfloatTile;
-    constexpr std::size_t lanes = kernels::BfloatPanel::lanes, pairs = 128;
+    constexpr std::size_t lanes = kernels::BfloatPanel::lanes, pairs = 128, runs = 16;  // runs: for what a unit takes to set up
     const auto panel = std::make_unique<kernels::BfloatPanel>();
-    panel->pairs = pairs;
-    const std::vector<std::uint32_t> x(Tile::tokens * pairs);
-    return product_speed(pool, static_cast<double>(Tile::tokens * 2 * pairs * lanes), [&] {
+    typename Tile::Rows x;
+    x.resize(Tile::tokens, 2 * pairs);
+    return product_speed(pool, static_cast<double>(runs * Tile::tokens * 2 * pairs * lanes), [&] {
         float out[Tile::tokens * lanes] = {};
-        Tile::run<Tile::tokens>({panel->values, pairs}, x.data(), pairs, out, lanes);
+        typename Tile::Unit unit;
+        for (std::size_t i = 0; i < runs; ++i) {
+            unit.run(Tile::tokens, {panel->values, pairs}, x.row(0, 0), x.stride(), out, lanes);
+        }
         kept.store(out[0], std::memory_order_relaxed);
     });
 }
@@ -156,9 +160,11 @@ Machine measure_machine(std::size_t threads) {
     machine.level = adainfer::cpu_level();
     machine.read_bytes_per_second = read_speed(pool, machine.level);
 #if ADAINFER_X86
+    using adainfer::detail::avx512::AmxTile, adainfer::detail::avx512::BfloatTile;
     if (machine.level >= adainfer::CpuLevel::Avx512) {
         machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx512>(pool);
-        if (adainfer::has_bfloat16()) machine.bfloat16_multiply_adds = bfloat16_speed(pool);
+        if (machine.level == adainfer::CpuLevel::Amx) machine.bfloat16_multiply_adds = bfloat16_speed<AmxTile>(pool);
+        else if (adainfer::has_bfloat16()) machine.bfloat16_multiply_adds = bfloat16_speed<BfloatTile>(pool);
         machine.int8_multiply_adds = int8_speed(pool);
     } else if (machine.level == adainfer::CpuLevel::Avx2) {
         machine.float_multiply_adds = float_speed<adainfer::detail::PanelTileAvx2>(pool);
