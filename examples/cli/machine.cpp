@@ -49,7 +49,7 @@ std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
     __m512i sums[4] = {};
     for (std::size_t i = 0; i < words; i += 32) {
         for (std::size_t j = 0; j < 4; ++j) {
-            _mm_prefetch(reinterpret_cast<const char*>(p + i + 8 * j) + 512, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(p + i + 8 * j) + 4096, _MM_HINT_T1);
             sums[j] = _mm512_add_epi64(sums[j], _mm512_loadu_si512(p + i + 8 * j));
         }
     }
@@ -61,8 +61,8 @@ std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
 [[ADAINFER_TARGET_AVX2]] std::uint64_t sum_avx2(const std::uint64_t* p, std::size_t words) {
     __m256i sums[4] = {};
     for (std::size_t i = 0; i < words; i += 16) {
-        _mm_prefetch(reinterpret_cast<const char*>(p + i) + 512, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 8) + 512, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(p + i) + 4096, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(p + i + 8) + 4096, _MM_HINT_T1);
         for (std::size_t j = 0; j < 4; ++j) {
             sums[j] = _mm256_add_epi64(sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 4 * j)));
         }

@@ -2941,6 +2941,9 @@ namespace adainfer::inline v0 {
 
 namespace detail {
 
+/// Bytes ahead of what a product reads that it asks for, to be brought into the second cache: the first waits for few lines at once.
+inline constexpr std::size_t lane_prefetch = 8192;
+
 /// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
 struct LaneLayout {
     static constexpr std::size_t lanes = 32, vector = 64;
@@ -3879,41 +3882,53 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Bytes ahead of the reading to ask for, where the next row follows: what measured best of 1024 to 8192.
-inline constexpr std::size_t float_row_prefetch = 8192;
+/// Rows that are read at once: memory answers more when it is asked in several places.
+inline constexpr std::size_t float_rows_at_once = 4;
 
-/// row . x for a row of `cols` elements; the order of the additions depends on `cols` only. `ahead`: float_row_prefetch, or 0
-/// for rows that are not read one after the other.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x,
-                                                      std::size_t ahead) noexcept {
+/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
+/// rows after these are found, or 0 where that is not known.
+template <DType dtype, std::size_t rows>
+[[ADAINFER_TARGET_AVX512]] inline void float_row_dots(const std::byte* const* row, std::size_t cols, const float* x,
+                                                      std::size_t ahead, float* out) noexcept {
     constexpr std::size_t bytes = info(dtype).block_bytes;
-    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 sum[rows][4];
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
     std::size_t k = 0;
     for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row + k * bytes + ahead + i, _MM_HINT_T0);
+        for (std::size_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) {
-            sum[i] = _mm512_fmadd_ps(floats16<dtype>(row, k + 16 * i, 16), _mm512_loadu_ps(x + k + 16 * i), sum[i]);
+            for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
+                sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+            }
         }
     }
     for (; k < cols; k += 16) {
         const std::size_t left = cols - k;
-        const __mmask16 mask = first_lanes(left);
-        sum[0] = _mm512_fmadd_ps(floats16<dtype>(row, k, left), _mm512_maskz_loadu_ps(mask, x + k), sum[0]);
+        const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < rows; ++r) {
+        out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+    }
 }
 
-using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const float* x, std::size_t ahead) noexcept;
-
-/// float_row_dot() of a dtype of floats, else null.
-[[nodiscard]] inline FloatRowDot float_row_dot_of(DType dtype) noexcept {
-    if (dtype == DType::F32) return float_row_dot<DType::F32>;
-    if (dtype == DType::F16) return float_row_dot<DType::F16>;
-    if (dtype == DType::BF16) return float_row_dot<DType::BF16>;
-    return nullptr;
+/// The same of `count` rows, at most float_rows_at_once, of a type of floats.
+inline void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
+                           std::size_t ahead, float* out) noexcept {
+    const auto dots = [&]<DType type>() {
+        if (count == float_rows_at_once) return float_row_dots<type, float_rows_at_once>(row, cols, x, ahead, out);
+        for (std::size_t r = 0; r < count; ++r) float_row_dots<type, 1>(row + r, cols, x, ahead, out + r);
+    };
+    if (dtype == DType::F32) dots.template operator()<DType::F32>();
+    else if (dtype == DType::F16) dots.template operator()<DType::F16>();
+    else dots.template operator()<DType::BF16>();
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
@@ -4186,14 +4201,11 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
     }
 }
 
-/// Bytes ahead of the reading that are asked for.
-inline constexpr std::size_t lane_prefetch = 4096;
-
 /// Asks for what is read lane_prefetch bytes after this.
 template <std::size_t bytes>
 [[ADAINFER_INLINE512]] inline void fetch_ahead(const std::byte* at) noexcept {
 #pragma GCC unroll 16
-    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T0);
+    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T1);
 }
 
 /// The same of all quads.
@@ -4555,9 +4567,6 @@ template <DType dtype, int first>
     add_quad<dtype, first + 3>(half, words, sum);
 }
 
-/// Bytes ahead of the reading that are asked for.
-inline constexpr std::size_t lane_prefetch = 4096;
-
 /// out[32] = a panel of `cols` columns times a row of activations. Bound: memory, or three to four instructions a cycle. 64 weights
 /// are four products and four sums after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits it is 12 in all. Scales take
 /// about a tenth more.
@@ -4577,12 +4586,12 @@ template <DType dtype>
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
         if constexpr (k_format) {
 #pragma GCC unroll 2
-            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
+            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T1);
         }
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
 #pragma GCC unroll 17
-            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T1);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
@@ -6853,9 +6862,14 @@ void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
     pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
 #if ADAINFER_X86
         if constexpr (level == CpuLevel::Avx512) {
-            const auto row_dot = avx512::float_row_dot_of(weight.dtype);
-            const std::size_t ahead = chosen.rows == nullptr ? avx512::float_row_prefetch : 0;
-            for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data(), ahead);
+            constexpr std::size_t most = avx512::float_rows_at_once;
+            const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
+            for (std::size_t i = begin; i < end; i += most) {
+                const std::byte* rows[most];
+                const std::size_t count = (std::min)(most, end - i);
+                for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
+                avx512::float_row_dots(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+            }
             return;
         }
 #elif ADAINFER_ARM64

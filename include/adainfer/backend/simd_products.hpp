@@ -82,9 +82,14 @@ void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
     pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
 #if ADAINFER_X86
         if constexpr (level == CpuLevel::Avx512) {
-            const auto row_dot = avx512::float_row_dot_of(weight.dtype);
-            const std::size_t ahead = chosen.rows == nullptr ? avx512::float_row_prefetch : 0;
-            for (std::size_t i = begin; i < end; ++i) out[i] = row_dot(weight.row(chosen[i]), weight.cols, x.data(), ahead);
+            constexpr std::size_t most = avx512::float_rows_at_once;
+            const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
+            for (std::size_t i = begin; i < end; i += most) {
+                const std::byte* rows[most];
+                const std::size_t count = (std::min)(most, end - i);
+                for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
+                avx512::float_row_dots(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+            }
             return;
         }
 #elif ADAINFER_ARM64

@@ -13,41 +13,53 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Bytes ahead of the reading to ask for, where the next row follows: what measured best of 1024 to 8192.
-inline constexpr std::size_t float_row_prefetch = 8192;
+/// Rows that are read at once: memory answers more when it is asked in several places.
+inline constexpr std::size_t float_rows_at_once = 4;
 
-/// row . x for a row of `cols` elements; the order of the additions depends on `cols` only. `ahead`: float_row_prefetch, or 0
-/// for rows that are not read one after the other.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float float_row_dot(const std::byte* row, std::size_t cols, const float* x,
-                                                      std::size_t ahead) noexcept {
+/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
+/// rows after these are found, or 0 where that is not known.
+template <DType dtype, std::size_t rows>
+[[ADAINFER_TARGET_AVX512]] inline void float_row_dots(const std::byte* const* row, std::size_t cols, const float* x,
+                                                      std::size_t ahead, float* out) noexcept {
     constexpr std::size_t bytes = info(dtype).block_bytes;
-    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 sum[rows][4];
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
     std::size_t k = 0;
     for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row + k * bytes + ahead + i, _MM_HINT_T0);
+        for (std::size_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) {
-            sum[i] = _mm512_fmadd_ps(floats16<dtype>(row, k + 16 * i, 16), _mm512_loadu_ps(x + k + 16 * i), sum[i]);
+            for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
+                sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+            }
         }
     }
     for (; k < cols; k += 16) {
         const std::size_t left = cols - k;
-        const __mmask16 mask = first_lanes(left);
-        sum[0] = _mm512_fmadd_ps(floats16<dtype>(row, k, left), _mm512_maskz_loadu_ps(mask, x + k), sum[0]);
+        const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < rows; ++r) {
+        out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+    }
 }
 
-using FloatRowDot = float (*)(const std::byte* row, std::size_t cols, const float* x, std::size_t ahead) noexcept;
-
-/// float_row_dot() of a dtype of floats, else null.
-[[nodiscard]] inline FloatRowDot float_row_dot_of(DType dtype) noexcept {
-    if (dtype == DType::F32) return float_row_dot<DType::F32>;
-    if (dtype == DType::F16) return float_row_dot<DType::F16>;
-    if (dtype == DType::BF16) return float_row_dot<DType::BF16>;
-    return nullptr;
+/// The same of `count` rows, at most float_rows_at_once, of a type of floats.
+inline void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
+                           std::size_t ahead, float* out) noexcept {
+    const auto dots = [&]<DType type>() {
+        if (count == float_rows_at_once) return float_row_dots<type, float_rows_at_once>(row, cols, x, ahead, out);
+        for (std::size_t r = 0; r < count; ++r) float_row_dots<type, 1>(row + r, cols, x, ahead, out + r);
+    };
+    if (dtype == DType::F32) dots.template operator()<DType::F32>();
+    else if (dtype == DType::F16) dots.template operator()<DType::F16>();
+    else dots.template operator()<DType::BF16>();
 }
 
 }  // namespace adainfer::inline v0::detail::avx512

@@ -99,14 +99,11 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
     }
 }
 
-/// Bytes ahead of the reading that are asked for.
-inline constexpr std::size_t lane_prefetch = 4096;
-
 /// Asks for what is read lane_prefetch bytes after this.
 template <std::size_t bytes>
 [[ADAINFER_INLINE512]] inline void fetch_ahead(const std::byte* at) noexcept {
 #pragma GCC unroll 16
-    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T0);
+    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T1);
 }
 
 /// The same of all quads.

@@ -96,9 +96,6 @@ template <DType dtype, int first>
     add_quad<dtype, first + 3>(half, words, sum);
 }
 
-/// Bytes ahead of the reading that are asked for.
-inline constexpr std::size_t lane_prefetch = 4096;
-
 /// out[32] = a panel of `cols` columns times a row of activations. Bound: memory, or three to four instructions a cycle. 64 weights
 /// are four products and four sums after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits it is 12 in all. Scales take
 /// about a tenth more.
@@ -118,12 +115,12 @@ template <DType dtype>
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
         if constexpr (k_format) {
 #pragma GCC unroll 2
-            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T0);
+            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T1);
         }
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
 #pragma GCC unroll 17
-            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T0);
+            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T1);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
