@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -49,6 +50,9 @@ void train(const Options& options, const Context& context) {
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
     if (options.per_layer && options.classifiers != std::vector<std::string>{"svm"}) throw UsageError("--per-layer needs --classifier svm");
     if (options.classifiers.size() != options.outputs.size()) throw UsageError("name one -o for each --classifier");
+    for (auto output = options.outputs.begin(); output != options.outputs.end(); ++output) {
+        if (std::find(options.outputs.begin(), output, *output) != output) throw UsageError("two classifiers would be written to " + *output);
+    }
     with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         const Stopwatch watch;
         ProgressBar bar;

@@ -605,6 +605,7 @@ class Model(CliTest):
         self.assertEqual(json.loads((self.folder / "svm.json").read_text()), json.loads(policy.read_text()))
         self.assertEqual(json.loads((self.folder / "crf.json").read_text())["kind"], "crf")
         self.refuse(2, *both, says="one -o for each --classifier")
+        self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "-o", policy, "--classifier", "crf", "-o", policy, says="two classifiers")
         self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--lens", lens, "--accuracy-price", "-1", "-o", policy,
                     says="--accuracy-price")
         self.refuse(2, "train", MODEL, "--task", self.task(), "--classifier", "svm", "--head", "shortlist:1", "-o", policy, says="shortlist:K+confirm")

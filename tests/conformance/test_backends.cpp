@@ -453,3 +453,28 @@ TEST_CASE_TEMPLATE("attention: the number of threads changes no bit", Backend, B
         }
     }
 }
+
+TEST_CASE_TEMPLATE("not finite: the first row that holds NaN or infinity", Backend, BACKENDS) {
+    Random random(12);
+    constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    for (const std::size_t threads : Sizes{1, 3}) {
+        const Backend backend = make<Backend>(threads);
+        for (const std::size_t rows : Sizes{1, 5, 300}) {
+            for (const std::size_t cols : Sizes{1, 33, 700}) {
+                CAPTURE(rows);
+                CAPTURE(cols);
+                Strided x(rows, cols, 3, random);
+                x.view.row(0).data()[cols] = nan;  // between the rows
+                CHECK(ops::first_not_finite(backend, x.view) == rows);
+                x.view.row(0)[0] = std::numeric_limits<float>::max();
+                CHECK(ops::first_not_finite(backend, x.view) == rows);
+                std::size_t first = rows;
+                for (const std::size_t bad : {rows - 1, rows / 2, rows / 3}) {
+                    x.view.row(bad)[cols - 1] = bad % 2 == 0 ? nan : -inf;
+                    first = std::min(first, bad);
+                    CHECK(ops::first_not_finite(backend, x.view) == first);
+                }
+            }
+        }
+    }
+}

@@ -52,13 +52,7 @@ class BfloatAttention {
                 if (own.begin < own.end) attend(unit, blocks[b], softmax[b], b, own, position);
             }
         }
-        for (std::size_t b = 0; b < blocks.size(); ++b) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                if (blocks[b].q[lane] == nullptr) continue;
-                const float inverse = 1.0F / softmax[b].sum[lane];
-                for (std::size_t i = 0; i < kv.head_dim; ++i) blocks[b].out[lane][i] = result(b)[i * lanes + lane] * inverse;
-            }
-        }
+        for (std::size_t b = 0; b < blocks.size(); ++b) write(blocks[b], softmax[b], result(b), kv.head_dim);
     }
 
   private:
@@ -193,6 +187,26 @@ class BfloatAttention {
             const std::uint32_t* const values = values_.row(i, (first - position) / 2);
             unit.run(some, {pairs_of(weights_.data()), whole / 2, sums}, values, values_.stride(), sums, lanes);
         });
+    }
+
+    /// The outputs [d] of a block's queries: sums [d][32], turned, over the sums of the weights.
+    [[ADAINFER_TARGET_AVX512]] static void write(const QueryLanes<lanes>& block, const RunningSoftmax<lanes>& softmax,
+                                                 const float* sums, std::size_t d) noexcept {
+        for (std::size_t half = 0; half < lanes; half += 16) {
+            const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(1.0F), _mm512_loadu_ps(softmax.sum + half));
+            for (std::size_t i = 0; i < d; i += 16) {  // sums has whole steps of 32
+                __m512i v[16];
+#pragma GCC unroll 16
+                for (std::size_t r = 0; r < 16; ++r) {
+                    v[r] = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(sums + (i + r) * lanes + half), inverse));
+                }
+                transpose(v);
+                for (std::size_t r = 0; r < 16; ++r) {
+                    if (block.q[half + r] == nullptr) continue;
+                    _mm512_mask_storeu_ps(block.out[half + r] + i, first_lanes(d - i), _mm512_castsi512_ps(v[r]));
+                }
+            }
+        }
     }
 
     /// weights_ [count / 2][32] = the scores, two positions a pair.
