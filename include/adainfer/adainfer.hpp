@@ -7,8 +7,8 @@
 
 #include "adainfer/core/checked.hpp"
 #include "adainfer/core/error.hpp"
-#include "adainfer/core/progress.hpp"
 #include "adainfer/core/line_vector.hpp"
+#include "adainfer/core/progress.hpp"
 #include "adainfer/core/thread_pool.hpp"
 #include "adainfer/core/types.hpp"
 #include "adainfer/core/version.hpp"

@@ -118,26 +118,6 @@ template <class... Parts>
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/core/progress.hpp ------------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <functional>
-#include <string_view>
-
-namespace adainfer::inline v0 {
-
-/// How far a long operation has come. `total` is 0 where it is not known.
-struct ProgressEvent {
-    std::string_view stage;  ///< what is being done, e.g. "prepare weights"
-    std::size_t done = 0;
-    std::size_t total = 0;
-};
-
-/// Called from the thread that does the work. An empty function reports nothing.
-using Progress = std::function<void(const ProgressEvent&)>;
-
-}  // namespace adainfer::inline v0
-
 // ---- adainfer/core/line_vector.hpp ---------------------------------------------------------------------------------------
 
 #include <cstddef>
@@ -172,6 +152,26 @@ struct LineAllocator {
 
 template <class T>
 using LineVector = std::vector<T, LineAllocator<T>>;
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/core/progress.hpp ------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <functional>
+#include <string_view>
+
+namespace adainfer::inline v0 {
+
+/// How far a long operation has come. `total` is 0 where it is not known.
+struct ProgressEvent {
+    std::string_view stage;  ///< what is being done, e.g. "prepare weights"
+    std::size_t done = 0;
+    std::size_t total = 0;
+};
+
+/// Called from the thread that does the work. An empty function reports nothing.
+using Progress = std::function<void(const ProgressEvent&)>;
 
 }  // namespace adainfer::inline v0
 
@@ -2955,7 +2955,8 @@ namespace adainfer::inline v0 {
 
 namespace detail {
 
-/// Bytes ahead of what a product reads that it asks for, to be brought into the second cache: the first waits for few lines at once.
+/// Bytes ahead of what a product reads that it asks for, to be brought into the second cache: the first waits for few lines at
+/// once.
 inline constexpr std::size_t lane_prefetch = 8192;
 
 /// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
@@ -7087,8 +7088,8 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
     bfloat_times<Tile>(pool, weight, bfloat_rows<Tile>(pool, x), y);
 }
 
-/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, 32 columns at a time,
-/// and never written as floats.
+/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, a few columns at a
+/// time, and never written as floats.
 template <class Tile>
 void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activation activation, MatrixView<const float> x,
                   MatrixView<float> y) {
@@ -7100,19 +7101,20 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
     inner.resize(tokens, width);
     pool.parallel_for((width + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
-        const std::size_t size = tokens * lanes;
+        const std::size_t together = avx512::bfloat_group<Tile>(tokens, x.cols());
+        const std::size_t stride = together * lanes, size = tokens * stride;
         float* const gate = thread_scratch<Slot>(2 * size + avx512::bfloat_scratch<Tile>(tokens, x.cols())).data();
         float* const up = gate + size;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t count = (std::min)(lanes, width - i * lanes);
+        for (std::size_t i = begin; i < end; i += together) {
+            const std::size_t last = (std::min)(i + together, end), count = (std::min)(last * lanes, width) - i * lanes;
             const auto product = [&](const Operand& weight, float* out) {
-                const MatrixView<float> columns(out, tokens, count, lanes);
-                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, i + 1, columns, up + size);
+                const MatrixView<float> columns(out, tokens, count, stride);
+                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, last, columns, up + size);
             };
             product(weights.gate, gate);
             product(weights.up, up);
             LevelLoops<CpuLevel::Avx512>::gate(activation, {up, 1, size}, {gate, 1, size});
-            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * lanes, count}, i * lanes);
+            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * stride, count}, i * lanes);
         }
     });
     bfloat_times<Tile>(pool, weights.down, inner, y);
@@ -7344,7 +7346,9 @@ class SimdBackend {
         /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
         /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
-        Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
+        /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
+        /// and the weights after the softmax.
+        Bfloat16,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
         Bits8

@@ -40,7 +40,9 @@ class SimdBackend {
         /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
         /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
-        Bfloat16,  ///< weights and activations rounded to bfloat16 (eight significant bits), sums in float
+        /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
+        /// and the weights after the softmax.
+        Bfloat16,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
         Bits8

@@ -293,8 +293,8 @@ void bfloat_panels(ThreadPool& pool, const Operand& weight, MatrixView<const flo
     bfloat_times<Tile>(pool, weight, bfloat_rows<Tile>(pool, x), y);
 }
 
-/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, 32 columns at a time,
-/// and never written as floats.
+/// The same of a gated feed-forward network. What is between its products is rounded where it was computed, a few columns at a
+/// time, and never written as floats.
 template <class Tile>
 void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activation activation, MatrixView<const float> x,
                   MatrixView<float> y) {
@@ -306,19 +306,20 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
     inner.resize(tokens, width);
     pool.parallel_for((width + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
         struct Slot;
-        const std::size_t size = tokens * lanes;
+        const std::size_t together = avx512::bfloat_group<Tile>(tokens, x.cols());
+        const std::size_t stride = together * lanes, size = tokens * stride;
         float* const gate = thread_scratch<Slot>(2 * size + avx512::bfloat_scratch<Tile>(tokens, x.cols())).data();
         float* const up = gate + size;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t count = (std::min)(lanes, width - i * lanes);
+        for (std::size_t i = begin; i < end; i += together) {
+            const std::size_t last = (std::min)(i + together, end), count = (std::min)(last * lanes, width) - i * lanes;
             const auto product = [&](const Operand& weight, float* out) {
-                const MatrixView<float> columns(out, tokens, count, lanes);
-                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, i + 1, columns, up + size);
+                const MatrixView<float> columns(out, tokens, count, stride);
+                avx512::bfloat_product<Tile>(weight.view, weight.lanes, rows, i, last, columns, up + size);
             };
             product(weights.gate, gate);
             product(weights.up, up);
             LevelLoops<CpuLevel::Avx512>::gate(activation, {up, 1, size}, {gate, 1, size});
-            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * lanes, count}, i * lanes);
+            for (std::size_t t = 0; t < tokens; ++t) inner.assign(t, {gate + t * stride, count}, i * lanes);
         }
     });
     bfloat_times<Tile>(pool, weights.down, inner, y);
