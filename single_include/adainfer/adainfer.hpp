@@ -2728,8 +2728,9 @@ class BfloatAttention {
   public:
     static constexpr std::size_t lanes = BfloatPanel::lanes, most_blocks = 8;
 
-    /// Writes the outputs of at most `most_blocks` blocks. No bit of one depends on which others there are.
-    void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale) {
+    /// Writes the outputs of at most `most_blocks` blocks. No bit of one depends on which others there are, nor on how many
+    /// positions stand before `begin`, from where on the queries of a call see something.
+    void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale, std::size_t begin) {
         resize(blocks.size(), kv);
         std::array<Range, most_blocks> seen;
         std::array<RunningSoftmax<lanes>, most_blocks> softmax;
@@ -2741,7 +2742,8 @@ class BfloatAttention {
             std::fill_n(result(b), depth_ * lanes, 0.0F);
         }
         typename Tile::Unit unit;
-        for (std::size_t position = all.begin / positions * positions; position < all.end; position += positions) {
+        const std::size_t skipped = (all.begin - begin) / positions * positions;
+        for (std::size_t position = begin + skipped; position < all.end; position += positions) {
             const Range here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
             round_rows(kv, here, position);
             for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -2761,6 +2763,9 @@ class BfloatAttention {
     struct Range {  ///< of positions
         std::size_t begin = ~std::size_t{0}, end = 0;
     };
+
+    /// Where the step begins that i is in, of those from `position` on.
+    static std::size_t step_of(std::size_t i, std::size_t position) noexcept { return position + (i - position) / step * step; }
 
     /// What some query of the block sees.
     static Range seen_by(const QueryLanes<lanes>& block) noexcept {
@@ -2822,7 +2827,7 @@ class BfloatAttention {
         const float* const keys = floats(kv.k);
         for (std::size_t i = 0; i < count; ++i) keys_.assign(range.begin + i - position, {keys + i * d, d});
         const float* const values = floats(kv.v);
-        for (std::size_t at = range.begin / step * step; at < range.end; at += step) {
+        for (std::size_t at = step_of(range.begin, position); at < range.end; at += step) {
             const float* rows[step];
             for (std::size_t i = 0; i < step; ++i) {
                 rows[i] = at + i >= range.begin && at + i < range.end ? values + (at + i - range.begin) * d : nullptr;
@@ -2856,7 +2861,7 @@ class BfloatAttention {
     /// A block's queries with its part of the positions that keys_ and values_ hold from `position` on.
     void attend(typename Tile::Unit& unit, const QueryLanes<lanes>& block, RunningSoftmax<lanes>& softmax, std::size_t b,
                 const Range& own, std::size_t position) noexcept {
-        const std::size_t first = own.begin / step * step, count = own.end - first, whole = (count + step - 1) / step * step;
+        const std::size_t first = step_of(own.begin, position), count = own.end - first, whole = (count + step - 1) / step * step;
         float* const scores = scores_.data();
         Tile::for_blocks(whole, [&](std::size_t i, std::size_t some) {
             unit.run(some, {queries(b), depth_ / 2}, keys_.row(first - position + i, 0), keys_.stride(), scores + i * lanes, lanes);
@@ -6689,11 +6694,17 @@ void matvec(const B& backend, const WeightView& weight, const float* x, float* y
 
 namespace adainfer::inline v0::detail::simd {
 
+/// The first position that a token sees.
+[[nodiscard]] inline std::size_t first_seen(const AttentionArgs& args, std::size_t token) noexcept {
+    const std::size_t end = args.first + token + 1;
+    return args.window != 0 && end > args.window ? end - args.window : 0;
+}
+
 /// Of one token. Work items are spans of positions under one K/V head.
 template <class Kernels>
 void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
-    const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
+    const std::size_t begin = first_seen(args, 0);
     const std::size_t spans = (end - begin + token_span - 1) / token_span;
     const std::size_t size = span_result_floats(group, d);
     struct Results;
@@ -6726,11 +6737,11 @@ template <std::size_t lanes>
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         const std::size_t i = block * lanes + lane, token = i / group;
         if (token >= args.q.rows()) break;
-        const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+        const std::size_t head = kv_head * group + i % group;
         queries.q[lane] = args.q.row(token).data() + head * args.head_dim;
         queries.out[lane] = args.out.row(token).data() + head * args.head_dim;
-        queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
-        queries.end[lane] = seen;
+        queries.begin[lane] = first_seen(args, token);
+        queries.end[lane] = args.first + token + 1;
     }
     return queries;
 }
@@ -6777,6 +6788,7 @@ void lanes_of_attention(ThreadPool& pool, const AttentionArgs& args, const Store
 template <class Tile>
 void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     using Attention = avx512::BfloatAttention<Tile>;
+    const std::size_t begin = first_seen(args, 0);
     for_query_blocks(pool, args, Attention::lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
         thread_local Attention attention;
         const KvHead rows = kv_head_of(args, kv, kv_head);
@@ -6784,7 +6796,7 @@ void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredK
             std::array<QueryLanes<Attention::lanes>, Attention::most_blocks> queries;
             const std::size_t some = (std::min)(Attention::most_blocks, count - i);
             for (std::size_t j = 0; j < some; ++j) queries[j] = query_lanes<Attention::lanes>(args, kv_head, block(i + j));
-            attention.run(std::span(queries).first(some), rows, args.scale);
+            attention.run(std::span(queries).first(some), rows, args.scale, begin);
         }
     });
 }

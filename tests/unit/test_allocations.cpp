@@ -54,9 +54,13 @@ bool may_allocate() noexcept {
 }  // namespace
 
 #if defined(__GLIBC__) && !defined(ALLOCATIONS_SANITIZED)
-// malloc itself, because Eigen calls it; operator new calls it too.
+// malloc itself, because Eigen calls it; operator new calls it too, and of aligned memory the next.
 extern "C" void* __libc_malloc(std::size_t);
+extern "C" void* __libc_memalign(std::size_t, std::size_t);
 extern "C" void* malloc(std::size_t size) noexcept { return may_allocate() ? __libc_malloc(size) : nullptr; }
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+    return may_allocate() ? __libc_memalign(alignment, size) : nullptr;
+}
 #else
 [[gnu::noinline]] void* operator new(std::size_t size) {
     void* const memory = may_allocate() ? std::malloc(size == 0 ? 1 : size) : nullptr;
@@ -68,6 +72,14 @@ extern "C" void* malloc(std::size_t size) noexcept { return may_allocate() ? __l
 [[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    const auto line = static_cast<std::size_t>(alignment);
+    void* const memory = may_allocate() ? std::aligned_alloc(line, (size + line - 1) / line * line) : nullptr;
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 #endif
 
 using namespace adainfer;

@@ -20,11 +20,17 @@
 
 namespace adainfer::inline v0::detail::simd {
 
+/// The first position that a token sees.
+[[nodiscard]] inline std::size_t first_seen(const AttentionArgs& args, std::size_t token) noexcept {
+    const std::size_t end = args.first + token + 1;
+    return args.window != 0 && end > args.window ? end - args.window : 0;
+}
+
 /// Of one token. Work items are spans of positions under one K/V head.
 template <class Kernels>
 void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     const std::size_t group = args.heads / args.kv_heads, d = args.head_dim, end = args.first + 1;
-    const std::size_t begin = args.window != 0 && end > args.window ? end - args.window : 0;
+    const std::size_t begin = first_seen(args, 0);
     const std::size_t spans = (end - begin + token_span - 1) / token_span;
     const std::size_t size = span_result_floats(group, d);
     struct Results;
@@ -57,11 +63,11 @@ template <std::size_t lanes>
     for (std::size_t lane = 0; lane < lanes; ++lane) {
         const std::size_t i = block * lanes + lane, token = i / group;
         if (token >= args.q.rows()) break;
-        const std::size_t head = kv_head * group + i % group, seen = args.first + token + 1;
+        const std::size_t head = kv_head * group + i % group;
         queries.q[lane] = args.q.row(token).data() + head * args.head_dim;
         queries.out[lane] = args.out.row(token).data() + head * args.head_dim;
-        queries.begin[lane] = args.window != 0 && seen > args.window ? seen - args.window : 0;
-        queries.end[lane] = seen;
+        queries.begin[lane] = first_seen(args, token);
+        queries.end[lane] = args.first + token + 1;
     }
     return queries;
 }
@@ -108,6 +114,7 @@ void lanes_of_attention(ThreadPool& pool, const AttentionArgs& args, const Store
 template <class Tile>
 void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     using Attention = avx512::BfloatAttention<Tile>;
+    const std::size_t begin = first_seen(args, 0);
     for_query_blocks(pool, args, Attention::lanes, [&](std::size_t kv_head, std::size_t count, const auto& block) {
         thread_local Attention attention;
         const KvHead rows = kv_head_of(args, kv, kv_head);
@@ -115,7 +122,7 @@ void bfloat_attention(ThreadPool& pool, const AttentionArgs& args, const StoredK
             std::array<QueryLanes<Attention::lanes>, Attention::most_blocks> queries;
             const std::size_t some = (std::min)(Attention::most_blocks, count - i);
             for (std::size_t j = 0; j < some; ++j) queries[j] = query_lanes<Attention::lanes>(args, kv_head, block(i + j));
-            attention.run(std::span(queries).first(some), rows, args.scale);
+            attention.run(std::span(queries).first(some), rows, args.scale, begin);
         }
     });
 }

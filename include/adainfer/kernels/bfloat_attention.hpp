@@ -31,8 +31,9 @@ class BfloatAttention {
   public:
     static constexpr std::size_t lanes = BfloatPanel::lanes, most_blocks = 8;
 
-    /// Writes the outputs of at most `most_blocks` blocks. No bit of one depends on which others there are.
-    void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale) {
+    /// Writes the outputs of at most `most_blocks` blocks. No bit of one depends on which others there are, nor on how many
+    /// positions stand before `begin`, from where on the queries of a call see something.
+    void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale, std::size_t begin) {
         resize(blocks.size(), kv);
         std::array<Range, most_blocks> seen;
         std::array<RunningSoftmax<lanes>, most_blocks> softmax;
@@ -44,7 +45,8 @@ class BfloatAttention {
             std::fill_n(result(b), depth_ * lanes, 0.0F);
         }
         typename Tile::Unit unit;
-        for (std::size_t position = all.begin / positions * positions; position < all.end; position += positions) {
+        const std::size_t skipped = (all.begin - begin) / positions * positions;
+        for (std::size_t position = begin + skipped; position < all.end; position += positions) {
             const Range here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
             round_rows(kv, here, position);
             for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -64,6 +66,9 @@ class BfloatAttention {
     struct Range {  ///< of positions
         std::size_t begin = ~std::size_t{0}, end = 0;
     };
+
+    /// Where the step begins that i is in, of those from `position` on.
+    static std::size_t step_of(std::size_t i, std::size_t position) noexcept { return position + (i - position) / step * step; }
 
     /// What some query of the block sees.
     static Range seen_by(const QueryLanes<lanes>& block) noexcept {
@@ -125,7 +130,7 @@ class BfloatAttention {
         const float* const keys = floats(kv.k);
         for (std::size_t i = 0; i < count; ++i) keys_.assign(range.begin + i - position, {keys + i * d, d});
         const float* const values = floats(kv.v);
-        for (std::size_t at = range.begin / step * step; at < range.end; at += step) {
+        for (std::size_t at = step_of(range.begin, position); at < range.end; at += step) {
             const float* rows[step];
             for (std::size_t i = 0; i < step; ++i) {
                 rows[i] = at + i >= range.begin && at + i < range.end ? values + (at + i - range.begin) * d : nullptr;
@@ -159,7 +164,7 @@ class BfloatAttention {
     /// A block's queries with its part of the positions that keys_ and values_ hold from `position` on.
     void attend(typename Tile::Unit& unit, const QueryLanes<lanes>& block, RunningSoftmax<lanes>& softmax, std::size_t b,
                 const Range& own, std::size_t position) noexcept {
-        const std::size_t first = own.begin / step * step, count = own.end - first, whole = (count + step - 1) / step * step;
+        const std::size_t first = step_of(own.begin, position), count = own.end - first, whole = (count + step - 1) / step * step;
         float* const scores = scores_.data();
         Tile::for_blocks(whole, [&](std::size_t i, std::size_t some) {
             unit.run(some, {queries(b), depth_ / 2}, keys_.row(first - position + i, 0), keys_.stride(), scores + i * lanes, lanes);
