@@ -245,6 +245,8 @@ TEST_CASE_TEMPLATE("attention over each type: the number of threads changes no b
     }
 }
 
+#if ADAINFER_X86
+
 TEST_CASE("attention in bfloat16: as exact as rounded queries, keys and values allow; the number of threads changes no bit") {
     if (!has_bfloat16()) {
         MESSAGE("skipped: this machine has no AVX512-BF16");
@@ -295,3 +297,5 @@ TEST_CASE("attention in bfloat16: as exact as rounded queries, keys and values a
         }
     }
 }
+
+#endif
