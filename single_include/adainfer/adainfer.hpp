@@ -1002,8 +1002,6 @@ class ActivationWords {
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <span>
-#include <utility>
 
 
 // ---- adainfer/kernels/bfloat_tile.hpp ------------------------------------------------------------------------------------
@@ -1251,13 +1249,17 @@ template <bool rests>
     return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-/// Rows of activations in bfloat_pairs(), one row after the other.
+/// Rows of activations in bfloat_pairs(). `together` of them lie side by side, a line of 16 pairs each in turn: 1, one row after
+/// the other; 16, as AMX reads them, tile after tile of 16 tokens and 16 pairs, so that a product reads memory in order.
+template <std::size_t together>
 class BfloatRows {
   public:
     /// Makes room for rows of `cols` elements.
     void resize(std::size_t tokens, std::size_t cols) {
-        stride_ = (cols + 31) / 32 * 16 + 16;  // one line more, so that a tile's rows do not meet in one set of the cache
-        if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
+        stride_ = (cols + 31) / 32 * line * together;
+        if (together == 1) stride_ += line;  // so that a tile's rows do not meet in one set of the cache
+        const std::size_t needed = (tokens + together - 1) / together * stride_;
+        if (pairs_.size() < needed) pairs_.resize(needed);
     }
 
     /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
@@ -1266,16 +1268,18 @@ class BfloatRows {
         for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
     }
 
-    /// Row `token` from pair `pair` on.
+    /// Pair `pair` of row `token`; the next is beside it, but for the last of 16 where several rows lie together.
     [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
-        return pairs_.data() + token * stride_ + pair;
+        return pairs_.data() + token / together * stride_ + (pair / line * together + token % together) * line + pair % line;
     }
     [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
         return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
     }
-    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from `together` rows to the next
 
   private:
+    static constexpr std::size_t line = 16;  // pairs
+
     LineVector<std::uint32_t> pairs_;
     std::size_t stride_ = 0;
 };
@@ -1314,7 +1318,7 @@ struct BfloatTask {
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
 /// multiply-adds an instruction, two of them for each broadcast of x.
 struct BfloatTile {
-    using Rows = BfloatRows;
+    using Rows = BfloatRows<1>;
     static constexpr std::size_t tokens = 12, columns = 512;  ///< at most; a panel of so many stays in the first cache
     static constexpr std::size_t cached = std::size_t{1} << 19U;  ///< bytes of activations: half of the L2 of Zen 4 and 5
 
@@ -1376,42 +1380,9 @@ struct BfloatTile {
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Rows of activations in bfloat_pairs(), tile after tile: a tile is 16 pairs of 16 tokens, and those of the same tokens follow
-/// one another, so that the product reads memory in order.
-class AmxRows {
-  public:
-    /// Makes room for rows of `cols` elements.
-    void resize(std::size_t tokens, std::size_t cols) {
-        stride_ = (cols + 31) / 32 * tile;
-        const std::size_t needed = (tokens + 15) / 16 * stride_;
-        if (pairs_.size() < needed) pairs_.resize(needed);
-    }
-
-    /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
-    template <bool rests = false>
-    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x, std::size_t column = 0) noexcept {
-        for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
-    }
-
-    /// Pair `pair` of row `token`; the next is beside it if both are in one tile. A tile begins at multiples of 16 and 16.
-    [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
-        return pairs_.data() + token / 16 * stride_ + pair / 16 * tile + token % 16 * line + pair % 16;
-    }
-    [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
-        return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
-    }
-    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from 16 tokens to the next
-
-    static constexpr std::size_t line = 16, tile = 16 * line;  ///< in pairs
-
-  private:
-    LineVector<std::uint32_t> pairs_;
-    std::size_t stride_ = 0;
-};
-
 /// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
 struct AmxTile {
-    using Rows = AmxRows;
+    using Rows = BfloatRows<16>;
     static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
     static constexpr std::size_t cached = std::size_t{1} << 20U;  ///< bytes of activations: half of the L2 of all CPUs with AMX
 
@@ -1452,7 +1423,7 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            for (std::size_t p = 0; p < task.pairs; p += 16, x += AmxRows::tile) {
+            for (std::size_t p = 0; p < task.pairs; p += 16, x += 256) {
                 if (task.ahead.address != 0) fetch(task.ahead, p);
                 _tile_loadd(4, x, 64);
                 _tile_loadd(6, task.panel[p], row);
@@ -1557,7 +1528,6 @@ void at_level(const F& f) {
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -2295,6 +2265,34 @@ struct KvHead {
     std::size_t head_dim = 0;
 };
 
+/// A range of positions.
+struct SeenPositions {
+    std::size_t begin = ~std::size_t{0}, end = 0;
+};
+
+/// What any of the queries sees.
+template <std::size_t lanes>
+[[nodiscard, gnu::always_inline]] inline SeenPositions seen_by(const QueryLanes<lanes>& queries) noexcept {
+    SeenPositions seen;
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        seen = {(std::min)(seen.begin, queries.begin[lane]), (std::max)(seen.end, queries.end[lane])};
+    }
+    return seen;
+}
+
+/// Scores [count][lanes] of the positions from `position` on: what a lane does not see becomes minus infinity.
+template <std::size_t lanes>
+[[gnu::always_inline]] inline void hide_unseen(const QueryLanes<lanes>& queries, std::size_t position, std::size_t count,
+                                               float* scores) noexcept {
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
+        for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
+        for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
+    }
+}
+
 /// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
 inline constexpr std::size_t attention_block = 512;
 
@@ -2351,12 +2349,7 @@ template <class Tile>
                                                   float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
-    std::size_t first = queries.begin[0], last = 0;
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        first = (std::min)(first, queries.begin[lane]);
-        last = (std::max)(last, queries.end[lane]);
-    }
+    const SeenPositions seen = seen_by(queries);
     float* const packed = scratch;               // [head_dim][lanes]
     float* const result = packed + d * lanes;    // [head_dim][lanes]
     float* const partial = result + d * lanes;   // [head_dim][lanes]
@@ -2374,25 +2367,19 @@ template <class Tile>
     };
 
     detail::RunningSoftmax<lanes> softmax;
-    for (std::size_t position = first; position < last; position += attention_block) {
-        const std::size_t count = (std::min)(attention_block, last - position);
+    for (std::size_t position = seen.begin; position < seen.end; position += attention_block) {
+        const std::size_t count = (std::min)(attention_block, seen.end - position);
         detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
                                    .out = scores},
                                   count);
-        // What a lane does not see is minus infinity, before the softmax of every lane at once.
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            if (queries.q[lane] == nullptr) continue;
-            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
-            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-        }
+        hide_unseen(queries, position, count, scores);  // before the softmax of every lane at once
         float shrink[lanes];
         softmax.weigh(scores, count, shrink);
-        float* const product = position == first ? result : partial;
+        float* const product = position == seen.begin ? result : partial;
         detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
                                    .out = product},
                                   d);
-        if (position == first) continue;
+        if (position == seen.begin) continue;
         for (std::size_t i = 0; i < d; ++i) {
             for (std::size_t lane = 0; lane < lanes; ++lane) {
                 result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
@@ -2732,9 +2719,9 @@ class BfloatAttention {
     /// positions stand before `begin`, from where on the queries of a call see something.
     void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale, std::size_t begin) {
         resize(blocks.size(), kv);
-        std::array<Range, most_blocks> seen;
+        std::array<SeenPositions, most_blocks> seen;
         std::array<RunningSoftmax<lanes>, most_blocks> softmax;
-        Range all;
+        SeenPositions all;
         for (std::size_t b = 0; b < blocks.size(); ++b) {
             seen[b] = seen_by(blocks[b]);
             all = {(std::min)(all.begin, seen[b].begin), (std::max)(all.end, seen[b].end)};
@@ -2744,10 +2731,10 @@ class BfloatAttention {
         typename Tile::Unit unit;
         const std::size_t skipped = (all.begin - begin) / positions * positions;
         for (std::size_t position = begin + skipped; position < all.end; position += positions) {
-            const Range here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
+            const SeenPositions here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
             round_rows(kv, here, position);
             for (std::size_t b = 0; b < blocks.size(); ++b) {
-                const Range own{(std::max)(seen[b].begin, position), (std::min)(seen[b].end, here.end)};
+                const SeenPositions own{(std::max)(seen[b].begin, position), (std::min)(seen[b].end, here.end)};
                 if (own.begin < own.end) attend(unit, blocks[b], softmax[b], b, own, position);
             }
         }
@@ -2760,22 +2747,8 @@ class BfloatAttention {
 
     using Pairs = std::uint32_t (*)[lanes];
 
-    struct Range {  ///< of positions
-        std::size_t begin = ~std::size_t{0}, end = 0;
-    };
-
     /// Where the step begins that i is in, of those from `position` on.
     static std::size_t step_of(std::size_t i, std::size_t position) noexcept { return position + (i - position) / step * step; }
-
-    /// What some query of the block sees.
-    static Range seen_by(const QueryLanes<lanes>& block) noexcept {
-        Range seen;
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            if (block.q[lane] == nullptr) continue;
-            seen = {(std::min)(seen.begin, block.begin[lane]), (std::max)(seen.end, block.end[lane])};
-        }
-        return seen;
-    }
 
     void resize(std::size_t blocks, const KvHead& kv) {
         depth_ = (kv.head_dim + 31) / 32 * 32;
@@ -2816,7 +2789,7 @@ class BfloatAttention {
 
     /// Keys and values of a range in the block of positions that starts at `position`. Values are turned, and zero where the range
     /// does not fill a step.
-    void round_rows(const KvHead& kv, const Range& range, std::size_t position) {
+    void round_rows(const KvHead& kv, const SeenPositions& range, std::size_t position) {
         const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d), count = range.end - range.begin;
         const auto floats = [&](const std::byte* plane) {
             const std::byte* const stored = plane + range.begin * stride;
@@ -2860,20 +2833,13 @@ class BfloatAttention {
 
     /// A block's queries with its part of the positions that keys_ and values_ hold from `position` on.
     void attend(typename Tile::Unit& unit, const QueryLanes<lanes>& block, RunningSoftmax<lanes>& softmax, std::size_t b,
-                const Range& own, std::size_t position) noexcept {
+                const SeenPositions& own, std::size_t position) noexcept {
         const std::size_t first = step_of(own.begin, position), count = own.end - first, whole = (count + step - 1) / step * step;
         float* const scores = scores_.data();
         Tile::for_blocks(whole, [&](std::size_t i, std::size_t some) {
             unit.run(some, {queries(b), depth_ / 2}, keys_.row(first - position + i, 0), keys_.stride(), scores + i * lanes, lanes);
         });
-        // What a lane does not see is minus infinity, before the softmax of every lane at once.
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const bool none = block.q[lane] == nullptr;
-            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, first), count); };
-            const std::size_t begin = none ? count : within(block.begin[lane]), end = none ? count : within(block.end[lane]);
-            for (std::size_t i = 0; i < begin; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = end; i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-        }
+        hide_unseen(block, first, count, scores);  // before the softmax of every lane at once
         float shrink[lanes];
         at_level<CpuLevel::Avx512>([&] {
             softmax.weigh(scores, count, shrink);
@@ -7395,7 +7361,7 @@ class SimdBackend {
     /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, two, or with
     /// AVX-512 24 of a repacked weight.
     [[nodiscard]] Products products_of(DType dtype, std::size_t tokens) const noexcept {
-        return tokens <= (repacks(dtype) ? kernels_->lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
+        return products_of(dtype, repacks(dtype), tokens);
     }
 
     /// True where prepare() copies weights of this type.
@@ -7440,7 +7406,9 @@ class SimdBackend {
 
     [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
                                           MatrixView<float> y) const {
-        const auto rounds = [&](const Weight& weight) { return products_of(weight, x.rows()) == Products::Bfloat16; };
+        const auto rounds = [&](const Weight& weight) {
+            return products_of(weight.view.dtype, !weight.lanes.empty(), x.rows()) == Products::Bfloat16;
+        };
         if (!rounds(weights.gate) || !rounds(weights.up) || !rounds(weights.down)) return false;
         const GatedWeights<detail::simd::Operand> operands{operand(weights.gate), operand(weights.up), operand(weights.down)};
         kernels_->bfloat16_gated(shared_->pool, operands, activation, x, y);
@@ -7506,10 +7474,8 @@ class SimdBackend {
         return {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes};
     }
 
-    /// As the public one, of a weight whether it was repacked or not.
-    [[nodiscard]] Products products_of(const Weight& weight, std::size_t tokens) const noexcept {
-        return tokens <= (weight.lanes.empty() ? few_tokens : kernels_->lane_tokens) ? Products::Exact
-                                                                                     : products_of_many(weight.view.dtype);
+    [[nodiscard]] Products products_of(DType dtype, bool repacked, std::size_t tokens) const noexcept {
+        return tokens <= (repacked ? kernels_->lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
     }
 
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other

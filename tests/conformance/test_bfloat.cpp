@@ -89,7 +89,7 @@ TEST_CASE("bfloat16: activations round to nearest, ties to even") {
         CAPTURE(cols);
         std::vector<float> x;
         for (std::size_t i = 0; i < cols; ++i) x.push_back(cases[i % cases.size()][0]);
-        BfloatRows rows;
+        BfloatRows<1> rows;
         rows.resize(2, cols);
         rows.assign(0, std::vector<float>(cols, nan));
         rows.assign(1, x);
@@ -250,7 +250,7 @@ TEST_CASE("bfloat16: the rest of a number, and none of infinity and NaN") {
     constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
     const std::vector<float> x{1 + 0x1p-8F, -1 - 0x3p-8F, 1 + 0x1p-9F + 0x1p-20F, 3.0F, inf, -inf, nan};
     const std::vector<float> expected{0x1p-8F, 0x1p-8F, 0x1p-9F, 0, 0, 0, 0};  // 2^-9 + 2^-20 rounds to eight bits
-    BfloatRows rows;
+    BfloatRows<1> rows;
     rows.resize(1, x.size());
     rows.assign<true>(0, x);
     for (std::size_t i = 0; i < x.size(); ++i) CHECK((i % 2 == 0 ? low(*rows.row(0, i / 2)) : high(*rows.row(0, i / 2))) == expected[i]);

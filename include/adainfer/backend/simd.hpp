@@ -77,7 +77,7 @@ class SimdBackend {
     /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, two, or with
     /// AVX-512 24 of a repacked weight.
     [[nodiscard]] Products products_of(DType dtype, std::size_t tokens) const noexcept {
-        return tokens <= (repacks(dtype) ? kernels_->lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
+        return products_of(dtype, repacks(dtype), tokens);
     }
 
     /// True where prepare() copies weights of this type.
@@ -122,7 +122,9 @@ class SimdBackend {
 
     [[nodiscard]] bool gated_feed_forward(const GatedWeights<Weight>& weights, Activation activation, MatrixView<const float> x,
                                           MatrixView<float> y) const {
-        const auto rounds = [&](const Weight& weight) { return products_of(weight, x.rows()) == Products::Bfloat16; };
+        const auto rounds = [&](const Weight& weight) {
+            return products_of(weight.view.dtype, !weight.lanes.empty(), x.rows()) == Products::Bfloat16;
+        };
         if (!rounds(weights.gate) || !rounds(weights.up) || !rounds(weights.down)) return false;
         const GatedWeights<detail::simd::Operand> operands{operand(weights.gate), operand(weights.up), operand(weights.down)};
         kernels_->bfloat16_gated(shared_->pool, operands, activation, x, y);
@@ -188,10 +190,8 @@ class SimdBackend {
         return {weight.view, weight.lanes.empty() ? nullptr : &weight.lanes};
     }
 
-    /// As the public one, of a weight whether it was repacked or not.
-    [[nodiscard]] Products products_of(const Weight& weight, std::size_t tokens) const noexcept {
-        return tokens <= (weight.lanes.empty() ? few_tokens : kernels_->lane_tokens) ? Products::Exact
-                                                                                     : products_of_many(weight.view.dtype);
+    [[nodiscard]] Products products_of(DType dtype, bool repacked, std::size_t tokens) const noexcept {
+        return tokens <= (repacked ? kernels_->lane_tokens : few_tokens) ? Products::Exact : products_of_many(dtype);
     }
 
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other

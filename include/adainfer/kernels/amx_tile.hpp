@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <span>
-#include <utility>
 
-#include "adainfer/core/line_vector.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
 
@@ -18,42 +15,9 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Rows of activations in bfloat_pairs(), tile after tile: a tile is 16 pairs of 16 tokens, and those of the same tokens follow
-/// one another, so that the product reads memory in order.
-class AmxRows {
-  public:
-    /// Makes room for rows of `cols` elements.
-    void resize(std::size_t tokens, std::size_t cols) {
-        stride_ = (cols + 31) / 32 * tile;
-        const std::size_t needed = (tokens + 15) / 16 * stride_;
-        if (pairs_.size() < needed) pairs_.resize(needed);
-    }
-
-    /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
-    template <bool rests = false>
-    [[ADAINFER_TARGET_BFLOAT16]] void assign(std::size_t token, std::span<const float> x, std::size_t column = 0) noexcept {
-        for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
-    }
-
-    /// Pair `pair` of row `token`; the next is beside it if both are in one tile. A tile begins at multiples of 16 and 16.
-    [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
-        return pairs_.data() + token / 16 * stride_ + pair / 16 * tile + token % 16 * line + pair % 16;
-    }
-    [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
-        return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
-    }
-    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from 16 tokens to the next
-
-    static constexpr std::size_t line = 16, tile = 16 * line;  ///< in pairs
-
-  private:
-    LineVector<std::uint32_t> pairs_;
-    std::size_t stride_ = 0;
-};
-
 /// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
 struct AmxTile {
-    using Rows = AmxRows;
+    using Rows = BfloatRows<16>;
     static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
     static constexpr std::size_t cached = std::size_t{1} << 20U;  ///< bytes of activations: half of the L2 of all CPUs with AMX
 
@@ -94,7 +58,7 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            for (std::size_t p = 0; p < task.pairs; p += 16, x += AmxRows::tile) {
+            for (std::size_t p = 0; p < task.pairs; p += 16, x += 256) {
                 if (task.ahead.address != 0) fetch(task.ahead, p);
                 _tile_loadd(4, x, 64);
                 _tile_loadd(6, task.panel[p], row);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,9 +34,9 @@ class BfloatAttention {
     /// positions stand before `begin`, from where on the queries of a call see something.
     void run(std::span<const QueryLanes<lanes>> blocks, const KvHead& kv, float scale, std::size_t begin) {
         resize(blocks.size(), kv);
-        std::array<Range, most_blocks> seen;
+        std::array<SeenPositions, most_blocks> seen;
         std::array<RunningSoftmax<lanes>, most_blocks> softmax;
-        Range all;
+        SeenPositions all;
         for (std::size_t b = 0; b < blocks.size(); ++b) {
             seen[b] = seen_by(blocks[b]);
             all = {(std::min)(all.begin, seen[b].begin), (std::max)(all.end, seen[b].end)};
@@ -47,10 +46,10 @@ class BfloatAttention {
         typename Tile::Unit unit;
         const std::size_t skipped = (all.begin - begin) / positions * positions;
         for (std::size_t position = begin + skipped; position < all.end; position += positions) {
-            const Range here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
+            const SeenPositions here{(std::max)(all.begin, position), (std::min)(all.end, position + positions)};
             round_rows(kv, here, position);
             for (std::size_t b = 0; b < blocks.size(); ++b) {
-                const Range own{(std::max)(seen[b].begin, position), (std::min)(seen[b].end, here.end)};
+                const SeenPositions own{(std::max)(seen[b].begin, position), (std::min)(seen[b].end, here.end)};
                 if (own.begin < own.end) attend(unit, blocks[b], softmax[b], b, own, position);
             }
         }
@@ -63,22 +62,8 @@ class BfloatAttention {
 
     using Pairs = std::uint32_t (*)[lanes];
 
-    struct Range {  ///< of positions
-        std::size_t begin = ~std::size_t{0}, end = 0;
-    };
-
     /// Where the step begins that i is in, of those from `position` on.
     static std::size_t step_of(std::size_t i, std::size_t position) noexcept { return position + (i - position) / step * step; }
-
-    /// What some query of the block sees.
-    static Range seen_by(const QueryLanes<lanes>& block) noexcept {
-        Range seen;
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            if (block.q[lane] == nullptr) continue;
-            seen = {(std::min)(seen.begin, block.begin[lane]), (std::max)(seen.end, block.end[lane])};
-        }
-        return seen;
-    }
 
     void resize(std::size_t blocks, const KvHead& kv) {
         depth_ = (kv.head_dim + 31) / 32 * 32;
@@ -119,7 +104,7 @@ class BfloatAttention {
 
     /// Keys and values of a range in the block of positions that starts at `position`. Values are turned, and zero where the range
     /// does not fill a step.
-    void round_rows(const KvHead& kv, const Range& range, std::size_t position) {
+    void round_rows(const KvHead& kv, const SeenPositions& range, std::size_t position) {
         const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d), count = range.end - range.begin;
         const auto floats = [&](const std::byte* plane) {
             const std::byte* const stored = plane + range.begin * stride;
@@ -163,20 +148,13 @@ class BfloatAttention {
 
     /// A block's queries with its part of the positions that keys_ and values_ hold from `position` on.
     void attend(typename Tile::Unit& unit, const QueryLanes<lanes>& block, RunningSoftmax<lanes>& softmax, std::size_t b,
-                const Range& own, std::size_t position) noexcept {
+                const SeenPositions& own, std::size_t position) noexcept {
         const std::size_t first = step_of(own.begin, position), count = own.end - first, whole = (count + step - 1) / step * step;
         float* const scores = scores_.data();
         Tile::for_blocks(whole, [&](std::size_t i, std::size_t some) {
             unit.run(some, {queries(b), depth_ / 2}, keys_.row(first - position + i, 0), keys_.stride(), scores + i * lanes, lanes);
         });
-        // What a lane does not see is minus infinity, before the softmax of every lane at once.
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const bool none = block.q[lane] == nullptr;
-            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, first), count); };
-            const std::size_t begin = none ? count : within(block.begin[lane]), end = none ? count : within(block.end[lane]);
-            for (std::size_t i = 0; i < begin; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = end; i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-        }
+        hide_unseen(block, first, count, scores);  // before the softmax of every lane at once
         float shrink[lanes];
         at_level<CpuLevel::Avx512>([&] {
             softmax.weigh(scores, count, shrink);

@@ -44,13 +44,17 @@ template <bool rests>
     return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-/// Rows of activations in bfloat_pairs(), one row after the other.
+/// Rows of activations in bfloat_pairs(). `together` of them lie side by side, a line of 16 pairs each in turn: 1, one row after
+/// the other; 16, as AMX reads them, tile after tile of 16 tokens and 16 pairs, so that a product reads memory in order.
+template <std::size_t together>
 class BfloatRows {
   public:
     /// Makes room for rows of `cols` elements.
     void resize(std::size_t tokens, std::size_t cols) {
-        stride_ = (cols + 31) / 32 * 16 + 16;  // one line more, so that a tile's rows do not meet in one set of the cache
-        if (pairs_.size() < tokens * stride_) pairs_.resize(tokens * stride_);
+        stride_ = (cols + 31) / 32 * line * together;
+        if (together == 1) stride_ += line;  // so that a tile's rows do not meet in one set of the cache
+        const std::size_t needed = (tokens + together - 1) / together * stride_;
+        if (pairs_.size() < needed) pairs_.resize(needed);
     }
 
     /// Row `token` from a column on, which is a multiple of 32, = x, or the rests of x. Several threads may assign.
@@ -59,16 +63,18 @@ class BfloatRows {
         for (std::size_t i = 0; i < x.size(); i += 32) _mm512_store_si512(row(token, (column + i) / 2), bfloat_pairs<rests>(x, i));
     }
 
-    /// Row `token` from pair `pair` on.
+    /// Pair `pair` of row `token`; the next is beside it, but for the last of 16 where several rows lie together.
     [[nodiscard]] const std::uint32_t* row(std::size_t token, std::size_t pair) const noexcept {
-        return pairs_.data() + token * stride_ + pair;
+        return pairs_.data() + token / together * stride_ + (pair / line * together + token % together) * line + pair % line;
     }
     [[nodiscard]] std::uint32_t* row(std::size_t token, std::size_t pair) noexcept {
         return const_cast<std::uint32_t*>(std::as_const(*this).row(token, pair));
     }
-    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from one row to the next
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }  ///< pairs from `together` rows to the next
 
   private:
+    static constexpr std::size_t line = 16;  // pairs
+
     LineVector<std::uint32_t> pairs_;
     std::size_t stride_ = 0;
 };
@@ -107,7 +113,7 @@ struct BfloatTask {
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
 /// multiply-adds an instruction, two of them for each broadcast of x.
 struct BfloatTile {
-    using Rows = BfloatRows;
+    using Rows = BfloatRows<1>;
     static constexpr std::size_t tokens = 12, columns = 512;  ///< at most; a panel of so many stays in the first cache
     static constexpr std::size_t cached = std::size_t{1} << 19U;  ///< bytes of activations: half of the L2 of Zen 4 and 5
 

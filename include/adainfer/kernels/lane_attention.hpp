@@ -28,6 +28,34 @@ struct KvHead {
     std::size_t head_dim = 0;
 };
 
+/// A range of positions.
+struct SeenPositions {
+    std::size_t begin = ~std::size_t{0}, end = 0;
+};
+
+/// What any of the queries sees.
+template <std::size_t lanes>
+[[nodiscard, gnu::always_inline]] inline SeenPositions seen_by(const QueryLanes<lanes>& queries) noexcept {
+    SeenPositions seen;
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        seen = {(std::min)(seen.begin, queries.begin[lane]), (std::max)(seen.end, queries.end[lane])};
+    }
+    return seen;
+}
+
+/// Scores [count][lanes] of the positions from `position` on: what a lane does not see becomes minus infinity.
+template <std::size_t lanes>
+[[gnu::always_inline]] inline void hide_unseen(const QueryLanes<lanes>& queries, std::size_t position, std::size_t count,
+                                               float* scores) noexcept {
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        if (queries.q[lane] == nullptr) continue;
+        const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
+        for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
+        for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
+    }
+}
+
 /// Positions that are looked at together: their scores and, where the cache stores no floats, their rows stay in the L2 cache.
 inline constexpr std::size_t attention_block = 512;
 
@@ -84,12 +112,7 @@ template <class Tile>
                                                   float scale, float* scratch) noexcept {
     constexpr std::size_t lanes = Tile::lanes;
     const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
-    std::size_t first = queries.begin[0], last = 0;
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        if (queries.q[lane] == nullptr) continue;
-        first = (std::min)(first, queries.begin[lane]);
-        last = (std::max)(last, queries.end[lane]);
-    }
+    const SeenPositions seen = seen_by(queries);
     float* const packed = scratch;               // [head_dim][lanes]
     float* const result = packed + d * lanes;    // [head_dim][lanes]
     float* const partial = result + d * lanes;   // [head_dim][lanes]
@@ -107,25 +130,19 @@ template <class Tile>
     };
 
     detail::RunningSoftmax<lanes> softmax;
-    for (std::size_t position = first; position < last; position += attention_block) {
-        const std::size_t count = (std::min)(attention_block, last - position);
+    for (std::size_t position = seen.begin; position < seen.end; position += attention_block) {
+        const std::size_t count = (std::min)(attention_block, seen.end - position);
         detail::float_tiles<Tile>({.a = rows(kv.k, position, count), .row_stride = d, .k_stride = 1, .k = d, .b = packed,
                                    .out = scores},
                                   count);
-        // What a lane does not see is minus infinity, before the softmax of every lane at once.
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            if (queries.q[lane] == nullptr) continue;
-            const auto within = [&](std::size_t i) { return (std::min)(i - (std::min)(i, position), count); };
-            for (std::size_t i = 0; i < within(queries.begin[lane]); ++i) scores[i * lanes + lane] = -HUGE_VALF;
-            for (std::size_t i = within(queries.end[lane]); i < count; ++i) scores[i * lanes + lane] = -HUGE_VALF;
-        }
+        hide_unseen(queries, position, count, scores);  // before the softmax of every lane at once
         float shrink[lanes];
         softmax.weigh(scores, count, shrink);
-        float* const product = position == first ? result : partial;
+        float* const product = position == seen.begin ? result : partial;
         detail::float_tiles<Tile>({.a = rows(kv.v, position, count), .row_stride = 1, .k_stride = d, .k = count, .b = scores,
                                    .out = product},
                                   d);
-        if (position == first) continue;
+        if (position == seen.begin) continue;
         for (std::size_t i = 0; i < d; ++i) {
             for (std::size_t lane = 0; lane < lanes; ++lane) {
                 result[i * lanes + lane] = result[i * lanes + lane] * shrink[lane] + partial[i * lanes + lane];
