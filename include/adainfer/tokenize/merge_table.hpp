@@ -26,7 +26,7 @@ class MergeTable {
     MergeTable() = default;
 
     explicit MergeTable(std::size_t merges)
-        : slots_(std::bit_ceil(merges * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+        : slots_(std::bit_ceil(merges * 3 / 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
 
     /// False, and nothing changed, where the pair is there already.
     bool insert(TokenId left, TokenId right, Merge merge) noexcept {
@@ -35,6 +35,9 @@ class MergeTable {
         slot = {left, right, merge};
         return true;
     }
+
+    /// Has the slot of this pair fetched from memory.
+    void ask(TokenId left, TokenId right) const noexcept { __builtin_prefetch(&slots_[first_slot(left, right)]); }
 
     /// Ids outside the vocabulary, no_token among them, merge with nothing.
     [[nodiscard]] Merge find(TokenId left, TokenId right) const noexcept {
@@ -47,12 +50,16 @@ class MergeTable {
         Merge merge;
     };
 
-    [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
+    [[nodiscard]] std::size_t first_slot(TokenId left, TokenId right) const noexcept {
         const std::uint64_t high = static_cast<std::uint32_t>(left);
         const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
         // Multiplicative hashing: the high bits depend on both halves of the key.
+        return static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
+    }
+
+    [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
         const std::size_t mask = slots_.size() - 1;
-        auto slot = static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
+        std::size_t slot = first_slot(left, right);
         while (slots_[slot].left != no_token && (slots_[slot].left != left || slots_[slot].right != right)) {
             slot = (slot + 1) & mask;
         }

@@ -47,26 +47,43 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
     struct Pair {
         TokenId left, right, merged;
     };
-    const auto symbol_of = [&](std::string_view text) {
-        if (first_character(text).size() == text.size()) return characters.find(text);
-        const TokenId id = table.find(text);
-        return id != no_token && table.is_ordinary(id) ? id : no_token;
-    };
     std::vector<Pair> pairs;
     std::vector<TokenId> order;
+    // Tokens wait until there are some hundred pieces to look for: where each can be cut in two, left piece and right piece.
+    std::vector<TokenId> cut_tokens, symbols;
+    std::vector<std::string_view> pieces;
+    const auto is_character = [](std::string_view text) { return first_character(text).size() == text.size(); };
+    const auto symbol_of = [&](std::size_t piece) {
+        if (is_character(pieces[piece])) return characters.find(pieces[piece]);
+        const TokenId id = symbols[piece];
+        return id != no_token && table.is_ordinary(id) ? id : no_token;
+    };
+    const auto add_pairs = [&] {
+        symbols.resize(pieces.size());
+        table.find(pieces, symbols);
+        for (std::size_t i = 0; i < cut_tokens.size(); ++i) {
+            const TokenId left = symbol_of(2 * i);
+            if (left == no_token) continue;
+            const TokenId right = symbol_of(2 * i + 1);
+            if (right != no_token) pairs.push_back({left, right, cut_tokens[i]});
+        }
+        cut_tokens.clear();
+        pieces.clear();
+    };
     for (std::size_t i = 0; i < table.size(); ++i) {
         const auto id = static_cast<TokenId>(i);
         const std::string_view text = table.texts()[i];
-        if (text.empty() || !table.is_ordinary(id) || first_character(text).size() == text.size()) continue;
+        if (text.empty() || !table.is_ordinary(id) || is_character(text)) continue;
         order.push_back(id);
         for (std::size_t cut = first_character(text).size(); cut < text.size();
              cut += first_character(text.substr(cut)).size()) {
-            const TokenId left = symbol_of(text.substr(0, cut));
-            if (left == no_token) continue;
-            const TokenId right = symbol_of(text.substr(cut));
-            if (right != no_token) pairs.push_back({left, right, id});
+            cut_tokens.push_back(id);
+            pieces.push_back(text.substr(0, cut));
+            pieces.push_back(text.substr(cut));
         }
+        if (pieces.size() >= 256) add_pairs();
     }
+    add_pairs();
     const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
     const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
     // Most vocabularies are written in that order.
@@ -77,7 +94,9 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
         ranks[static_cast<std::size_t>(order[i])] = static_cast<std::uint32_t>(rank);
     }
     MergeTable result(pairs.size());
-    for (const Pair& pair : pairs) {
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+        if (i + 16 < pairs.size()) result.ask(pairs[i + 16].left, pairs[i + 16].right);
+        const Pair& pair = pairs[i];
         result.insert(pair.left, pair.right, {ranks[static_cast<std::size_t>(pair.merged)], pair.merged});
     }
     return result;

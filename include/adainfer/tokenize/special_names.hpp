@@ -25,11 +25,11 @@ inline constexpr std::array<std::string_view, 18> infill = {
 };
 
 [[nodiscard]] constexpr bool is_end(std::string_view token) noexcept {
-    return std::find(ends.begin(), ends.end(), token) != ends.end();
+    return token.starts_with('<') && std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
 [[nodiscard]] constexpr bool is_control(std::string_view token) noexcept {
-    return is_end(token) || std::find(infill.begin(), infill.end(), token) != infill.end();
+    return is_end(token) || (token.starts_with('<') && std::find(infill.begin(), infill.end(), token) != infill.end());
 }
 
 }  // namespace detail::special_names
