@@ -34,6 +34,8 @@ void ModelOptions::add_to(CLI::App& command) {
         ->capture_default_str();
     command.add_flag("--no-repack", no_repack,
                      "leave quantised weights as the file has them: simd then starts at once and decodes slower");
+    command.add_flag("--no-mmap", no_mmap,
+                     "read the model file instead of mapping it: for one that others may change while it is in use");
     command.add_option("--threads", threads, "threads to compute with")
         ->check(CLI::Range(1, 1024))
         ->type_name("N")
@@ -64,9 +66,9 @@ void throw_with_advice(const Error& error, const std::string& path) {
     throw error;
 }
 
-adainfer::ModelFile load(const std::string& path, const Context& context) {
+adainfer::ModelFile load(const ModelOptions& model, const Context& context) {
     ProgressBar bar;
-    return reading(path, [&] { return adainfer::load_any_model(path, {bar.callback(), context.stop}); });
+    return reading(model.path, [&] { return adainfer::load_any_model(model.path, {bar.callback(), context.stop, model.access()}); });
 }
 
 adainfer::NamedPolicy name_policy(const std::string& spec, const adainfer::ModelWeights& weights) {

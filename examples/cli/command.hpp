@@ -77,11 +77,17 @@ struct ModelOptions {
     std::string backend = "simd";
     std::string products = "fast";  ///< of SimdBackend
     bool no_repack = false;         ///< of SimdBackend
+    bool no_mmap = false;
     std::size_t threads = 0;  ///< set by add_to() to what the machine has
     std::string kv = "f32";
 
     void add_to(CLI::App& command);
     void add_kv_to(CLI::App& command);
+
+    /// What --no-mmap says.
+    [[nodiscard]] adainfer::FileAccess access() const noexcept {
+        return no_mmap ? adainfer::FileAccess::Read : adainfer::FileAccess::Map;
+    }
 
     /// What --kv says.
     [[nodiscard]] adainfer::KvType kv_type() const;
@@ -101,7 +107,7 @@ auto reading(const std::string& path, F&& f) {
 }
 
 /// Reads a model file, with progress.
-[[nodiscard]] adainfer::ModelFile load(const std::string& path, const Context& context);
+[[nodiscard]] adainfer::ModelFile load(const ModelOptions& model, const Context& context);
 
 /// What parse_policy_spec() makes.
 using Policy = adainfer::Scheduled<adainfer::AnyPolicy>;

@@ -9,6 +9,7 @@
 #include "adainfer/io/model_inventory.hpp"
 #include "adainfer/model/cost.hpp"
 #include "command.hpp"
+#include "cost_warning.hpp"
 
 namespace cli {
 
@@ -211,11 +212,13 @@ void print_text(const Json& json, const Facts& facts) {
 void inspect(const Options& options, const Context& context) {
     const std::string& path = options.model.path;
     const adainfer::ModelInventory file = reading(path, [&] { return adainfer::read_inventory(path); });
-    const adainfer::ModelWeights weights = reading(path, [&] { return adainfer::load_any_weights(path, {{}, context.stop}); });
+    const adainfer::ModelWeights weights = reading(path, [&] { return adainfer::load_any_weights(path, {{}, context.stop, options.model.access()}); });
     const Facts facts = find_facts(file, weights);
     Json json = to_json(file, weights, facts, options);
     if (!options.policy.empty()) {
-        json["policy_cost"] = to_json(options.policy, adainfer::cost(weights, make_policy(options.policy, weights)));
+        const adainfer::PolicyCost cost = adainfer::cost(weights, make_policy(options.policy, weights));
+        json["policy_cost"] = to_json(options.policy, cost);
+        warn_of_cost(options.policy, cost);
     }
     if (options.json) {
         print(json);

@@ -35,7 +35,7 @@ adainfer::AnyBackend chosen_backend(const ModelOptions& options) {
 
 void with_model(const ModelOptions& options, const Context& context,
                 const std::function<void(const DenseModel& model, const adainfer::Tokenizer& tokenizer)>& f) {
-    adainfer::ModelFile file = load(options.path, context);
+    adainfer::ModelFile file = load(options, context);
     ProgressBar bar;
     const DenseModel model(std::move(file.weights), {}, chosen_backend(options), {bar.callback(), context.stop});
     bar.clear();

@@ -187,6 +187,7 @@
 #include "adainfer/train/train_svm.hpp"
 #include "adainfer/io/atomic_file.hpp"
 #include "adainfer/io/family.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/gguf_config.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
@@ -197,10 +198,11 @@
 #include "adainfer/io/gguf_types.hpp"
 #include "adainfer/io/gguf_value.hpp"
 #include "adainfer/io/identity.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "adainfer/io/load_options.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/io/read_weights.hpp"
 #include "adainfer/io/safetensors_types.hpp"
+#include "adainfer/io/text_file.hpp"
 #include "adainfer/io/yarn.hpp"
 
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)

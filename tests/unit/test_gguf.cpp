@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf.hpp"
-#include "adainfer/io/mapped_file.hpp"
 #include "errors.hpp"
 #include "gguf_writer.hpp"
 #include "temporary_files.hpp"
@@ -219,27 +219,43 @@ TEST_CASE("gguf: 256 random keys and 256 random tensors come back, from memory a
     }
 }
 
-TEST_CASE("mapped file: bytes, an empty file, moves, and errors that name the path") {
+TEST_CASE("bytes of a file, mapped or read: an empty file, moves, and errors that name the path") {
     const TemporaryFiles files;
     const auto bytes = some_bytes(10000);
     const auto path = files.write("some", bytes);
-    MappedFile file = MappedFile::open(path);
-    REQUIRE(file.bytes().size() == bytes.size());
-    CHECK(std::memcmp(file.bytes().data(), bytes.data(), bytes.size()) == 0);
+    for (const FileAccess access : {FileAccess::Map, FileAccess::Read}) {
+        FileBytes file = FileBytes::open(path, access);
+        REQUIRE(file.bytes().size() == bytes.size());
+        CHECK(std::memcmp(file.bytes().data(), bytes.data(), bytes.size()) == 0);
 
-    const std::byte* const at = file.bytes().data();
-    MappedFile moved = std::move(file);
-    CHECK(moved.bytes().data() == at);
-    CHECK(file.bytes().empty());  // NOLINT(bugprone-use-after-move)
+        const std::byte* const at = file.bytes().data();
+        FileBytes moved = std::move(file);
+        CHECK(moved.bytes().data() == at);
+        CHECK(file.bytes().empty());  // NOLINT(bugprone-use-after-move)
 
-    const auto empty = files.write("empty", {});
-    CHECK(MappedFile::open(empty).bytes().empty());
-    moved = MappedFile::open(empty);
-    CHECK(moved.bytes().empty());
+        const auto empty = files.write("empty", {});
+        CHECK(FileBytes::open(empty, access).bytes().empty());
+        moved = FileBytes::open(empty, access);
+        CHECK(moved.bytes().empty());
 
-    const auto absent = files.directory() / "absent";
-    CHECK(contains(error_of(ErrorCode::Io, [&] { (void)MappedFile::open(absent); }), absent.string()));
-    CHECK(contains(error_of(ErrorCode::Io, [&] { (void)GgufFile::open(absent); }), absent.string()));
-    CHECK(contains(error_of(ErrorCode::Io, [&] { (void)MappedFile::open(files.directory()); }),
-                   files.directory().string()));
+        const auto absent = files.directory() / "absent";
+        CHECK(contains(error_of(ErrorCode::Io, [&] { (void)FileBytes::open(absent, access); }), absent.string()));
+        CHECK(contains(error_of(ErrorCode::Io, [&] { (void)GgufFile::open(absent, access); }), absent.string()));
+        CHECK(contains(error_of(ErrorCode::Io, [&] { (void)FileBytes::open(files.directory(), access); }),
+                       files.directory().string()));
+    }
+}
+
+// A mapped file that somebody cuts short ends the process when it is read beyond its new end; one that was read does not care.
+TEST_CASE("a file that was read may be cut short or written over while it is in use") {
+    const TemporaryFiles files;
+    const auto bytes = some_bytes(100'000);
+    const auto path = files.write("some", bytes);
+    const FileBytes cut = FileBytes::open(path, FileAccess::Read);
+    CHECK(!cut.mapped());
+    std::filesystem::resize_file(path, 10);
+    CHECK(std::memcmp(cut.bytes().data(), bytes.data(), bytes.size()) == 0);
+
+    files.write("some", some_bytes(50));
+    CHECK(std::memcmp(cut.bytes().data(), bytes.data(), bytes.size()) == 0);
 }

@@ -394,7 +394,7 @@ TEST_CASE("Hugging Face folder: files that are missing or broken") {
     whole.write();
     std::string bytes;
     {
-        const MappedFile file = MappedFile::open(whole.path() / "model.safetensors");
+        const FileBytes file = FileBytes::open(whole.path() / "model.safetensors");
         bytes.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
     }
     for (std::size_t size = 0; size < bytes.size(); size += 37) {

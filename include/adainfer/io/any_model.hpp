@@ -9,6 +9,7 @@
 #include "adainfer/io/gguf_tokenizer.hpp"
 #include "adainfer/io/hf_folder.hpp"
 #include "adainfer/io/hf_tokenizer.hpp"
+#include "adainfer/io/load_options.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/decoder.hpp"
 #include "adainfer/model/weights.hpp"
@@ -17,8 +18,9 @@
 namespace adainfer::inline v0 {
 
 /// The decoder of a GGUF file or a Hugging Face folder. Throws as model_format(), load_weights() and load_hf_weights().
-[[nodiscard]] inline ModelWeights load_any_weights(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    return model_format(path) == ModelFormat::Gguf ? load_weights(GgufFile::open(path), options) : load_hf_weights(path, options);
+[[nodiscard]] inline ModelWeights load_any_weights(const std::filesystem::path& path, const LoadOptions& options = {}) {
+    if (model_format(path) == ModelFormat::HuggingFaceFolder) return load_hf_weights(path, options);
+    return load_weights(GgufFile::open(path, options.access), {options.progress, options.stop});
 }
 
 /// The tokenizer of a GGUF file or a Hugging Face folder. Throws as model_format(), load_tokenizer() and load_hf_tokenizer().
@@ -29,7 +31,7 @@ namespace adainfer::inline v0 {
 /// Reads a GGUF file or a Hugging Face folder. Throws as load_model() and, for a folder, as load_hf_weights() and
 /// load_hf_tokenizer(), and CorruptFile where the tokenizer has more tokens than the embedding has rows: more rows are
 /// padding, which folders may have.
-[[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const LoadOptions& options = {}) {
     if (model_format(path) == ModelFormat::Gguf) return detail::load_gguf_model(path, options);
     ModelFile result{load_hf_weights(path, options), load_hf_tokenizer(path)};
     const std::size_t tokens = result.tokenizer.vocab_size(), rows = result.weights.config.vocabulary;

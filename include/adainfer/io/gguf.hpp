@@ -18,12 +18,12 @@
 
 #include "adainfer/core/checked.hpp"
 #include "adainfer/core/error.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/gguf_index.hpp"
 #include "adainfer/io/gguf_split.hpp"
 #include "adainfer/io/gguf_types.hpp"
 #include "adainfer/io/gguf_value.hpp"
-#include "adainfer/io/mapped_file.hpp"
 #include "adainfer/tensor/dtype.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -54,13 +54,13 @@ struct GgufTensor {
 /// Immutable; may be used from several threads. A copy shares the bytes.
 class GgufFile {
   public:
-    /// Maps and checks a file. Of a model split over several files, `path` is the first
+    /// Opens and checks a file. Of a model split over several files, `path` is the first
     /// ("...-00001-of-00003.gguf"); the others are opened too and their tensors added.
     /// Throws Error: Io (a file cannot be opened), CorruptFile, Unsupported (version, byte order).
-    [[nodiscard]] static GgufFile open(const std::filesystem::path& path) {
-        GgufFile file = open_part(path);
+    [[nodiscard]] static GgufFile open(const std::filesystem::path& path, FileAccess access = FileAccess::Map) {
+        GgufFile file = open_part(path, access);
         if (const auto count = file.find_uint(detail::gguf::split_count_key); count && *count > 1)
-            file.add_parts(path, *count);
+            file.add_parts(path, *count, access);
         return file;
     }
 
@@ -201,16 +201,15 @@ class GgufFile {
         return file;
     }
 
-    static GgufFile open_part(const std::filesystem::path& path) {
-        auto mapped = std::make_shared<const MappedFile>(MappedFile::open(path));
-        const auto bytes = mapped->bytes();
-        GgufFile file = parse_part(bytes, path.string(), std::move(mapped));
-        file.mapped_ = MappedFile::maps;
+    static GgufFile open_part(const std::filesystem::path& path, FileAccess access) {
+        const auto bytes = std::make_shared<const FileBytes>(FileBytes::open(path, access));
+        GgufFile file = parse_part(bytes->bytes(), path.string(), bytes);
+        file.mapped_ = bytes->mapped();
         return file;
     }
 
     /// This is the first of `count` parts: opens the others and takes over their tensors and storage.
-    void add_parts(const std::filesystem::path& path, std::uint64_t count) {
+    void add_parts(const std::filesystem::path& path, std::uint64_t count, FileAccess access) {
         using namespace detail::gguf;
         if (count > most_split_parts)
             fail(ErrorCode::CorruptFile, "'", name_, "': split into ", count, " parts, at most ", most_split_parts,
@@ -223,7 +222,7 @@ class GgufFile {
             if (!part_path)
                 fail(ErrorCode::Unsupported, "'", name_, "': the first of ", count,
                      " parts of a split model, expected a file name ending in ", split_suffix(0, count));
-            GgufFile part = open_part(*part_path);
+            GgufFile part = open_part(*part_path, access);
             check_part(part, number, count);
             std::move(part.tensors_.begin(), part.tensors_.end(), std::back_inserter(tensors_));
             storages->push_back(std::move(part.storage_));

@@ -11,8 +11,9 @@
 #include "adainfer/io/hf_shards.hpp"
 #include "adainfer/io/hf_tensors.hpp"
 #include "adainfer/io/identity.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "adainfer/io/load_options.hpp"
 #include "adainfer/io/read_weights.hpp"
+#include "adainfer/io/text_file.hpp"
 #include "adainfer/model/decoder.hpp"
 #include "adainfer/model/weights.hpp"
 
@@ -67,27 +68,23 @@ inline void check_parts(const ModelWeights& model, const HfConfig& config, const
 [[nodiscard]] inline HfConfig load_hf_config(const std::filesystem::path& folder) {
     constexpr std::size_t largest = 16'000'000;
     const std::filesystem::path path = folder / "config.json";
-    const MappedFile file = MappedFile::open(path);
-    if (file.bytes().size() > largest) {
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", file.bytes().size(), " bytes, at most ", largest, " are read");
-    }
-    HfConfig config = parse_hf_config({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string());
+    HfConfig config = parse_hf_config(detail::TextFile(path, largest).text(), path.string());
     const std::filesystem::path base = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
     config.model.name = base.string();
     return config;
 }
 
-/// The decoder of a Hugging Face folder (config.json and safetensors in F32, F16 or BF16). Matrices stay in the mapped files;
+/// The decoder of a Hugging Face folder (config.json and safetensors in F32, F16 or BF16). Matrices stay in the files' bytes;
 /// only those that a family stores in another order are copied. Throws Error: Io (a file is missing), CorruptFile (also: a
 /// tensor is missing, the index is wrong), Unsupported (model type, feature, data type, a tensor that the library would
 /// ignore), ShapeMismatch, NotFinite, Cancelled.
-[[nodiscard]] inline ModelWeights load_hf_weights(const std::filesystem::path& folder, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelWeights load_hf_weights(const std::filesystem::path& folder, const LoadOptions& options = {}) {
     const HfConfig config = load_hf_config(folder);
-    const HfShards shards = HfShards::open(folder);
+    const HfShards shards = HfShards::open(folder, options.access);
     detail::HfTensors tensors(shards, config);
     ModelWeights model;
     model.config = config.model;
-    detail::WeightReader(tensors, *config.family, config.family->hf_names).read(model, options);
+    detail::WeightReader(tensors, *config.family, config.family->hf_names).read(model, {options.progress, options.stop});
     tensors.require_all_read();
     detail::check_parts(model, config, tensors);
     model.identity = detail::identity_of(shards, model.config);

@@ -15,10 +15,11 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
-#include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/safetensors.hpp"
+#include "adainfer/io/text_file.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -49,7 +50,7 @@ namespace detail {
 }  // namespace detail
 
 /// The tensors of a Hugging Face folder: model.safetensors, or the files that model.safetensors.index.json names. They stay
-/// in the mapped files. Immutable.
+/// in the files' bytes. Immutable.
 class HfShards {
   public:
     HfShards(const HfShards&) = delete;  // tensors_ points into files_
@@ -60,15 +61,15 @@ class HfShards {
 
     /// Throws Error: Io (no such file, or a shard is missing), CorruptFile (a broken file; the index and the shards disagree
     /// on where a tensor is), Unsupported (data type).
-    [[nodiscard]] static HfShards open(const std::filesystem::path& folder) {
+    [[nodiscard]] static HfShards open(const std::filesystem::path& folder, FileAccess access = FileAccess::Map) {
         HfShards shards;
         shards.name_ = folder.string();
         std::error_code ignored;
         const auto single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
         if (std::filesystem::exists(single, ignored)) {  // first, as transformers
-            shards.files_.push_back(SafetensorsFile::open(single));
+            shards.files_.push_back(SafetensorsFile::open(single, access));
         } else if (std::filesystem::exists(index, ignored)) {
-            shards.open_index(folder, index);
+            shards.open_index(folder, index, access);
         } else {
             const bool pickled = std::filesystem::exists(folder / "pytorch_model.bin", ignored) ||
                                  std::filesystem::exists(folder / "pytorch_model.bin.index.json", ignored);
@@ -95,19 +96,13 @@ class HfShards {
   private:
     HfShards() = default;
 
-    void open_index(const std::filesystem::path& folder, const std::filesystem::path& index) {
+    void open_index(const std::filesystem::path& folder, const std::filesystem::path& index, FileAccess access) {
         constexpr std::size_t largest = 64'000'000;  // a model of 90,000 tensors has an index of 9 MB
-        const MappedFile mapped = MappedFile::open(index);
-        if (mapped.bytes().size() > largest) {
-            fail(ErrorCode::Unsupported, "'", index.string(), "': ", mapped.bytes().size(), " bytes, at most ", largest,
-                 " are read");
-        }
-        const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
-        const auto weight_map = detail::read_weight_map(text, index.string());
+        const auto weight_map = detail::read_weight_map(detail::TextFile(index, largest).text(), index.string());
         std::set<std::string> names;
         for (const auto& [tensor, file] : weight_map) names.insert(file);
         for (const std::string& file : names) {
-            files_.push_back(SafetensorsFile::open(folder / file));
+            files_.push_back(SafetensorsFile::open(folder / file, access));
             check(files_.back(), file, weight_map, index.string());
         }
         for (const auto& [tensor, file] : weight_map) {

@@ -19,7 +19,7 @@
 #include "adainfer/io/hf_tokenizer_json.hpp"
 #include "adainfer/io/hf_vocabulary.hpp"
 #include "adainfer/io/json_reader.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "adainfer/io/text_file.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
 
@@ -117,11 +117,7 @@ class TokenizerSettings {
     void read_template() {
         std::error_code ignored;
         if (const auto path = folder_ / "chat_template.jinja"; std::filesystem::exists(path, ignored)) {
-            const MappedFile file = MappedFile::open(path);
-            const std::span<const std::byte> bytes = file.bytes();
-            if (bytes.size() > max_config_bytes)
-                fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes of chat template");
-            data_.chat_template.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            data_.chat_template = TextFile(path, max_config_bytes).text();
             return;
         }
         const auto field = tokenizer_.find("chat_template");
@@ -174,12 +170,8 @@ class TokenizerSettings {
 /// Tokenizer does not have.
 [[nodiscard]] inline TokenizerData read_hf_tokenizer_data(const std::filesystem::path& folder) {
     const std::filesystem::path path = folder / "tokenizer.json";
-    const MappedFile file = MappedFile::open(path);
-    const std::span<const std::byte> bytes = file.bytes();
-    if (bytes.size() > detail::hf::max_tokenizer_bytes)
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes, at most ", detail::hf::max_tokenizer_bytes,
-             " are read");
-    return detail::hf::read_tokenizer_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), &folder);
+    const detail::TextFile file(path, detail::hf::max_tokenizer_bytes);
+    return detail::hf::read_tokenizer_json(file.text(), path.string(), &folder);
 }
 
 /// The tokenizer of a Hugging Face folder, ready for use. Throws as read_hf_tokenizer_data() and Tokenizer.

@@ -19,7 +19,7 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "adainfer/io/text_file.hpp"
 
 // What the readers of JSON files share. The parser is nlohmann's, which works without recursion; on top of it stand the
 // checks that a file of a stranger needs and it leaves out: repeated keys, depth, and bytes that it would skip.
@@ -87,12 +87,7 @@ inline void check_text(std::string_view text, std::string_view file) {
 
 /// Parses a file. Throws Error (Io) where it cannot be read, Unsupported where it is larger than `max_bytes`, and as parse().
 [[nodiscard]] inline Value parse_file(const std::filesystem::path& path, std::size_t max_bytes) {
-    const MappedFile file = MappedFile::open(path);
-    const std::span<const std::byte> bytes = file.bytes();
-    if (bytes.size() > max_bytes) {
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes, at most ", max_bytes, " are read");
-    }
-    return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+    return parse(detail::TextFile(path, max_bytes).text(), path.string());
 }
 
 /// A value of a document and where it stands, for messages such as "'a.json': field 'train[3].output' must be a string, found

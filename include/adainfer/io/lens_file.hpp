@@ -20,10 +20,10 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/early_exit/lens_matrix.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/identity.hpp"
 #include "adainfer/io/json_reader.hpp"
-#include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "adainfer/tensor/half.hpp"
 
@@ -56,7 +56,7 @@ struct LensFile {
 
 /// The same for a file. Throws Error (Io).
 [[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) {
-    return lens_hash(MappedFile::open(path).bytes());
+    return lens_hash(FileBytes::open(path).bytes());
 }
 
 namespace detail::lens {

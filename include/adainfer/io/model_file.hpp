@@ -10,10 +10,11 @@
 #include <system_error>
 
 #include "adainfer/core/error.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/gguf_model.hpp"
 #include "adainfer/io/gguf_tokenizer.hpp"
-#include "adainfer/io/mapped_file.hpp"
+#include "adainfer/io/load_options.hpp"
 #include "adainfer/model/decoder.hpp"
 #include "adainfer/model/weights.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
@@ -37,7 +38,7 @@ enum class ModelFormat {
 [[nodiscard]] inline ModelFormat model_format(const std::filesystem::path& path) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) return ModelFormat::HuggingFaceFolder;
-    const MappedFile file = MappedFile::open(path);
+    const FileBytes file = FileBytes::open(path);
     const auto starts_with = [&](std::string_view magic, std::size_t at = 0) {
         const std::span<const std::byte> bytes = file.bytes();
         return bytes.size() >= at + magic.size() &&
@@ -59,9 +60,9 @@ enum class ModelFormat {
 
 namespace detail {
 /// load_model() of what is known to be a GGUF file.
-[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const BuildOptions& options) {
-    const GgufFile file = GgufFile::open(path);
-    ModelFile result{load_weights(file, options), load_tokenizer(file)};
+[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const LoadOptions& options) {
+    const GgufFile file = GgufFile::open(path, options.access);
+    ModelFile result{load_weights(file, {options.progress, options.stop}), load_tokenizer(file)};
     if (result.tokenizer.vocab_size() != result.weights.config.vocabulary) {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': the tokenizer has ", result.tokenizer.vocab_size(),
              " tokens, the embedding ", result.weights.config.vocabulary);
@@ -72,7 +73,7 @@ namespace detail {
 
 /// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
 /// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
-[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const LoadOptions& options = {}) {
     if (model_format(path) == ModelFormat::HuggingFaceFolder) {
         fail(ErrorCode::Unsupported, "'", path.string(),
              "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");

@@ -18,8 +18,8 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/atomic_file.hpp"
+#include "adainfer/io/file_bytes.hpp"
 #include "adainfer/io/gguf_cursor.hpp"
-#include "adainfer/io/mapped_file.hpp"
 #include "adainfer/io/safetensors_header.hpp"
 #include "adainfer/io/safetensors_types.hpp"
 #include "adainfer/tensor/half.hpp"
@@ -33,9 +33,9 @@ namespace adainfer::inline v0 {
 /// Immutable; may be used from several threads. A copy shares the bytes.
 class SafetensorsFile {
   public:
-    /// Maps and checks a file. Throws Error: Io (it cannot be opened), CorruptFile, Unsupported (data type).
-    [[nodiscard]] static SafetensorsFile open(const std::filesystem::path& path) {
-        const auto file = std::make_shared<const MappedFile>(MappedFile::open(path));
+    /// Opens and checks a file. Throws Error: Io (it cannot be opened), CorruptFile, Unsupported (data type).
+    [[nodiscard]] static SafetensorsFile open(const std::filesystem::path& path, FileAccess access = FileAccess::Map) {
+        const auto file = std::make_shared<const FileBytes>(FileBytes::open(path, access));
         return parse(file->bytes(), path.string(), file);
     }
 
