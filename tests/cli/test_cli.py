@@ -582,6 +582,14 @@ class Model(CliTest):
         self.assertEqual(confirmed["check_cost"], shortlist["check_cost"])
         self.assertLess(confirmed["break_even_layer"], shortlist["break_even_layer"])
 
+    def test_costs_warn(self):
+        for command in [["inspect", MODEL], ["run", MODEL, "--prompt", "x", "-n", "1"], ["evaluate", MODEL, "--task", self.task(), "--limit", "1"]]:
+            with self.subTest(command=command[0]):
+                said = self.succeed(*command, "--policy", "gap:0.9").err
+                self.assertRegex(said, r"warning: policy 'gap:0\.9' costs a (token|prompt) that exits nowhere .* more than the dense model")
+                self.assertIn("head=shortlist", said)
+                self.assertNotIn("warning", self.succeed(*command, "--policy", "gap:0.9,head=shortlist,layers=24-29").err)
+
     def test_evaluate_refuses(self):
         self.refuse(1, "evaluate", MODEL, "--task", self.write("broken.json", "{"), says="broken.json")
         self.refuse(2, "evaluate", MODEL, "--task", self.task(), "--policy", "nonsense", says=POLICY_FORMS)

@@ -267,6 +267,39 @@ TEST_CASE_TEMPLATE("rms_norm, in place too", Backend, BACKENDS) {
     }
 }
 
+TEST_CASE_TEMPLATE("layer_norm, with a bias and without, in place too", Backend, BACKENDS) {
+    Random random(16);
+    const Backend backend = make<Backend>();
+    for (const std::size_t n : Sizes{1, 3, 32, 77}) {
+        for (const float eps : {1e-5F, 0.5F}) {
+            for (const bool biased : {true, false}) {
+                Strided x(3, n, 4, random), out(3, n, 2, random);
+                const auto gain = random.reals(n), bias = random.reals(biased ? n : 0);
+                std::vector<double> expected;
+                for (std::size_t t = 0; t < 3; ++t) {
+                    const std::span<const float> row = x.view.row(t);
+                    double mean = 0, squares = 0;
+                    for (const float value : row) mean += static_cast<double>(value) / static_cast<double>(n);
+                    for (const float value : row) squares += std::pow(static_cast<double>(value) - mean, 2);
+                    const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+                    for (std::size_t i = 0; i < n; ++i) {
+                        const double shift = biased ? static_cast<double>(bias[i]) : 0;
+                        expected.push_back((static_cast<double>(row[i]) - mean) * scale * static_cast<double>(gain[i]) + shift);
+                    }
+                }
+                const auto before = out.surroundings();
+                ops::layer_norm(backend, x.view, gain, bias, eps, out.view);
+                CHECK(out.surroundings() == before);
+                ops::layer_norm(backend, x.view, gain, bias, eps, x.view);
+                for (std::size_t i = 0; i < 3 * n; ++i) {
+                    CHECK(static_cast<double>(out.view.row(i / n)[i % n]) == doctest::Approx(expected[i]).epsilon(5e-6));
+                    CHECK(static_cast<double>(x.view.row(i / n)[i % n]) == doctest::Approx(expected[i]).epsilon(5e-6));
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("rope: both layouts, whole heads and a part of them", Backend, BACKENDS) {
     Random random(7);
     const Backend backend = make<Backend>();

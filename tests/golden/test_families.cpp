@@ -9,6 +9,7 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/gguf_model.hpp"
@@ -72,6 +73,15 @@ TEST_CASE("families: Eigen, one thread and two") {
 }
 
 TEST_CASE("families: xtensor") { check_variants(XtensorBackend(2)); }
+
+TEST_CASE("families: SimdBackend at every level, one thread and three") {
+    for (const CpuLevel level : cpu_levels()) {
+        CAPTURE(to_string(level));
+        for (const std::size_t threads : {std::size_t{1}, std::size_t{3}}) {
+            check_variants(SimdBackend(threads, level, SimdBackend::Products::Exact));
+        }
+    }
+}
 
 TEST_CASE("families: the GGUF file and the folder of a model give the same logits") {
     for (const std::string& variant : variants) {

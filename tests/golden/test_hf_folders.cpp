@@ -8,6 +8,7 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/io/hf_folder.hpp"
 #include "golden.hpp"
@@ -56,3 +57,10 @@ TEST_CASE("Hugging Face folders: Eigen, one thread and two") {
 }
 
 TEST_CASE("Hugging Face folders: xtensor") { check_folders(XtensorBackend(2)); }
+
+TEST_CASE("Hugging Face folders: SimdBackend at every level") {
+    for (const CpuLevel level : cpu_levels()) {
+        CAPTURE(to_string(level));
+        check_folders(SimdBackend(2, level, SimdBackend::Products::Exact));
+    }
+}

@@ -12,6 +12,7 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/backend/xtensor.hpp"
 #include "adainfer/io/any_model.hpp"
 #include "adainfer/model/model.hpp"
@@ -95,4 +96,8 @@ TEST_CASE("a real Hugging Face folder gives the logits of another program, on ev
     check_greedy(file, steps, ReferenceBackend{});
     check_greedy(file, steps, EigenBackend(2));
     check_greedy(file, steps, XtensorBackend(1));
+    for (const CpuLevel level : cpu_levels()) {
+        CAPTURE(to_string(level));
+        check_greedy(file, steps, SimdBackend(2, level, SimdBackend::Products::Exact));
+    }
 }

@@ -15,6 +15,7 @@
 
 #include "adainfer/backend/eigen.hpp"
 #include "adainfer/backend/reference.hpp"
+#include "adainfer/backend/simd.hpp"
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/generate/score.hpp"
@@ -136,6 +137,15 @@ void check_ledger(const Session& session) {
 template <class Backend>
 constexpr double tolerance = std::is_same_v<Backend, ReferenceBackend> ? 0 : 1e-5;
 
+template <class Backend>
+Backend exact() {
+    if constexpr (std::is_same_v<Backend, SimdBackend>) {
+        return SimdBackend(2, SimdBackend::Products::Exact);
+    } else {
+        return Backend{};
+    }
+}
+
 /// A dense run beside a deferring one, token by token.
 template <class Backend>
 struct Pair {
@@ -144,7 +154,7 @@ struct Pair {
     std::vector<std::vector<std::vector<float>>> states;  // [position][depth]: of the dense run
 
     explicit Pair(ModelWeights weights)
-        : dense(std::move(weights)), expected(dense.new_session()), session(dense.new_session()) {}
+        : dense(std::move(weights), NeverExit{}, exact<Backend>()), expected(dense.new_session()), session(dense.new_session()) {}
 
     [[nodiscard]] Deferring<Backend> deferring(std::vector<std::size_t> depths) const {
         return dense.with_policy(Depths{std::move(depths)}).template with_completion<DeferredExact>();
@@ -208,7 +218,7 @@ struct RowCounter {
 }  // namespace
 
 TEST_CASE_TEMPLATE("deferred rows: states, logits and K/V are those of a dense run, token by token", Backend, ReferenceBackend,
-                   EigenBackend) {
+                   EigenBackend, SimdBackend) {
     for (std::uint32_t seed = 1; seed <= 6; ++seed) {
         Pair<Backend> pair(seed % 3 == 0 ? windowed_weights() : seed % 3 == 1 ? deep_weights() : learned_position_weights());
         pair.prefill(tiny::tokens(1 + seed));
