@@ -16,8 +16,9 @@ for form in single_include include; do
     "$scratch/$form-without_eigen" "$model"
 done
 
-# The command of the README, word for word.
-"$compiler" -std=c++20 -I "$root/single_include" -I "$eigen" -fsyntax-only "$source"
+# The command of README.md, which has the library's own warnings off.
+"$compiler" -std=c++20 -O2 -I "$root/single_include" -I "$eigen" "$source" -pthread -o "$scratch/readme"
+"$scratch/readme" "$model"
 
 # xtensor and nlohmann/json on top, everything at once.
 "$compiler" -std=c++20 -O1 "${warnings[@]}" -DADAINFER_WITH_XTENSOR -DADAINFER_WITH_JSON -I "$root/single_include" -isystem "$eigen" \

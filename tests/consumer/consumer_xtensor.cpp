@@ -1,0 +1,4 @@
+#include <adainfer/backend/concept.hpp>
+#include <adainfer/backend/xtensor.hpp>
+
+static_assert(adainfer::TensorBackend<adainfer::XtensorBackend>);
