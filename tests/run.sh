@@ -6,7 +6,12 @@
 # ADAINFER_SMOLLM2=FILE   use this model file in place of fetching it; empty: leave its tests out
 # ADAINFER_GEMMA3=FILE    likewise; unset: use it where it was fetched before (examples/get_model.sh gemma3); the word
 #                         fetch: fetch it, 253 MB, which is to accept the Gemma Terms of Use, https://ai.google.dev/gemma/terms
-# ADAINFER_SHARED=FOLDER  more test material; found by itself in ../shared/data
+# ADAINFER_SHARED=FOLDER  more test material; found by itself in ../shared/data: tokenizer vectors, a small real model, a corpus
+#
+# Tests that need one of these and do not have it skip themselves and say so. What a variable names has to be there:
+# ADAINFER_LLAMA_CPP_MODELS=FOLDER  models/ of llama.cpp: vocabularies with vectors of token ids, 14 tokenizers
+# ADAINFER_HF_TOKENIZERS=FOLDER     what make_hf_tokenizer_fixture.py wrote there: token ids of real tokenizers, as many as wanted
+# ADAINFER_CHAT_TEMPLATES=FOLDER    *.jinja and the expected.json that make_chat_fixture.py made of them: real chat templates
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)

@@ -72,12 +72,15 @@ inline RealFixture read_real_fixture(const std::string& name, std::size_t layers
     return fixture;
 }
 
-/// The file that an environment variable names; nothing, and a message, where there is none.
+/// The file that an environment variable names; nothing, and a message, where the variable is not set or empty.
 inline std::optional<std::filesystem::path> real_model(const char* variable) {
     const char* const path = std::getenv(variable);
-    if (path != nullptr && std::filesystem::exists(path)) return path;
-    MESSAGE("skipped: " << std::string(variable) << " does not name the model file");
-    return std::nullopt;
+    if (path == nullptr || *path == '\0') {
+        MESSAGE("skipped: " << std::string(variable) << " is not set");
+        return std::nullopt;
+    }
+    REQUIRE_MESSAGE(std::filesystem::exists(path), variable, " names ", path, ", which is not there");
+    return path;
 }
 
 /// The first is further from the second than rounding can move them.

@@ -26,7 +26,8 @@ namespace {
 
 std::filesystem::path real_folder() {
     const char* const shared = std::getenv("ADAINFER_SHARED");
-    return shared == nullptr ? std::filesystem::path() : std::filesystem::path(shared) / "models" / "tinystories-656k";
+    if (shared == nullptr || *shared == '\0') return {};
+    return std::filesystem::path(shared) / "models" / "tinystories-656k";
 }
 
 struct Step {
@@ -80,8 +81,8 @@ void check_greedy(const ModelFile& file, const std::vector<Step>& steps, const B
 
 TEST_CASE("a real Hugging Face folder gives the logits of another program, on every backend") {
     const std::filesystem::path folder = real_folder();
-    if (folder.empty() || !std::filesystem::exists(folder / "config.json")) {
-        MESSAGE("skipped: ADAINFER_SHARED does not name a folder with models/tinystories-656k");
+    if (folder.empty()) {
+        MESSAGE("skipped: ADAINFER_SHARED is not set");
         return;
     }
     const ModelFile file = load_any_model(folder);

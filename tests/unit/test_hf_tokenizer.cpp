@@ -187,8 +187,8 @@ TEST_CASE("hf_tokenizer: 2,000 texts in every family agree with `tokenizers`") {
 
 TEST_CASE("hf_tokenizer: more texts and real tokenizers") {
     const char* const folder = std::getenv("ADAINFER_HF_TOKENIZERS");
-    if (folder == nullptr || !std::filesystem::is_directory(folder)) {
-        MESSAGE("skipped: ADAINFER_HF_TOKENIZERS does not name a folder");
+    if (folder == nullptr || *folder == '\0') {
+        MESSAGE("skipped: ADAINFER_HF_TOKENIZERS is not set");
         return;
     }
     CHECK(check_families(folder, true) > 0);

@@ -289,7 +289,7 @@ TEST_CASE("the policy that a user names skip:LAYER+LAYER") {
 TEST_CASE("evaluate gives a policy that skips layers a prefix of its own") {
     auto vocabulary = load_vocabulary(environment("ADAINFER_SMOLLM2"));
     if (!vocabulary) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 names no file");
+        MESSAGE("skipped: ADAINFER_SMOLLM2 is not set");
         return;
     }
     const Tokenizer tokenizer(std::move(*vocabulary));

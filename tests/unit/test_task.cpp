@@ -260,7 +260,7 @@ TEST_CASE("prompt: what token sequences share") {
 TEST_CASE("prompt: with the tokenizer of SmolLM2 the pieces are the whole, which prefix and question apart are not") {
     auto data = load_vocabulary(environment("ADAINFER_SMOLLM2"));
     if (!data) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 names no model file");
+        MESSAGE("skipped: ADAINFER_SMOLLM2 is not set");
         return;
     }
     const Tokenizer tokenizer(std::move(*data));

@@ -1,35 +1,40 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "adainfer/tokenize/byte_spelling.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
 #include "tokenizer_source.hpp"
 
-// Ids from other implementations. What they need is not part of the repository:
+// Ids from other implementations. What they need is not part of the repository; where a variable is not set, its tests say so
+// and skip themselves, and where it is set, everything named here has to be there:
 //   ADAINFER_SMOLLM2           path of SmolLM2-135M-Instruct.Q4_1.gguf
 //   ADAINFER_GEMMA3            path of gemma-3-270m-q4_k_m.gguf
-//   ADAINFER_LLAMA_CPP_MODELS  folder with ggml-vocab-*.gguf and their .inp and .out files
-//   ADAINFER_SHARED            folder with tokenizers/llama.cpp_vocab (more of the same) and tokenizers/ggml_prompts
+//   ADAINFER_LLAMA_CPP_MODELS  folder with ggml-vocab-*.gguf and their .inp and .out files: models/ of llama.cpp
+//   ADAINFER_SHARED            folder with tokenizers/llama.cpp_vocab (some of the same), tokenizers/ggml_prompts, and the ranks
+//                              in tokenizers/llama3 and tokenizers/qwen
 
 using adainfer::EncodeOptions;
 using adainfer::InvalidUtf8;
 using adainfer::TokenId;
 using adainfer::Tokenizer;
+using adainfer::TokenizerData;
 
 namespace {
 
 std::string fixture_path(const std::string& name) { return ADAINFER_FIXTURES "/" + name; }
 
-std::optional<std::string> contents(const std::string& path) {
+std::string contents(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    if (!file) return std::nullopt;
+    REQUIRE_MESSAGE(file.good(), "no ", path);
     return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
@@ -59,32 +64,97 @@ std::string from_hex(const std::string& hex) {
     return bytes;
 }
 
-/// Checks name.inp against name.out in `folder`; false where they are not there.
-bool check_pair(const std::string& folder, const std::string& name, const Tokenizer& tokenizer) {
-    const auto input = contents(folder + "/ggml-vocab-" + name + ".gguf.inp");
-    const auto output = contents(folder + "/ggml-vocab-" + name + ".gguf.out");
-    if (!input || !output) return false;
-    const std::vector<std::string> texts = parts(*input, "\n__ggml_vocab_test__\n");
-    const std::vector<std::string> lines = parts(*output, "\n");
-    REQUIRE(lines.size() >= texts.size());
-    std::size_t good = 0;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        CAPTURE(name);
-        CAPTURE(texts[i]);
-        const bool same = tokenizer.encode(texts[i], EncodeOptions{.parse_special = false}) == numbers(lines[i], " ");
-        CHECK(same);
-        good += same ? 1 : 0;
+std::string from_base64(std::string_view text) {
+    constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string bytes;
+    std::uint32_t bits = 0;
+    int count = 0;
+    for (const char c : text) {
+        const std::size_t digit = digits.find(c);
+        if (digit == std::string_view::npos) break;
+        bits = (bits << 6U | static_cast<std::uint32_t>(digit)) & 0xFFFFU;
+        count += 6;
+        if (count < 8) continue;
+        count -= 8;
+        bytes += static_cast<char>(static_cast<unsigned char>(bits >> static_cast<unsigned>(count) & 0xFFU));
     }
-    MESSAGE(folder, ": ", name, ": ", good, " of ", texts.size());
-    return true;
+    return bytes;
+}
+
+/// The vocabulary of a file of ranks, a line "base64 rank" a token. Its merges are found as the converters find them: the last
+/// one that makes a token joins the two tokens that all merges of lower rank leave of it.
+TokenizerData vocabulary_of_ranks(const std::string& path, const std::string& pre) {
+    using adainfer::detail::byte_spelling::spelled;
+    TokenizerData data{.model = "gpt2", .pre = pre};
+    std::unordered_map<std::string, std::size_t> ranks;
+    for (const std::string& line : parts(contents(path), "\n")) {
+        const std::size_t blank = line.find(' ');
+        if (blank == std::string::npos) continue;
+        const std::string bytes = from_base64(line.substr(0, blank));
+        data.tokens.push_back(spelled(bytes));
+        if (std::stoull(line.substr(blank + 1)) != ranks.size() || !ranks.emplace(bytes, ranks.size()).second)
+            FAIL(path, ": ranks out of order or a token twice: ", line);
+        std::vector<std::string> left;
+        for (const char byte : bytes) left.emplace_back(1, byte);
+        while (left.size() > 2) {
+            std::size_t best = ranks.size() - 1, at = left.size();  // lower than the token's own
+            for (std::size_t i = 0; i + 1 < left.size(); ++i) {
+                const auto found = ranks.find(left[i] + left[i + 1]);
+                if (found == ranks.end() || found->second >= best) continue;
+                best = found->second;
+                at = i;
+            }
+            if (at == left.size()) break;  // only taken whole
+            left[at] += left[at + 1];
+            left.erase(left.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+        }
+        if (left.size() == 2) data.merges.push_back(spelled(left[0]) + ' ' + spelled(left[1]));
+    }
+    return data;
+}
+
+/// Checks ggml-vocab-NAME.gguf.inp against the .out beside it in `folder`: so many cases.
+void check_pair(const std::string& folder, const std::string& name, const Tokenizer& tokenizer, std::size_t cases) {
+    const std::string path = folder + "/ggml-vocab-" + name + ".gguf";
+    std::vector<std::string> texts = parts(contents(path + ".inp"), "\n__ggml_vocab_test__\n");
+    std::vector<std::string> lines = parts(contents(path + ".out"), "\n");
+    REQUIRE(lines.back().empty());
+    lines.pop_back();
+    if (texts.size() == lines.size() + 1 && texts.back().empty()) texts.pop_back();  // the separator stands behind the last, too
+    CHECK(texts.size() == cases);
+    REQUIRE(lines.size() == texts.size());
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        CAPTURE(path);
+        CAPTURE(texts[i]);
+        CHECK(tokenizer.encode(texts[i], EncodeOptions{.parse_special = false}) == numbers(lines[i], " "));
+    }
+}
+
+/// Checks a file of lines "text => id,id,...": a hundred of them.
+void check_prompts(const std::string& path, const Tokenizer& tokenizer) {
+    std::size_t cases = 0;
+    for (const std::string& line : parts(contents(path), "\n")) {
+        const std::size_t arrow = line.rfind(" => ");
+        if (arrow == std::string::npos) continue;
+        ++cases;
+        CAPTURE(line);
+        const std::string text = line.substr(0, arrow);
+        CHECK(tokenizer.encode(text, {.parse_special = false}) == numbers(line.substr(arrow + 4), ","));
+    }
+    CHECK(cases == 100);
+}
+
+/// The folder of tokenizers, or an empty path, and that is said, where ADAINFER_SHARED is not set.
+std::string shared_tokenizers() {
+    const std::string shared = environment("ADAINFER_SHARED");
+    if (shared.empty()) MESSAGE("skipped: ADAINFER_SHARED is not set");
+    return shared.empty() ? shared : shared + "/tokenizers";
 }
 
 /// Checks the 2,000 texts of a fixture (make_tokenizer_fixture.py, make_tokenizer_vocabularies.py).
 void check_fixture(const Tokenizer& tokenizer, const std::string& name, InvalidUtf8 invalid) {
-    const auto fixture = contents(fixture_path(name));
-    REQUIRE_MESSAGE(fixture.has_value(), "no ", fixture_path(name));
     std::size_t cases = 0;
-    for (const std::string& line : parts(*fixture, "\n")) {
+    for (const std::string& line : parts(contents(fixture_path(name)), "\n")) {
         const std::size_t tab = line.find('\t');
         if (tab == std::string::npos) continue;
         ++cases;
@@ -101,7 +171,7 @@ void check_fixture(const Tokenizer& tokenizer, const std::string& name, InvalidU
 TEST_CASE("tokenizer vectors: SmolLM2, 2,000 texts") {
     auto vocabulary = load_vocabulary(environment("ADAINFER_SMOLLM2"));
     if (!vocabulary) {
-        MESSAGE("skipped: ADAINFER_SMOLLM2 does not name a file");
+        MESSAGE("skipped: ADAINFER_SMOLLM2 is not set");
         return;
     }
     const Tokenizer tokenizer(std::move(*vocabulary));
@@ -115,7 +185,7 @@ TEST_CASE("tokenizer vectors: SmolLM2, 2,000 texts") {
 TEST_CASE("tokenizer vectors: Gemma 3, 2,000 texts") {
     auto vocabulary = load_vocabulary(environment("ADAINFER_GEMMA3"));
     if (!vocabulary) {
-        MESSAGE("skipped: ADAINFER_GEMMA3 does not name a file");
+        MESSAGE("skipped: ADAINFER_GEMMA3 is not set");
         return;
     }
     const Tokenizer tokenizer(std::move(*vocabulary));
@@ -129,11 +199,7 @@ TEST_CASE("tokenizer vectors: Gemma 3, 2,000 texts") {
 }
 
 TEST_CASE("tokenizer vectors: small vocabularies of our own, 2,000 texts each") {
-    const auto tokenizer = [](const std::string& name) {
-        auto vocabulary = load_vocabulary(fixture_path(name));
-        REQUIRE_MESSAGE(vocabulary.has_value(), "no ", fixture_path(name));
-        return Tokenizer(std::move(*vocabulary));
-    };
+    const auto tokenizer = [](const std::string& name) { return Tokenizer(load_vocabulary(fixture_path(name)).value()); };
     SUBCASE("SentencePiece BPE") {
         const Tokenizer bpe = tokenizer("tokenizer_sentencepiece.gguf");
         check_fixture(bpe, "tokenizer_sentencepiece.txt", InvalidUtf8::Keep);
@@ -153,51 +219,77 @@ TEST_CASE("tokenizer vectors: small vocabularies of our own, 2,000 texts each") 
     }
 }
 
+// Not among them is bert-bge: WordPiece, which no family of decoder-only models uses.
 TEST_CASE("tokenizer vectors: llama.cpp's own") {
-    const std::string models = environment("ADAINFER_LLAMA_CPP_MODELS"), shared = environment("ADAINFER_SHARED");
-    if (models.empty() && shared.empty()) {
-        MESSAGE("skipped: neither ADAINFER_LLAMA_CPP_MODELS nor ADAINFER_SHARED is set");
+    const std::string folder = environment("ADAINFER_LLAMA_CPP_MODELS");
+    if (folder.empty()) {
+        MESSAGE("skipped: ADAINFER_LLAMA_CPP_MODELS is not set");
         return;
     }
-    const std::string more = shared + "/tokenizers/llama.cpp_vocab";
-    for (const std::string name : {"command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-2",
-                                   "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "qwen35", "refact", "starcoder"}) {
-        const std::string file = "/ggml-vocab-" + name + ".gguf";
-        auto vocabulary = load_vocabulary(models + file);
-        if (!vocabulary) vocabulary = load_vocabulary(more + file);
-        if (!vocabulary) {
-            MESSAGE("skipped: no vocabulary for ", name);
-            continue;
-        }
-        if (vocabulary->model == "gpt2" && vocabulary->pre.empty()) {
-            MESSAGE("skipped: the vocabulary for ", name, " is too old to name its pre-tokenizer");
-            continue;
-        }
-        const Tokenizer tokenizer(std::move(*vocabulary));
-        const bool first = check_pair(models, name, tokenizer), second = check_pair(more, name, tokenizer);
-        CHECK((first || second));
+    for (const std::string name : {"command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-2", "llama-bpe",
+                                   "llama-spm", "mpt", "phi-3", "qwen2", "qwen35", "refact", "starcoder"}) {
+        const Tokenizer tokenizer(load_vocabulary(folder + "/ggml-vocab-" + name + ".gguf").value());
+        check_pair(folder, name, tokenizer, name == "qwen35" ? 50 : 46);
     }
 }
 
-TEST_CASE("tokenizer vectors: GPT-2 prompts") {
-    const std::string shared = environment("ADAINFER_SHARED"), models = environment("ADAINFER_LLAMA_CPP_MODELS");
-    const auto prompts = contents(shared + "/tokenizers/ggml_prompts/gpt-2.txt");
-    auto vocabulary = load_vocabulary(models + "/ggml-vocab-gpt-2.gguf");
-    if (!vocabulary) vocabulary = load_vocabulary(shared + "/tokenizers/llama.cpp_vocab/ggml-vocab-gpt-2.gguf");
-    if (!prompts || !vocabulary) {
-        MESSAGE("skipped: ADAINFER_SHARED does not hold the prompts, or there is no GPT-2 vocabulary");
-        return;
+TEST_CASE("tokenizer vectors: those of llama.cpp among the shared ones") {
+    const std::string shared = shared_tokenizers();
+    if (shared.empty()) return;
+    const std::string folder = shared + "/llama.cpp_vocab";
+    for (const std::string name : {"deepseek-llm", "gpt-2", "llama-spm", "mpt"}) {
+        check_pair(folder, name, Tokenizer(load_vocabulary(folder + "/ggml-vocab-" + name + ".gguf").value()), 46);
     }
-    const Tokenizer tokenizer(std::move(*vocabulary));
+    check_pair(folder, "llama-bpe", Tokenizer(vocabulary_of_ranks(shared + "/llama3/tokenizer.model", "llama-bpe")), 46);
+    check_pair(folder, "qwen2", Tokenizer(vocabulary_of_ranks(shared + "/qwen/qwen.tiktoken", "qwen2")), 46);
+}
+
+TEST_CASE("tokenizer vectors: prompts for GPT-2 and GPT-NeoX, a hundred each") {
+    const std::string shared = shared_tokenizers();
+    if (shared.empty()) return;
+    const std::string folder = shared + "/llama.cpp_vocab";
+    check_prompts(shared + "/ggml_prompts/gpt-2.txt", Tokenizer(load_vocabulary(folder + "/ggml-vocab-gpt-2.gguf").value()));
+    TokenizerData neox = load_vocabulary(folder + "/ggml-vocab-gpt-neox.gguf").value();
+    CHECK(neox.pre.empty());  // the file is older than the key
+    neox.pre = "gpt-2";
+    check_prompts(shared + "/ggml_prompts/gpt-neox.txt", Tokenizer(std::move(neox)));
+}
+
+TEST_CASE("tokenizer vectors: Llama 3, a sentence and a user's turn") {
+    const std::string shared = shared_tokenizers();
+    if (shared.empty()) return;
+    TokenizerData data = vocabulary_of_ranks(shared + "/llama3/tokenizer.model", "llama-bpe");
+    REQUIRE(data.tokens.size() == 128'000);
+    // The special tokens in the order of the model's own code; what vectors.txt says of ids is checked by its vectors.
+    for (const char* special : {"<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
+                                "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>",
+                                "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>"}) {
+        data.tokens.emplace_back(special);
+    }
+    data.token_types.assign(128'000, static_cast<std::int32_t>(adainfer::TokenType::Normal));
+    data.token_types.resize(data.tokens.size(), static_cast<std::int32_t>(adainfer::TokenType::Control));
+    data.bos = 128'000;
+    data.eos = 128'001;
+    const Tokenizer tokenizer(std::move(data));
+
+    const std::string sentence = "This is a test sentence.";
+    const std::vector<std::string> lines = parts(contents(shared + "/llama3/vectors.txt"), "\n");
     std::size_t cases = 0;
-    for (const std::string& line : parts(*prompts, "\n")) {
-        const std::size_t arrow = line.rfind(" => ");
-        if (arrow == std::string::npos) continue;
-        ++cases;
+    for (const std::string& line : lines) {
+        const std::size_t arrow = line.find(" => ");
+        if (line.starts_with('#') || arrow == std::string::npos) continue;
         CAPTURE(line);
-        const std::string text = line.substr(0, arrow);
-        CHECK(tokenizer.encode(text, {.parse_special = false}) == numbers(line.substr(arrow + 4), ","));
+        const std::vector<TokenId> expected = numbers(line.substr(arrow + 4), ",");
+        if (line.starts_with("user message \"" + sentence + '"')) {
+            const std::string turn = "<|start_header_id|>user<|end_header_id|>\n\n" + sentence + "<|eot_id|>";
+            CHECK(tokenizer.encode(turn, {.parse_special = true}) == expected);
+            CHECK(tokenizer.decode(expected) == turn);
+        } else {
+            REQUIRE(line.starts_with('"' + sentence + "\" (bos,eos)"));
+            CHECK(tokenizer.encode(sentence, {.add_bos = true, .add_eos = true}) == expected);
+            CHECK(tokenizer.decode(expected, true) == sentence);
+        }
+        ++cases;
     }
-    MESSAGE(cases, " prompts");
-    CHECK(cases > 0);
+    CHECK(cases == 2);
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdlib>
-#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -9,9 +8,9 @@
 #include "adainfer/io/gguf_tokenizer.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
 
-/// The vocabulary of a GGUF file; nothing where there is no such file.
+/// The vocabulary of a GGUF file; nothing for an empty path. Throws Error where there is no such file.
 inline std::optional<adainfer::TokenizerData> load_vocabulary(const std::string& gguf_path) {
-    if (!std::filesystem::is_regular_file(gguf_path)) return std::nullopt;
+    if (gguf_path.empty()) return std::nullopt;
     return adainfer::read_tokenizer_data(adainfer::GgufFile::open(gguf_path));
 }
 
