@@ -207,6 +207,30 @@ TEST_CASE("SentencePiece BPE: added tokens and what stands around them") {
         CHECK(spelled(tokenizer, "a <s> b") == " a| |<s>|  |b");
         CHECK(tokenizer.encode("a<s>").size() == 4);
         CHECK(tokenizer.encode("<s>é").size() == 6);
+        const auto recognised = [&](const std::string& around) {
+            const auto found = [&](const std::string& text) {
+                const std::vector<TokenId> ids = tokenizer.encode(text);
+                return std::find(ids.begin(), ids.end(), id_of(d, "<s>")) != ids.end();
+            };
+            CHECK(found(around + "<s>") == found("<s>" + around));
+            return found("<s>" + around);
+        };
+        // As `tokenizers` 0.23 has it: no letters are fractions, superscripts, numbers in circles, ...
+        for (const char* other : {"\u00B2", "\u00BD", "\u09F4", "\u2070", "\u2460", "\u3220", "\U00010107", "\U0001F100"}) {
+            CAPTURE(other);
+            CHECK(recognised(other));
+        }
+        for (const char* other : {"-", "\u203E", "\u2041", "\u200B", "\u200E", "\u24EA", "\U0001F14A", "\U0001F18A", "\xFF"}) {
+            CAPTURE(other);
+            CHECK(recognised(other));
+        }
+        // ... letters, digits of any script, Roman numerals, marks, what joins, and letters in circles are.
+        for (const char* part : {"_", "7", "\u0663", "\u2167", "\u3007", "\u0301", "\u20DD", "\u203F", "\u2054", "\uFE33",
+                                 "\uFE4F", "\uFF3F", "\u200C", "\u200D", "\u24B6", "\u24E9", "\U0001F130", "\U0001F189",
+                                 "\U0001D7CE", "\U00012400"}) {
+            CAPTURE(part);
+            CHECK_FALSE(recognised(part));
+        }
     }
     SUBCASE("in the normalised text") {
         d.added = {{.id = id_of(d, "<s>"), .normalized = true}};

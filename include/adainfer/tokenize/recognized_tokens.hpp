@@ -128,11 +128,8 @@ class RecognizedTokens {
     }
 
     [[nodiscard]] static bool touches_word(std::string_view text, std::size_t first, std::size_t last) noexcept {
-        const auto in_word = [](const unicode::Glyph& g) {
-            return g.is(unicode::letter | unicode::number | unicode::mark) || g.code == '_';
-        };
-        return (first > 0 && in_word(glyph(last_character(text.substr(0, first))))) ||
-               (last < text.size() && in_word(glyph(text.substr(last))));
+        return (first > 0 && unicode::in_word(glyph(last_character(text.substr(0, first))))) ||
+               (last < text.size() && unicode::in_word(glyph(text.substr(last))));
     }
 
     std::vector<AddedToken> rules_;  ///< by id

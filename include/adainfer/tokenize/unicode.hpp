@@ -62,6 +62,23 @@ struct Glyph {
     return {d.code, d.length, search_flags(d.code)};
 }
 
+/// What "\w" stands for in regular expressions (UTS #18): letters, marks, digits, connecting punctuation such as '_', the two
+/// joiners, and letters in circles and boxes; but no fractions, superscripts or numbers in circles.
+[[nodiscard]] constexpr bool in_word(const Glyph& g) noexcept {
+    if (g.is(letter | mark)) return true;
+    if (g.is(number)) {
+        const auto after = std::upper_bound(other_numbers.begin(), other_numbers.end(), (g.code << 8U) | 0xFFU);
+        return after == other_numbers.begin() || g.code - (*(after - 1) >> 8U) > (*(after - 1) & 0xFFU);
+    }
+    const auto among = [&g](std::uint32_t first, std::uint32_t last) { return g.code >= first && g.code <= last; };
+    if (g.is(punctuation)) {
+        return g.code == '_' || among(0x203F, 0x2040) || g.code == 0x2054 || among(0xFE33, 0xFE34) || among(0xFE4D, 0xFE4F) ||
+               g.code == 0xFF3F;
+    }
+    return among(0x200C, 0x200D) || among(0x24B6, 0x24E9) || among(0x1F130, 0x1F149) || among(0x1F150, 0x1F169) ||
+           among(0x1F170, 0x1F189);
+}
+
 /// End of the run of code points, from p on, that have one of the flags.
 [[nodiscard]] constexpr const char* skip_any(const char* p, const char* end, Flags any) noexcept {
     while (p < end) {

@@ -33,7 +33,7 @@ struct AddedToken {
     TokenId id = no_token;
     bool strip_left = false;   ///< takes the white space before it along ("lstrip" of tokenizer.json)
     bool strip_right = false;  ///< takes the white space after it along ("rstrip")
-    bool single_word = false;  ///< only where no letter, digit or underscore touches it
+    bool single_word = false;  ///< only where no letter, mark, digit or underscore touches it ("\w" of regular expressions)
     bool normalized = false;   ///< its own text is normalised and looked for in normalised text, a prefix of every part included
 };
 
