@@ -29,22 +29,10 @@
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
 #include "gguf_writer.hpp"
+#include "memory_limit.hpp"
 #include "temporary_files.hpp"
 #include "tiny_model.hpp"
 #include "tokenizer_vocabulary.hpp"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOSTILE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define HOSTILE_SANITIZED 1
-#endif
-#endif
-#if defined(__linux__) && !defined(HOSTILE_SANITIZED)
-#define HOSTILE_LIMITS_MEMORY 1
-#include <sys/resource.h>
-#include <unistd.h>
-#endif
 
 // Well-formed GGUF files whose content is no model, and what a loaded model has to survive.
 
@@ -57,30 +45,6 @@ using Dims = std::vector<std::uint64_t>;
 constexpr std::uint32_t none_32 = 0xFFFFFFFFU;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t hidden = 8, layers = 2, context = 64;
-
-/// While it lives, this process cannot take `bytes` more of address space. (The sanitizers cannot live with a limit.)
-class MemoryLimit {
-  public:
-    explicit MemoryLimit([[maybe_unused]] std::size_t bytes) {
-#ifdef HOSTILE_LIMITS_MEMORY
-        REQUIRE(getrlimit(RLIMIT_AS, &before_) == 0);
-        std::size_t pages = 0;
-        std::ifstream("/proc/self/statm") >> pages;
-        REQUIRE(pages > 0);
-        rlimit now = before_;
-        now.rlim_cur = std::min<rlim_t>(before_.rlim_max, pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) + bytes);
-        REQUIRE(setrlimit(RLIMIT_AS, &now) == 0);
-#endif
-    }
-    MemoryLimit(const MemoryLimit&) = delete;
-    MemoryLimit& operator=(const MemoryLimit&) = delete;
-#ifdef HOSTILE_LIMITS_MEMORY
-    ~MemoryLimit() { setrlimit(RLIMIT_AS, &before_); }
-
-  private:
-    rlimit before_{};
-#endif
-};
 
 /// A file of a Llama of two layers that loads, to spoil: width 8, 4 heads, 2 K/V heads, feed-forward 12, the tokens of
 /// tokenizer_vocabulary.hpp.
@@ -191,8 +155,8 @@ struct LlamaFile {
     std::uint32_t random_;
 };
 
-/// Checks that the file is refused: the kind of error, and a message that names the file and contains all parts. Neither much
-/// time nor much memory may go by before.
+/// Checks that the file is refused: the kind of error, and a message that names the file, contains all parts and is printable.
+/// Neither much time nor much memory may go by before.
 void refused(const LlamaFile& file, ErrorCode code, const Parts& parts) {
     const std::filesystem::path path = file.write();
     const auto start = std::chrono::steady_clock::now();
@@ -204,6 +168,7 @@ void refused(const LlamaFile& file, ErrorCode code, const Parts& parts) {
         INFO(message);
         CHECK(to_string(error.code()) == to_string(code));
         CHECK(tiny::contains(message, path.string()));
+        CHECK(std::all_of(message.begin(), message.end(), [](char c) { return c >= ' ' && c <= '~'; }));
         for (const std::string_view part : parts) {
             INFO("expected: ", part);
             CHECK(message.find(part) != std::string::npos);
@@ -529,6 +494,56 @@ TEST_CASE("hostile model file: tokens") {
         std::vector<std::int64_t> types(272, 1);
         types[5] = type;
         corrupt(LlamaFile().set("tokenizer.ggml.token_type", types), {"tokenizer.ggml.token_type of token 5 is"});
+    }
+}
+
+TEST_CASE("hostile model file: tokens with NUL bytes, control characters and invalid UTF-8") {
+    // Each text stands for token 270 of 272; as it is no byte spelling, the token stands for the text itself.
+    const std::vector<std::string> odd{std::string(1, '\0'), std::string("a\0b", 3), std::string(300, '\0'), "\x1B[31m", "\x7F",
+                                       "\n", "\x80", "\xFF\xFE", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+                                       "\xE2\x80\xAE", "a\xE2\x96", std::string("\xC4\xA0\0", 3)};
+    struct OddFile : LlamaFile {
+        OddFile(const std::string& text, TokenType type, bool twice = false) {
+            vocabulary.tokens[270] = text;
+            if (twice) vocabulary.tokens[271] = text;
+            vocabulary.token_types[270] = static_cast<std::int32_t>(type);
+            set("tokenizer.ggml.tokens", vocabulary.tokens).set("tokenizer.ggml.token_type", vocabulary.token_types);
+        }
+    };
+    for (const std::string& text : odd) {
+        CAPTURE(text);
+        for (const TokenType type : {TokenType::Normal, TokenType::UserDefined, TokenType::Control}) {
+            CAPTURE(static_cast<int>(type));
+            const ModelFile loaded = load_model(OddFile(text, type).write());
+            const std::vector<TokenId> ids{270};
+            CHECK(loaded.tokenizer.decode(ids) == text);
+            CHECK(loaded.tokenizer.find(text) == 270);
+            const EncodeOptions keep{.invalid_utf8 = InvalidUtf8::Keep};
+            if (type != TokenType::Normal) {
+                CHECK(loaded.tokenizer.encode("c" + text + "c", keep) ==
+                      std::vector<TokenId>{*loaded.tokenizer.find("c"), 270, *loaded.tokenizer.find("c")});
+            }
+            CHECK(loaded.tokenizer.decode(loaded.tokenizer.encode("c" + text + "c", keep)) == "c" + text + "c");
+        }
+        // The same text twice, as a byte token, and in merges: refused, with a message fit for a terminal.
+        corrupt(OddFile(text, TokenType::Normal, true), {"tokens 270 and 271 are both \""});
+        corrupt(OddFile(text, TokenType::Byte), {"byte token \"", "is not of the form <0xHH>"});
+        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{text}), {"merge 0 \"", "is not two tokens"});
+        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{"c " + text}), {"merge 0 \"c ", "not a token"});
+        unsupported(LlamaFile().set("tokenizer.ggml.model", text), {"tokenizer model \"", "supported: gpt2"});
+        unsupported(LlamaFile().set("tokenizer.ggml.pre", text), {"pre-tokenizer \"", "supported: "});
+    }
+    // A SentencePiece vocabulary: every text is its own bytes, U+2581 a space.
+    for (const std::string& text : odd) {
+        CAPTURE(text);
+        LlamaFile file;
+        for (std::string& token : file.vocabulary.tokens) token = "t" + token;
+        file.vocabulary.tokens[270] = text;
+        file.set("tokenizer.ggml.model", "llama").set("tokenizer.ggml.tokens", file.vocabulary.tokens);
+        file.set("tokenizer.ggml.scores", std::vector<float>(272, -1.0F)).set("tokenizer.ggml.add_space_prefix", false);
+        file.remove("tokenizer.ggml.token_type");
+        const ModelFile loaded = load_model(file.write());
+        CHECK(loaded.tokenizer.decode(std::vector<TokenId>{270}) == text);
     }
 }
 

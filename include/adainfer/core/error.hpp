@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -49,6 +50,25 @@ class Error : public std::runtime_error {
   private:
     ErrorCode code_;
 };
+
+namespace detail {
+
+/// Text from a file as an error message may show it: printable ASCII as it is, other bytes as \xHH, cut where a line is full.
+[[nodiscard]] inline std::string printable(std::string_view text, std::size_t longest = 80) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    std::string shown;
+    for (const char c : text.substr(0, longest)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte >= 0x20 && byte <= 0x7E) {
+            shown += c;
+        } else {
+            shown.append("\\x").append(1, digits[byte / 16]).append(1, digits[byte % 16]);
+        }
+    }
+    return text.size() > longest ? shown + "..." : shown;
+}
+
+}  // namespace detail
 
 /// Throws Error; the message is the concatenation of the parts as an ostream prints them.
 template <class... Parts>
