@@ -19,6 +19,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "errors.hpp"
+#include "memory_limit.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -357,6 +358,67 @@ TEST_CASE("safetensors: many tensors cost time and memory in proportion") {
     const SafetensorsFile file = parse(file_of(good + "}"));
     CHECK(file.tensors().size() == 100'000);
     CHECK(file.get("99999").name == "99999");
+}
+
+TEST_CASE("safetensors: a header as large as one may be") {
+#ifdef HOSTILE_SANITIZED
+    constexpr std::size_t limit = 10'000'000;  // the sanitizers take ten times the time
+#else
+    constexpr std::size_t limit = 100'000'000;
+#endif
+    // As many items as fit between the two ends; the official reader accepts each of these, in two to five times the memory.
+    const auto filled = [](std::string_view front, auto append_item, std::string_view back, std::size_t& count) {
+        std::string header(front);
+        header.reserve(limit);
+        std::string item;
+        for (count = 0;; ++count) {
+            item = count == 0 ? "" : ",";
+            append_item(item, count);
+            if (header.size() + item.size() + back.size() > limit) break;
+            header += item;
+        }
+        return file_of(header.append(back));
+    };
+    const auto check_accepted = [](const std::string& file, auto&& check) {
+        const auto start = std::chrono::steady_clock::now();
+        const MemoryLimit limited(std::size_t{14} * limit);
+        check(SafetensorsFile::parse(bytes_of(file), "test.safetensors"));
+        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));  // two to four on a machine that is idle
+    };
+    const std::string empty = R"("dtype":"U8","shape":[0],"data_offsets":[0,0]}})";
+    std::size_t count = 0;
+    SUBCASE("nine million values of a member that is not known") {
+        const std::string file =
+            filled(R"({"a":{"x":[)", [](std::string& item, std::size_t) { item += R"("1234567")"; }, "]," + empty, count);
+        CHECK(count >= limit / 11 - 10);
+        check_accepted(file, [](const SafetensorsFile& read) { CHECK(read.tensors().size() == 1); });
+    }
+    SUBCASE("seven million entries of metadata") {
+        const std::string file = filled(
+            R"({"__metadata__":{)",
+            [](std::string& item, std::size_t i) { item.append(1, '"').append(std::to_string(i)).append(R"(":"")"); }, "}}", count);
+        CHECK(count > limit / 14);
+        check_accepted(file, [&](const SafetensorsFile& read) {
+            CHECK(read.metadata().size() == count);
+            CHECK(read.get_metadata(std::to_string(count - 1)).empty());
+        });
+    }
+    SUBCASE("well over a million empty tensors") {
+        const std::string file = filled(
+            "{",
+            [](std::string& item, std::size_t i) {
+                item.append(1, '"').append(std::to_string(i)).append(R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})");
+            },
+            "}", count);
+        CHECK(count > limit / 60);
+        check_accepted(file, [&](const SafetensorsFile& read) {
+            CHECK(read.tensors().size() == count);
+            CHECK(read.find(std::to_string(count - 1)) != nullptr);
+        });
+    }
+    SUBCASE("a byte more") {
+        check_refused(file_of("{}" + std::string(99'999'999, ' ')), "a header of 100000001 bytes, at most 100000000 are allowed");
+    }
 }
 
 TEST_CASE("safetensors: the writer refuses what the reader would") {
