@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing (Debian), builds into build/, fetches the real model, runs every test.
+# Installs what is missing (Debian), builds into build/, fetches the real model and the Python packages that the library is
+# compared with, runs every test.
 #
 #     bash tests/run.sh [arguments of ctest, e.g. -L unit]
 #
@@ -18,11 +19,17 @@ jobs=$(nproc)
 
 . examples/install_missing.sh
 install_missing g++ cmake make ccache libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev doctest-dev \
-    libbenchmark-dev python3 python3-pip
+    libbenchmark-dev python3 python3-pip python3-venv
 
 configure=(-S . -B build -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" -DADAINFER_WARNINGS_AS_ERRORS=ON
            -DADAINFER_BUILD_TESTS=ON -DADAINFER_BUILD_EXAMPLES=ON -DADAINFER_BUILD_BENCHMARKS=ON)
 if command -v ccache >/dev/null; then configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+if python=$(bash tests/python_packages.sh build/python); then
+    configure+=("-DADAINFER_TEST_PYTHON=$PWD/$python")
+else
+    configure+=(-UADAINFER_TEST_PYTHON)
+    echo "The comparisons with the Python packages safetensors and tokenizers skip themselves." >&2
+fi
 cmake "${configure[@]}"
 cmake --build build -j "$jobs"
 
