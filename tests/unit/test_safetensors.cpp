@@ -1,10 +1,10 @@
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -348,9 +348,9 @@ TEST_CASE("safetensors: many tensors cost time and memory in proportion") {
         header +=
             (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"F32","shape":[200,200],"data_offsets":[0,160000]})";
     }
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of the processor: others may be busy beside
     check_refused(file_of(header + "}", std::string(160'000, 'x')), "expected to start at 160000");
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+    CHECK((std::clock() - start) / CLOCKS_PER_SEC < 20);
     std::string good = "{";
     for (int i = 0; i < 100'000; ++i) {
         good += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
@@ -362,7 +362,7 @@ TEST_CASE("safetensors: many tensors cost time and memory in proportion") {
 
 TEST_CASE("safetensors: a header as large as one may be") {
 #ifdef HOSTILE_SANITIZED
-    constexpr std::size_t limit = 10'000'000;  // the sanitizers take ten times the time
+    constexpr std::size_t limit = 2'000'000;  // the sanitizers take ten times the time
 #else
     constexpr std::size_t limit = 100'000'000;
 #endif
@@ -380,10 +380,10 @@ TEST_CASE("safetensors: a header as large as one may be") {
         return file_of(header.append(back));
     };
     const auto check_accepted = [](const std::string& file, auto&& check) {
-        const auto start = std::chrono::steady_clock::now();
+        const std::clock_t start = std::clock();
         const MemoryLimit limited(std::size_t{14} * limit);
         check(SafetensorsFile::parse(bytes_of(file), "test.safetensors"));
-        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));  // two to four on a machine that is idle
+        CHECK((std::clock() - start) / CLOCKS_PER_SEC < 30);  // it takes 1 to 4 seconds
     };
     const std::string empty = R"("dtype":"U8","shape":[0],"data_offsets":[0,0]}})";
     std::size_t count = 0;
