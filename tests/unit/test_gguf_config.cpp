@@ -9,6 +9,7 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/gguf.hpp"
+#include "adainfer/io/gguf_model.hpp"
 #include "errors.hpp"
 #include "gguf_writer.hpp"
 
@@ -81,4 +82,29 @@ TEST_CASE("flags of windowed layers that do not fit") {
     GgufWriter neither = gemma3(2).add(key, std::vector<bool>{true, false});
     neither.entries.back().payload.back() = std::byte{2};
     CHECK(contains(refused(neither), "has the boolean 2, expected 0 or 1"));
+}
+
+TEST_CASE("a rotary dimension that no head has is refused before a factor of each of its pairs is made") {
+    GgufWriter writer = gemma3(1);
+    writer.add("gemma3.rope.scaling.type", "yarn").add("gemma3.rope.scaling.factor", 4.0F);
+    CHECK(read(writer).rope.frequency_factors.size() == 2);
+    GgufWriter named = writer;
+    named.add("gemma3.rope.dimension_count", std::uint64_t{1} << 62U);
+    CHECK(contains(refused(named), "gemma3.rope.dimension_count is 4611686018427387904, at most 65536 are read"));
+    writer.add("gemma3.attention.key_length", std::uint64_t{1} << 40U);
+    CHECK(contains(refused(writer), "gemma3.rope.dimension_count is 1099511627776, at most 65536 are read"));
+}
+
+TEST_CASE("an OPT whose token embedding is a scalar") {
+    GgufWriter writer;
+    writer.add("general.architecture", "opt").add("opt.block_count", std::uint32_t{1});
+    writer.add("opt.embedding_length", std::uint32_t{8}).add("opt.attention.head_count", std::uint32_t{2});
+    writer.add("opt.feed_forward_length", std::uint32_t{12}).add("opt.context_length", std::uint32_t{16});
+    writer.add("opt.attention.layer_norm_epsilon", 1e-5F);
+    writer.add_tensor("token_embd.weight", {}, std::vector<float>(1));
+    writer.add_tensor("token_embd_in.weight", {4, 8}, std::vector<float>(32));
+    const std::vector<std::byte> bytes = writer.build();
+    const GgufFile file = GgufFile::parse(bytes, "opt.gguf");
+    const std::string message = error_of(ErrorCode::CorruptFile, [&] { static_cast<void>(load_weights(file)); });
+    CHECK(contains(message, "'opt.gguf': the vocabulary size must be 1 to 16777216, found 0"));
 }

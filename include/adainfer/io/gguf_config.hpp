@@ -109,6 +109,10 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     if (config.rope.dims == 0 && config.head_dim != 0) {
         keys.wrong(ErrorCode::CorruptFile, "rope.dimension_count", "is 0, but the family has rotary positions");
     }
+    constexpr std::size_t most = std::size_t{1} << 16U;  // YaRN makes a factor of each pair, before sizes are validated
+    if (config.rope.dims > most) {
+        keys.wrong(ErrorCode::CorruptFile, "rope.dimension_count", "is ", config.rope.dims, ", at most ", most, " are read");
+    }
     config.rope.base = keys.real_or("rope.freq_base", 10000.0);
     config.rope.interleaved = family.interleaved;
     const std::string scaling = keys.text_or("rope.scaling.type", "none");
@@ -181,8 +185,9 @@ inline void read_windows(const GgufKeys& keys, ModelConfig& config) {
     } else if (family.name == "opt") {
         config.position_offset = keys.number_or("position_offset", 2);
         config.norm_placement = keys.flag_or("norm_after", false) ? NormPlacement::After : NormPlacement::Before;
-        if (file.find_tensor("token_embd_in.weight") != nullptr) {
-            config.embedding = static_cast<std::size_t>(file.tensor("token_embd.weight").dims[0]);
+        const GgufTensor& embedding = file.tensor("token_embd.weight");
+        if (file.find_tensor("token_embd_in.weight") != nullptr && !embedding.dims.empty()) {
+            config.embedding = static_cast<std::size_t>(embedding.dims[0]);
         }
     }
     return config;
