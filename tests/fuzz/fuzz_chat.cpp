@@ -1,6 +1,4 @@
 // libFuzzer target: any bytes are either a chat template of a known family, which then writes conversations, or an Error.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_chat.cpp -o fuzz_chat
-//     ./fuzz_chat -max_total_time=180 corpus/ tests/fuzz/chat/
 
 #include <cstddef>
 #include <cstdint>

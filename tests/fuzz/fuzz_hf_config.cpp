@@ -1,7 +1,5 @@
 // libFuzzer target: any bytes are either a config.json whose numbers hold together, so that positions come out of it, or an
 // Error; and the same for a model.safetensors.index.json.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_hf_config.cpp -o fuzz_hf_config
-//     ./fuzz_hf_config -max_total_time=180 corpus/ tests/fuzz/hf_config/
 
 #include <cstddef>
 #include <cstdint>

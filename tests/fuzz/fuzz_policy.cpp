@@ -1,18 +1,25 @@
-// libFuzzer target: any bytes are either a policy, which can be written and read again, or an Error.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_policy.cpp -o fuzz_policy
-//     ./fuzz_policy -max_total_time=180 corpus/ tests/fuzz/policy/
+// libFuzzer target: any bytes are either a policy, which can be written and read again and whose classifier judges layers, or an
+// Error.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/early_exit/adainfer_policy.hpp"
+#include "adainfer/early_exit/any_classifier.hpp"
+#include "adainfer/early_exit/features.hpp"
+#include "adainfer/early_exit/linear_chain_crf.hpp"
 #include "adainfer/early_exit/linear_svm.hpp"
+#include "adainfer/early_exit/per_layer.hpp"
+#include "adainfer/early_exit/rbf_svm.hpp"
+#include "adainfer/early_exit/shortlist_head.hpp"
 #include "adainfer/io/load_policy.hpp"
 #include "adainfer/io/policy_file.hpp"
+#include "adainfer/model/readout.hpp"
 #include "adainfer/model/weights.hpp"
 
 namespace {
@@ -21,6 +28,30 @@ using namespace adainfer;
 
 void require(bool condition) {
     if (!condition) std::abort();
+}
+
+/// Scores of one inference that is asked after every layer of the file.
+std::vector<float> scores(const PolicyFile& policy) {
+    const AnyClassifier classifier(policy.classifier);
+    classifier.validate(policy.features.size());
+    require(classifier.kind() == policy.kind && classifier.feature_count() == policy.features.size());
+    const std::vector<float> features(policy.features.size(), 0.5F);
+    AnyClassifier::State state = classifier.begin();
+    std::vector<float> result;
+    for (const std::size_t layer : policy.layers) result.push_back(classifier.score(layer, features, state));
+    return result;
+}
+
+/// The policy as this type, or an Error that says which other it was trained for.
+template <class Classifier, class Head = FullHead>
+void load_as(const PolicyFile& policy, const ModelWeights& weights) {
+    try {
+        const auto loaded = make_policy<AdaInferPolicy<Classifier, PaperFeatures, LogitLens, Head>>(policy, weights);
+        require(policy.kind == Classifier::kind && policy.features == PaperFeatures::names());
+        for (const std::size_t layer : policy.layers) require(loaded.wants(layer));
+    } catch (const Error& error) {
+        require(error.code() == ErrorCode::IdentityMismatch);
+    }
 }
 
 }  // namespace
@@ -36,14 +67,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     const std::string written = detail::policy::to_json(policy).dump(2);
     require(detail::policy::to_json(parse_policy_file(written, "written")).dump(2) == written);
+    static_cast<void>(scores(policy));
     ModelWeights weights;
     weights.identity = policy.model_identity;
     weights.config.layers = 30;
-    try {
-        const auto loaded = make_policy<AdaInferPolicy<LinearSvm>>(policy, weights);
-        for (const std::size_t layer : policy.layers) require(loaded.wants(layer));
-    } catch (const Error& error) {
-        require(error.code() == ErrorCode::IdentityMismatch);
-    }
+    load_as<LinearSvm>(policy, weights);
+    load_as<LinearSvm, ShortlistHead>(policy, weights);
+    load_as<LinearChainCrf>(policy, weights);
+    load_as<PerLayer<LinearSvm>>(policy, weights);
+    load_as<RbfSvm>(policy, weights);
     return 0;
 }

@@ -1,7 +1,5 @@
 // libFuzzer target: any bytes are either a consistent safetensors file, which can be written and read again, or an Error;
 // and a lens or an Error.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_safetensors.cpp -o fuzz_safetensors
-//     ./fuzz_safetensors -max_total_time=180 corpus/ tests/fuzz/safetensors/
 
 #include <cstddef>
 #include <cstdint>

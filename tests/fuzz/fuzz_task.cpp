@@ -1,6 +1,4 @@
 // libFuzzer target: any bytes are either a task that holds together, so that prompts come out of it, or an Error.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_task.cpp -o fuzz_task
-//     ./fuzz_task -max_total_time=180 corpus/ tests/fuzz/task/
 
 #include <cstddef>
 #include <cstdint>

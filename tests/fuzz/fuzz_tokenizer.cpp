@@ -1,6 +1,4 @@
 // libFuzzer target: any vocabulary is an Error or a tokenizer, and any text comes back from it.
-//     clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/fuzz_tokenizer.cpp -o fuzz_tokenizer
-//     ./fuzz_tokenizer -max_total_time=180 corpus/ tests/fuzz/tokenizer/
 //
 // The bytes: a model (0 to 3), two of flags, then lines up to an empty one: "m" and a merge, or a letter that says the type
 // and score and a token; a charsmap in the line after it, and the text.
