@@ -28,7 +28,8 @@ std::optional<Tokenizer> read(std::string_view text) {
         require(data.tokens.size() == data.token_types.size());
         require(data.tokens.size() <= text.size() * 2 + 65536);
         return Tokenizer(std::move(data));
-    } catch (const Error&) {
+    } catch (const Error& error) {
+        for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');
         return std::nullopt;
     }
 }

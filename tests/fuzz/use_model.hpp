@@ -30,6 +30,13 @@ inline void require(bool condition) {
     if (!condition) std::abort();
 }
 
+/// A message names the file and quotes nothing raw of what is in it.
+inline void check_message(const Error& error, std::string_view file) {
+    const std::string_view message = error.what();
+    require(message.find(file) != std::string_view::npos);
+    for (const char c : message) require(c >= ' ' && c <= '~');
+}
+
 /// Three positions through all layers. Numbers that overflow on the way are an Error; nothing else is.
 inline void run(ModelWeights weights) {
     constexpr std::size_t largest = std::size_t{1} << 17U;  // bytes of matrices: what a run has time for

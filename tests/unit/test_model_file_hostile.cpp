@@ -453,10 +453,10 @@ TEST_CASE("hostile model file: no tokenizer, or one that is not supported") {
     corrupt(none, {"holds no tokenizer", "tokenizer.ggml.model"});
     CHECK(load_weights(GgufFile::open(none.write())).layers.size() == layers);
     corrupt(LlamaFile().remove("tokenizer.ggml.tokens"), {"no metadata key", "tokenizer.ggml.tokens"});
-    unsupported(LlamaFile().set("tokenizer.ggml.model", "bert"), {"tokenizer model \"bert\"", "supported: gpt2"});
+    unsupported(LlamaFile().set("tokenizer.ggml.model", "bert"), {"tokenizer model 'bert'", "supported: gpt2"});
     corrupt(LlamaFile().set("tokenizer.ggml.model", "llama"), {"272 tokens but 0 scores"});
-    unsupported(LlamaFile().set("tokenizer.ggml.model", ""), {"tokenizer model \"\"", "supported: gpt2"});
-    unsupported(LlamaFile().set("tokenizer.ggml.pre", "no-such"), {"pre-tokenizer \"no-such\"", "supported: ", "smollm"});
+    unsupported(LlamaFile().set("tokenizer.ggml.model", ""), {"tokenizer model ''", "supported: gpt2"});
+    unsupported(LlamaFile().set("tokenizer.ggml.pre", "no-such"), {"pre-tokenizer 'no-such'", "supported: ", "smollm"});
     for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"}) {
         corrupt(LlamaFile().set(key, std::uint32_t{1}), {key, "uint32", "expected a string"});
     }
@@ -526,12 +526,12 @@ TEST_CASE("hostile model file: tokens with NUL bytes, control characters and inv
             CHECK(loaded.tokenizer.decode(loaded.tokenizer.encode("c" + text + "c", keep)) == "c" + text + "c");
         }
         // The same text twice, as a byte token, and in merges: refused, with a message fit for a terminal.
-        corrupt(OddFile(text, TokenType::Normal, true), {"tokens 270 and 271 are both \""});
-        corrupt(OddFile(text, TokenType::Byte), {"byte token \"", "is not of the form <0xHH>"});
-        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{text}), {"merge 0 \"", "is not two tokens"});
-        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{"c " + text}), {"merge 0 \"c ", "not a token"});
-        unsupported(LlamaFile().set("tokenizer.ggml.model", text), {"tokenizer model \"", "supported: gpt2"});
-        unsupported(LlamaFile().set("tokenizer.ggml.pre", text), {"pre-tokenizer \"", "supported: "});
+        corrupt(OddFile(text, TokenType::Normal, true), {"tokens 270 and 271 are both '"});
+        corrupt(OddFile(text, TokenType::Byte), {"byte token '", "is not of the form <0xHH>"});
+        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{text}), {"merge 0 '", "is not two tokens"});
+        corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::string>{"c " + text}), {"merge 0 'c ", "not a token"});
+        unsupported(LlamaFile().set("tokenizer.ggml.model", text), {"tokenizer model '", "supported: gpt2"});
+        unsupported(LlamaFile().set("tokenizer.ggml.pre", text), {"pre-tokenizer '", "supported: "});
     }
     // A SentencePiece vocabulary: every text is its own bytes, U+2581 a space.
     for (const std::string& text : odd) {
@@ -552,13 +552,16 @@ TEST_CASE("hostile model file: merges") {
     const auto with = [](const Merges& merges, const Parts& parts) {
         corrupt(LlamaFile().set("tokenizer.ggml.merges", merges), parts);
     };
-    with({"a b", "b c", "a b"}, {"merge 2 \"a b\" is there twice"});
-    with({"a b", "a zz"}, {"merge 1 \"a zz\" names \"zz\", not a token"});
-    with({"zz a"}, {"merge 0 \"zz a\" names \"zz\", not a token"});
-    with({"a c"}, {"merge 0 \"a c\" names \"ac\", not a token"});
+    with({"a b", "b c", "a b"}, {"merge 2 'a b' is there twice"});
+    with({"a b", "a zz"}, {"merge 1 'a zz' names 'zz', not a token"});
+    with({"zz a"}, {"merge 0 'zz a' names 'zz', not a token"});
+    with({"a c"}, {"merge 0 'a c' names 'ac', not a token"});
     for (const char* malformed : {"ab", "a b c", " ab", "ab ", " ", ""}) {
-        with({"a b", malformed}, {"merge 1 \"", malformed, "is not two tokens"});
+        with({"a b", malformed}, {"merge 1 '", malformed, "is not two tokens"});
     }
+    // What a terminal would obey stays in the file, and so does what would fill it.
+    with({"a b", "a \x1B[2Jz"}, {"merge 1 'a ?[2Jz' names '?[2Jz', not a token"});
+    with({"a b", "a " + std::string(1000, 'z')}, {"zzz...', not a token"});
     corrupt(LlamaFile().set("tokenizer.ggml.merges", std::vector<std::uint32_t>{1}),
             {"tokenizer.ggml.merges", "expected an array of strings"});
     corrupt(LlamaFile().set("tokenizer.ggml.merges", "a b"), {"tokenizer.ggml.merges", "expected an array of strings"});

@@ -51,25 +51,6 @@ class Error : public std::runtime_error {
     ErrorCode code_;
 };
 
-namespace detail {
-
-/// Text from a file as an error message may show it: printable ASCII as it is, other bytes as \xHH, cut where a line is full.
-[[nodiscard]] inline std::string printable(std::string_view text, std::size_t longest = 80) {
-    constexpr std::string_view digits = "0123456789ABCDEF";
-    std::string shown;
-    for (const char c : text.substr(0, longest)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x20 && byte <= 0x7E) {
-            shown += c;
-        } else {
-            shown.append("\\x").append(1, digits[byte / 16]).append(1, digits[byte % 16]);
-        }
-    }
-    return text.size() > longest ? shown + "..." : shown;
-}
-
-}  // namespace detail
-
 /// Throws Error; the message is the concatenation of the parts as an ostream prints them.
 template <class... Parts>
 [[noreturn]] void fail(ErrorCode code, const Parts&... parts) {
@@ -77,5 +58,15 @@ template <class... Parts>
     (message << ... << parts);
     throw Error(code, message.str());
 }
+
+namespace detail {
+/// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
+/// replaced, cut to a length that fits a line.
+[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
+    std::string shown = "'";
+    for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
+    return shown + (text.size() > longest ? "...'" : "'");
+}
+}  // namespace detail
 
 }  // namespace adainfer::inline v0

@@ -15,13 +15,7 @@ namespace adainfer::inline v0::detail::gguf {
 
 static_assert(std::endian::native == std::endian::little, "files are read as little-endian bytes");
 
-/// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
-/// replaced, cut to a length that fits a line.
-[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
-    std::string shown = "'";
-    for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
-    return shown + (text.size() > longest ? "...'" : "'");
-}
+using detail::quoted;
 
 /// Whether the text is well-formed UTF-8: shortest forms only, no surrogates, nothing above U+10FFFF.
 [[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {

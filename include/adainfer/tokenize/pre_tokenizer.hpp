@@ -117,7 +117,7 @@ inline constexpr std::array stages = {
         known += known.empty() ? "" : ", ";
         known += n.name;
     }
-    fail(ErrorCode::Unsupported, "pre-tokenizer \"", printable(name, 40), "\"; supported: ", known);
+    fail(ErrorCode::Unsupported, "pre-tokenizer ", detail::quoted(name), "; supported: ", known);
 }
 
 /// The pre-tokenizers of a name, which joins several by '+': each gets every piece of the one before. Throws as find().

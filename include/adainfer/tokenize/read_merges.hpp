@@ -26,13 +26,13 @@ namespace detail::tokenizing {
         const std::size_t blank = merge.find(' ');
         if (blank == 0 || blank == std::string_view::npos || blank + 1 == merge.size() ||
             merge.find(' ', blank + 1) != std::string_view::npos) {
-            fail(ErrorCode::CorruptFile, "merge ", i, " \"", printable(merge), "\" is not two tokens with a space between");
+            fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " is not two tokens with a space between");
         }
         const auto id_of = [&](std::string_view text) {
             const TokenId id = table.find(text);
             if (id == no_token) {
-                fail(ErrorCode::CorruptFile, "merge ", i, " \"", printable(merge), "\" names \"", printable(text),
-                     "\", not a token");
+                fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " names ", detail::quoted(text),
+                     ", not a token");
             }
             return id;
         };
@@ -41,7 +41,7 @@ namespace detail::tokenizing {
         const TokenId merged = id_of(joined);
         if (table.is_special(merged)) continue;
         if (!result.insert(left, right, {static_cast<std::uint32_t>(i), merged})) {
-            fail(ErrorCode::CorruptFile, "merge ", i, " \"", printable(merge), "\" is there twice");
+            fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " is there twice");
         }
     }
     return result;

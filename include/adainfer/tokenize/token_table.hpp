@@ -45,8 +45,8 @@ class TokenTable {
         }
         // An empty text is a hole that some converters leave; nothing can find it.
         if (const auto twins = index_.fill(texts_)) {
-            fail(ErrorCode::CorruptFile, "tokens ", twins->first, " and ", twins->second, " are both \"",
-                 printable(texts_[static_cast<std::size_t>(twins->first)]), '"');
+            fail(ErrorCode::CorruptFile, "tokens ", twins->first, " and ", twins->second, " are both ",
+                 detail::quoted(texts_[static_cast<std::size_t>(twins->first)]));
         }
         kinds_.reserve(texts_.size());
         ends_.reserve(texts_.size());
@@ -132,7 +132,7 @@ class TokenTable {
         const bool literal = type == TokenType::Control || type == TokenType::Unknown || type == TokenType::UserDefined;
         if (type == TokenType::Byte) {
             const int byte = parse_byte(text);
-            if (byte < 0) fail(ErrorCode::CorruptFile, "byte token \"", printable(text), "\" is not of the form <0xHH>");
+            if (byte < 0) fail(ErrorCode::CorruptFile, "byte token ", detail::quoted(text), " is not of the form <0xHH>");
             bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
         } else if (!literal && spelling_ == Spelling::Plain) {
             append_unescaped(bytes_, text);

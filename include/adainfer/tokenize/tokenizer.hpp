@@ -171,8 +171,8 @@ class Tokenizer {
     [[nodiscard]] static detail::tokenizing::Spelling spelling_of(std::string_view model) {
         if (model == "gpt2") return detail::tokenizing::Spelling::ByteLevel;
         if (model == "llama" || model == "gemma4" || model == "t5") return detail::tokenizing::Spelling::Plain;
-        fail(ErrorCode::Unsupported, "tokenizer model \"", detail::printable(model),
-             "\"; supported: gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (unigram)");
+        fail(ErrorCode::Unsupported, "tokenizer model ", detail::quoted(model),
+             "; supported: gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (unigram)");
     }
 
     [[nodiscard]] static Engine make_engine(const detail::tokenizing::TokenTable& table, const TokenizerData& data) {
