@@ -18,7 +18,7 @@ namespace detail::tokenizing {
 /// Hash from a character, one to four bytes as first_character() cuts them, to the symbol that merging starts from.
 class CharacterSymbols {
   public:
-    CharacterSymbols() noexcept { ascii_.fill(no_token); }
+    CharacterSymbols() { ascii_.fill(no_token); }
 
     /// Requires that the character is not there yet and that it has at most four bytes.
     void insert(std::string_view character, TokenId symbol) {
