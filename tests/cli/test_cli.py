@@ -525,7 +525,7 @@ class Model(CliTest):
             self.refuse(2, *command, "--policy", "nonsense", says=["nonsense", *POLICY_FORMS])
         run_one = ["run", MODEL, "--prompt", "x", "-n", "1", "--policy"]
         for spec in ["", "gap", "gap:", "gap:x", "fixed:0", "fixed:31", "fixed:-1", "patience:0", "gap:0.5,colour=red", "gap:0.5,head=huge",
-                     "gap:0.5,layers=9-3", "fixed:best", "/no/such/policy.json"]:
+                     "gap:0.5,layers=9-3", "gap:0.5,layers=1-2/9223372036854775808", "fixed:best", "/no/such/policy.json"]:
             with self.subTest(spec=spec):
                 self.refuse(2, *run_one, spec)
         self.refuse(1, *run_one, "gap:0.5,lens=/no/such/lens", says="/no/such/lens")

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -30,13 +31,17 @@
 #include "adainfer/early_exit/shortlist_head.hpp"
 #include "adainfer/early_exit/skip_decode.hpp"
 #include "adainfer/early_exit/skip_layers.hpp"
+#include "adainfer/eval/task.hpp"
 #include "adainfer/generate/classify.hpp"
 #include "adainfer/generate/generate.hpp"
+#include "adainfer/io/any_model.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/gguf_model.hpp"
 #include "adainfer/io/gguf_tokenizer.hpp"
 #include "adainfer/io/lens_file.hpp"
+#include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "temporary_files.hpp"
 #include "tiny_model.hpp"
 
 #ifndef ADAINFER_FIXTURES
@@ -263,9 +268,30 @@ TEST_CASE("running out of memory while the vocabulary of a GGUF file is loaded")
     }
 }
 
-TEST_CASE("running out of memory while a lens is read") {
-    const std::string lens = text_of(std::filesystem::path(ADAINFER_FIXTURES) / ".." / "fuzz/safetensors/lens_f16.safetensors");
+TEST_CASE("running out of memory while a Hugging Face folder is loaded") {
+    const TemporaryFiles folder;
+    const std::filesystem::path model = std::filesystem::path(ADAINFER_FIXTURES) / "families" / "llama_llama3";
+    for (const char* name : {"config.json", "model.safetensors"}) std::filesystem::copy(model / name, folder.directory() / name);
+    constexpr std::string_view tokenizer =
+        R"({"added_tokens":[{"id":3,"content":"</s>","special":true}],"normalizer":null,"post_processor":null,)"
+        R"("pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"always","split":false},)"
+        R"("decoder":{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"always","split":false},)"
+        R"("model":{"type":"BPE","unk_token":"a","vocab":{"ab":0,"a":1,"b":2},"merges":[["a","b"]]}})";
+    folder.write("tokenizer.json", std::as_bytes(std::span(tokenizer)));
+    folder.write("tokenizer_config.json", std::as_bytes(std::span(std::string_view(R"({"eos_token":"</s>"})"))));
+    fail_everywhere([&] { static_cast<void>(load_any_model(folder.directory())); }, true);
+}
+
+TEST_CASE("running out of memory while a lens, a policy or a task is read") {
+    const std::filesystem::path seeds = std::filesystem::path(ADAINFER_FIXTURES) / ".." / "fuzz";
+    const std::string lens = text_of(seeds / "safetensors" / "lens_f16.safetensors");
     fail_everywhere([&] { static_cast<void>(parse_lens_file(std::as_bytes(std::span(lens)), "lens")); }, true);
+    for (const char* name : {"svm.json", "per_layer_svm.json", "crf.json", "rbf.json"}) {
+        const std::string policy = text_of(seeds / "policy" / name);
+        fail_everywhere([&] { static_cast<void>(parse_policy_file(policy, "policy")); });
+    }
+    const std::string task = text_of(seeds / "task" / "colour.json");
+    fail_everywhere([&] { static_cast<void>(parse_task(task, "task")); });
 }
 
 TEST_CASE("running out of memory in prefill, decode, predict and generate: an exception, and the session goes on") {

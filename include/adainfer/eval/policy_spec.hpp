@@ -100,6 +100,7 @@ template <class Number>
     const auto last = number<std::size_t>(spec, text.substr(dash + 1, slash == std::string_view::npos ? slash : slash - dash - 1));
     const auto stride = slash == std::string_view::npos ? std::size_t{1} : number<std::size_t>(spec, text.substr(slash + 1));
     if (first == 0 || last < first || last > 10'000 || stride == 0) wrong(spec, "layers must ascend from 1");
+    if (stride > last) wrong(spec, "the stride is larger than the last layer");
     std::vector<std::size_t> layers;
     for (std::size_t layer = first; layer <= last; layer += stride) layers.push_back(layer);
     return Schedule::only(std::move(layers));

@@ -108,7 +108,7 @@ inline void validate(const Task& task) {
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).
 [[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) {
-    return detail::task::read(detail::json::parse(text, name), name);
+    return detail::task::read(detail::json::parse(text, name).root(), name);
 }
 
 /// Reads a task file:
@@ -122,7 +122,7 @@ inline void validate(const Task& task) {
 /// {output} once each, more shots than train examples, an empty or repeated label, an answer that is empty or none of the
 /// labels, or no test.
 [[nodiscard]] inline Task load_task(const std::filesystem::path& path) {
-    return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes), path.string());
+    return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes).root(), path.string());
 }
 
 }  // namespace adainfer::inline v0

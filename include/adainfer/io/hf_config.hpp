@@ -18,8 +18,8 @@ namespace adainfer::inline v0 {
 [[nodiscard]] inline HfConfig parse_hf_config(std::string_view text, const std::string& file) {
     using namespace detail;
     using namespace detail::hf_config;
-    const json::Value document = json::parse(text, file);
-    const json::Field root(document, file);
+    const json::Document document = json::parse(text, file);
+    const json::Field root(document.root(), file);
     const ConfigFields outer(root, file);
     HfConfig result;
     result.model_type = outer.text("model_type", "");

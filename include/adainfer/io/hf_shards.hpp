@@ -35,9 +35,9 @@ namespace detail {
 /// tensor -> file of a model.safetensors.index.json. Throws CorruptFile (no JSON, another structure, a name twice, a file
 /// name that is not plain), Unsupported (size), Io.
 [[nodiscard]] inline std::map<std::string, std::string> read_weight_map(std::string_view text, const std::string& file) {
-    const json::Value document = json::parse(text, file);
+    const json::Document document = json::parse(text, file);
     std::map<std::string, std::string> result;
-    for (const auto& [tensor, field] : json::Field(document, file).at("weight_map").members()) {
+    for (const auto& [tensor, field] : json::Field(document.root(), file).at("weight_map").members()) {
         if (!is_plain_file_name(field.text())) {
             fail(ErrorCode::CorruptFile, "'", file, "': tensor ", gguf::quoted(tensor), " is in ", gguf::quoted(field.text()),
                  ", which is not the name of a file in the folder");

@@ -34,17 +34,17 @@ inline constexpr std::size_t max_config_bytes = std::size_t{64} << 20U;
 /// A JSON file of a model folder, or nothing where there is no such file.
 struct OptionalJson {
     std::string name;
-    std::optional<json::Value> value;
+    std::optional<json::Document> document;
 
     OptionalJson(const std::filesystem::path& folder, std::string_view file) : name((folder / file).string()) {
         std::error_code ignored;
-        if (std::filesystem::exists(folder / file, ignored)) value = json::parse_file(folder / file, max_config_bytes);
+        if (std::filesystem::exists(folder / file, ignored)) document = json::parse_file(folder / file, max_config_bytes);
     }
 
     /// A member that is there and not null.
     [[nodiscard]] std::optional<json::Field> find(std::string_view key) const {
-        if (!value) return std::nullopt;
-        const auto field = json::Field(*value, name).find(key);
+        if (!document) return std::nullopt;
+        const auto field = json::Field(document->root(), name).find(key);
         return field && !field->is_null() ? field : std::nullopt;
     }
 };
@@ -143,7 +143,7 @@ class TokenizerSettings {
                                                        const std::filesystem::path* folder = nullptr) {
     const TokenizerJson file = parse_tokenizer_json(text, name);
     TokenizerData data;
-    const json::Field document(file.rest, name);
+    const json::Field document(file.rest.root(), name);
     if (!file.has_vocabulary) fail(ErrorCode::CorruptFile, "'", name, "': field 'model.vocab' is missing");
     const TextReader text_reader(document, name, data);
     check_decoder(document, name, text_reader.byte_level(), data);

@@ -26,7 +26,7 @@ struct TokenizerJson {
         double score = 0.0;    ///< unigram only
     };
 
-    json::Value rest{};                 ///< the document without model.vocab and model.merges
+    json::Document rest{};              ///< the document without model.vocab and model.merges
     std::vector<Piece> vocabulary{};    ///< in the order of the file
     std::vector<std::string> merges{};  ///< "left right"
     bool has_vocabulary = false;
@@ -169,7 +169,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
 
     /// Puts a value where the parser stands in the document.
     json::Value& place(json::Value value) {
-        if (open_.empty()) return out_.rest = std::move(value);
+        if (open_.empty()) return out_.rest.root() = std::move(value);
         json::Value& parent = *open_.back();
         if (parent.is_array()) {
             parent.push_back(std::move(value));

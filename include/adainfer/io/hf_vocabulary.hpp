@@ -37,7 +37,7 @@ class VocabularyReader {
             if (file.unigram) data_.scores[piece.id] = piece.score;
         }
         data_.hugging_face = true;
-        const json::Field document(file.rest, name);
+        const json::Field document(file.rest.root(), name);
         if (const auto added = document.find("added_tokens"); added && !added->is_null()) {
             for (const json::Field& token : added->elements()) add(token, file.unigram);
         }
@@ -122,7 +122,7 @@ class VocabularyReader {
 /// type of model, dropout, and prefixes or suffixes of word parts.
 inline void read_model(const TokenizerJson& file, std::string_view name, const VocabularyReader& vocabulary, bool byte_level,
                        TokenizerData& data) {
-    const json::Field model = json::Field(file.rest, name).at("model");
+    const json::Field model = json::Field(file.rest.root(), name).at("model");
     const auto given = [&model](std::string_view key) {
         const auto field = model.find(key);
         return field && !field->is_null() ? field : std::nullopt;

@@ -28,6 +28,32 @@ namespace adainfer::inline v0::detail::json {
 
 using Value = nlohmann::json;
 
+/// Owns a document and takes it apart from the leaves up: Value's own destructor allocates where a value has children, and an
+/// allocation that fails in a destructor ends the process.
+class Document {
+  public:
+    Document() = default;
+    explicit Document(Value root) noexcept : root_(std::move(root)) {}
+    Document(Document&& other) noexcept : root_(std::exchange(other.root_, Value())) {}
+    Document& operator=(Document&& other) noexcept {
+        std::swap(root_, other.root_);
+        return *this;
+    }
+    ~Document() { take_apart(root_); }
+
+    [[nodiscard]] Value& root() noexcept { return root_; }
+    [[nodiscard]] const Value& root() const noexcept { return root_; }
+
+  private:
+    static void take_apart(Value& value) noexcept {  // as deep as parse() allows
+        if (!value.is_structured()) return;
+        for (Value& child : value) take_apart(child);
+        value.clear();
+    }
+
+    Value root_;
+};
+
 /// The parser's own words as one printable line, without its tag in brackets.
 [[nodiscard]] inline std::string reason(const nlohmann::json::exception& error) {
     constexpr std::size_t longest = 200;
@@ -54,7 +80,7 @@ inline void check_text(std::string_view text, std::string_view file) {
 
 /// Parses a document. Throws Error (CorruptFile) where it is not JSON in UTF-8, nests deeper than `max_depth`, or an object
 /// has a key twice; the message names `file`.
-[[nodiscard]] inline Value parse(std::string_view text, std::string_view file, std::size_t max_depth = 32) {
+[[nodiscard]] inline Document parse(std::string_view text, std::string_view file, std::size_t max_depth = 32) {
     using Event = Value::parse_event_t;
     check_text(text, file);
     std::vector<std::set<std::string>> keys;  // of the objects that are open; an array has an empty set
@@ -79,14 +105,14 @@ inline void check_text(std::string_view text, std::string_view file) {
         return true;
     };
     try {
-        return Value::parse(text.begin(), text.end(), watch);
+        return Document(Value::parse(text.begin(), text.end(), watch));
     } catch (const nlohmann::json::exception& error) {
         fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: ", reason(error));
     }
 }
 
 /// Parses a file. Throws Error (Io) where it cannot be read, Unsupported where it is larger than `max_bytes`, and as parse().
-[[nodiscard]] inline Value parse_file(const std::filesystem::path& path, std::size_t max_bytes) {
+[[nodiscard]] inline Document parse_file(const std::filesystem::path& path, std::size_t max_bytes) {
     return parse(detail::TextFile(path, max_bytes).text(), path.string());
 }
 

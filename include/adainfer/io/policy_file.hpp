@@ -220,14 +220,14 @@ inline void save_policy(const std::filesystem::path& path, const PolicyFile& pol
 
 /// Reads a policy from text; `name` is for messages. Throws as load_policy_file().
 [[nodiscard]] inline PolicyFile parse_policy_file(std::string_view text, const std::string& name) {
-    return detail::policy::read(detail::json::parse(text, name), name);
+    return detail::policy::read(detail::json::parse(text, name).root(), name);
 }
 
 /// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing,
 /// unknown, of the wrong type or inconsistent), Unsupported (format version, kind, size), and ShapeMismatch, NotFinite,
 /// InvalidArgument for the classifier.
 [[nodiscard]] inline PolicyFile load_policy_file(const std::filesystem::path& path) {
-    return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes), path.string());
+    return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes).root(), path.string());
 }
 
 /// How a policy file names a lens file: relative to its own folder, with forward slashes. Both paths may be relative to the
