@@ -58,6 +58,7 @@ namespace adainfer::inline v0 {
 
 // ---- adainfer/core/error.hpp ---------------------------------------------------------------------------------------------
 
+#include <cstddef>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -115,6 +116,16 @@ template <class... Parts>
     (message << ... << parts);
     throw Error(code, message.str());
 }
+
+namespace detail {
+/// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
+/// replaced, cut to a length that fits a line.
+[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
+    std::string shown = "'";
+    for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
+    return shown + (text.size() > longest ? "...'" : "'");
+}
+}  // namespace detail
 
 }  // namespace adainfer::inline v0
 
@@ -12142,7 +12153,7 @@ class MergeTable {
     MergeTable() = default;
 
     explicit MergeTable(std::size_t merges)
-        : slots_(std::bit_ceil(merges * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+        : slots_(std::bit_ceil(merges * 3 / 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
 
     /// False, and nothing changed, where the pair is there already.
     bool insert(TokenId left, TokenId right, Merge merge) noexcept {
@@ -12151,6 +12162,9 @@ class MergeTable {
         slot = {left, right, merge};
         return true;
     }
+
+    /// Has the slot of this pair fetched from memory.
+    void ask(TokenId left, TokenId right) const noexcept { __builtin_prefetch(&slots_[first_slot(left, right)]); }
 
     /// Ids outside the vocabulary, no_token among them, merge with nothing.
     [[nodiscard]] Merge find(TokenId left, TokenId right) const noexcept {
@@ -12163,12 +12177,16 @@ class MergeTable {
         Merge merge;
     };
 
-    [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
+    [[nodiscard]] std::size_t first_slot(TokenId left, TokenId right) const noexcept {
         const std::uint64_t high = static_cast<std::uint32_t>(left);
         const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
         // Multiplicative hashing: the high bits depend on both halves of the key.
+        return static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
+    }
+
+    [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
         const std::size_t mask = slots_.size() - 1;
-        auto slot = static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
+        std::size_t slot = first_slot(left, right);
         while (slots_[slot].left != no_token && (slots_[slot].left != left || slots_[slot].right != right)) {
             slot = (slot + 1) & mask;
         }
@@ -12562,6 +12580,18 @@ inline constexpr std::array<std::uint32_t, 2471> runs = {
     0x2F80001, 0x2FA1E00, 0x3000001, 0x3134B00, 0x3135001, 0x323B000, 0xE010004, 0xE01F000,
 };
 
+/// Runs of numbers that are neither digits nor letters (category No): (first code point << 8) | (last - first), ascending.
+inline constexpr std::array<std::uint32_t, 72> other_numbers = {
+    0xB201, 0xB900, 0xBC02, 0x9F405, 0xB7205, 0xBF002, 0xC7806, 0xD5806, 0xD7008, 0xF2A09, 0x136913, 0x17F009,
+    0x19DA00, 0x207000, 0x207405, 0x208009, 0x21500F, 0x218900, 0x24603B, 0x24EA15, 0x27761D, 0x2CFD00,
+    0x319203, 0x322009, 0x324807, 0x32510E, 0x328009, 0x32B10E, 0xA83005, 0x101072C, 0x1017503, 0x1018A01,
+    0x102E11A, 0x1032003, 0x1085807, 0x1087906, 0x108A708, 0x108FB04, 0x1091605, 0x109BC01, 0x109C00F,
+    0x109D22D, 0x10A4008, 0x10A7D01, 0x10A9D02, 0x10AEB04, 0x10B5807, 0x10B7807, 0x10BA906, 0x10CFA05,
+    0x10E601E, 0x10F1D09, 0x10F5103, 0x10FC506, 0x1105213, 0x111E113, 0x1173A01, 0x118EA08, 0x11C5A12,
+    0x11FC014, 0x16B5B06, 0x16E8016, 0x1D2C013, 0x1D2E013, 0x1D36018, 0x1E8C708, 0x1EC713A, 0x1ECAD02,
+    0x1ECB103, 0x1ED012C, 0x1ED2F0E, 0x1F1000C,
+};
+
 }  // namespace detail::unicode
 
 }  // namespace adainfer::inline v0
@@ -12618,6 +12648,23 @@ struct Glyph {
     if (byte < 128) return {byte, 1, ascii[byte]};
     const utf8::Decoded d = utf8::decode(p, end);
     return {d.code, d.length, search_flags(d.code)};
+}
+
+/// What "\w" stands for in regular expressions (UTS #18): letters, marks, digits, connecting punctuation such as '_', the two
+/// joiners, and letters in circles and boxes; but no fractions, superscripts or numbers in circles.
+[[nodiscard]] constexpr bool in_word(const Glyph& g) noexcept {
+    if (g.is(letter | mark)) return true;
+    if (g.is(number)) {
+        const auto after = std::upper_bound(other_numbers.begin(), other_numbers.end(), (g.code << 8U) | 0xFFU);
+        return after == other_numbers.begin() || g.code - (*(after - 1) >> 8U) > (*(after - 1) & 0xFFU);
+    }
+    const auto among = [&g](std::uint32_t first, std::uint32_t last) { return g.code >= first && g.code <= last; };
+    if (g.is(punctuation)) {
+        return g.code == '_' || among(0x203F, 0x2040) || g.code == 0x2054 || among(0xFE33, 0xFE34) || among(0xFE4D, 0xFE4F) ||
+               g.code == 0xFF3F;
+    }
+    return among(0x200C, 0x200D) || among(0x24B6, 0x24E9) || among(0x1F130, 0x1F149) || among(0x1F150, 0x1F169) ||
+           among(0x1F170, 0x1F189);
 }
 
 /// End of the run of code points, from p on, that have one of the flags.
@@ -13140,7 +13187,7 @@ inline constexpr std::array stages = {
         known += known.empty() ? "" : ", ";
         known += n.name;
     }
-    fail(ErrorCode::Unsupported, "pre-tokenizer \"", name, "\"; supported: ", known);
+    fail(ErrorCode::Unsupported, "pre-tokenizer ", detail::quoted(name), "; supported: ", known);
 }
 
 /// The pre-tokenizers of a name, which joins several by '+': each gets every piece of the one before. Throws as find().
@@ -13264,6 +13311,7 @@ inline void run(std::span<const Name> kinds, std::string_view text, PieceSink si
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13354,11 +13402,11 @@ inline constexpr std::array<std::string_view, 18> infill = {
 };
 
 [[nodiscard]] constexpr bool is_end(std::string_view token) noexcept {
-    return std::find(ends.begin(), ends.end(), token) != ends.end();
+    return token.starts_with('<') && std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
 [[nodiscard]] constexpr bool is_control(std::string_view token) noexcept {
-    return is_end(token) || std::find(infill.begin(), infill.end(), token) != infill.end();
+    return is_end(token) || (token.starts_with('<') && std::find(infill.begin(), infill.end(), token) != infill.end());
 }
 
 }  // namespace detail::special_names
@@ -13367,10 +13415,14 @@ inline constexpr std::array<std::string_view, 18> infill = {
 
 // ---- adainfer/tokenize/token_index.hpp -----------------------------------------------------------------------------------
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13380,24 +13432,54 @@ namespace adainfer::inline v0 {
 namespace detail::tokenizing {
 
 /// Hash from a token's text to its id. Keeps ids only and is given the texts at every call, so an object that
-/// holds both can be copied and moved.
+/// holds both can be copied and moved. A look-up waits for memory twice, for the slot and for the text; many are done in
+/// blocks, so that they wait together.
 class TokenIndex {
   public:
     TokenIndex() = default;
 
-    explicit TokenIndex(std::size_t tokens) : slots_(std::bit_ceil(tokens * 2 + 2)) {}
+    /// Two tokens of one text.
+    struct Twins {
+        TokenId first = no_token, second = no_token;
+    };
 
-    /// Puts in token `id` of `texts`; returns the id that already has this text, or no_token.
-    TokenId insert(const std::vector<std::string>& texts, TokenId id) {
-        const std::size_t hash = hash_of(texts[static_cast<std::size_t>(id)]);
-        Slot& slot = slots_[find_slot(texts, texts[static_cast<std::size_t>(id)], hash)];
-        if (slot.id != no_token) return slot.id;
-        slot = {id, tag_of(hash)};
-        return no_token;
+    /// Puts in all texts but the empty ones. Stops at a text that is there already and returns the two.
+    std::optional<Twins> fill(const std::vector<std::string>& texts) {
+        slots_.assign(std::bit_ceil((std::max)(texts.size(), std::size_t{1}) * 2), {});
+        std::array<std::size_t, block> hashes{};
+        for (std::size_t start = 0; start < texts.size(); start += block) {
+            const std::size_t n = (std::min)(block, texts.size() - start);
+            for (std::size_t i = 0; i < n; ++i) hashes[i] = ask(texts[start + i]);
+            for (std::size_t i = 0; i < n; ++i) {
+                const std::string& text = texts[start + i];
+                if (text.empty()) continue;
+                const auto id = static_cast<TokenId>(start + i);
+                Slot& slot = slots_[find_slot(texts, text, hashes[i])];
+                if (slot.id != no_token) return Twins{slot.id, id};
+                slot = {id, tag_of(hashes[i])};
+            }
+        }
+        return std::nullopt;
     }
 
+    /// The token of this text, or no_token.
     [[nodiscard]] TokenId find(const std::vector<std::string>& texts, std::string_view text) const noexcept {
         return slots_[find_slot(texts, text, hash_of(text))].id;
+    }
+
+    /// The same for every text of `wanted`. `ids` has as many elements.
+    void find(const std::vector<std::string>& texts, std::span<const std::string_view> wanted,
+              std::span<TokenId> ids) const noexcept {
+        std::array<std::size_t, block> hashes{};
+        for (std::size_t start = 0; start < wanted.size(); start += block) {
+            const std::size_t n = (std::min)(block, wanted.size() - start);
+            for (std::size_t i = 0; i < n; ++i) hashes[i] = ask(wanted[start + i]);
+            for (std::size_t i = 0; i < n; ++i) {
+                const Slot& slot = slots_[hashes[i] & mask()];
+                if (slot.tag == tag_of(hashes[i]) && slot.id != no_token) __builtin_prefetch(&texts[static_cast<std::size_t>(slot.id)]);
+            }
+            for (std::size_t i = 0; i < n; ++i) ids[start + i] = slots_[find_slot(texts, wanted[start + i], hashes[i])].id;
+        }
     }
 
   private:
@@ -13406,6 +13488,8 @@ class TokenIndex {
         std::uint32_t tag = 0;  ///< of the text's hash: most other texts need not be looked at
     };
 
+    static constexpr std::size_t block = 64;
+
     [[nodiscard]] static std::size_t hash_of(std::string_view text) noexcept { return std::hash<std::string_view>{}(text); }
 
     /// Bits of the hash that do not choose the slot, where std::size_t has as many.
@@ -13413,11 +13497,19 @@ class TokenIndex {
         return static_cast<std::uint32_t>(std::uint64_t{hash} >> 32U);
     }
 
+    [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
+
+    /// The hash of a text; its slot is on its way from memory.
+    [[nodiscard]] std::size_t ask(std::string_view text) const noexcept {
+        const std::size_t hash = hash_of(text);
+        __builtin_prefetch(&slots_[hash & mask()]);
+        return hash;
+    }
+
     [[nodiscard]] std::size_t find_slot(const std::vector<std::string>& texts, std::string_view text,
                                         std::size_t hash) const noexcept {
-        const std::size_t mask = slots_.size() - 1;
-        std::size_t at = hash & mask;
-        for (;; at = (at + 1) & mask) {
+        std::size_t at = hash & mask();
+        for (;; at = (at + 1) & mask()) {
             const Slot& slot = slots_[at];
             if (slot.id == no_token) return at;
             if (slot.tag == tag_of(hash) && texts[static_cast<std::size_t>(slot.id)] == text) return at;
@@ -13464,7 +13556,7 @@ struct AddedToken {
     TokenId id = no_token;
     bool strip_left = false;   ///< takes the white space before it along ("lstrip" of tokenizer.json)
     bool strip_right = false;  ///< takes the white space after it along ("rstrip")
-    bool single_word = false;  ///< only where no letter, digit or underscore touches it
+    bool single_word = false;  ///< only where no letter, mark, digit or underscore touches it ("\w" of regular expressions)
     bool normalized = false;   ///< its own text is normalised and looked for in normalised text, a prefix of every part included
 };
 
@@ -13527,13 +13619,18 @@ class TokenTable {
     /// printable ASCII character, space or newline without a token. Other bytes may lack one: vocabularies in use do.
     /// `trust_types`: tokens whose name says that they are control tokens are so only where the types say it too.
     TokenTable(std::vector<std::string> texts, const std::vector<std::int32_t>& types, Spelling spelling, bool trust_types)
-        : texts_(std::move(texts)), index_(texts_.size()), spelling_(spelling), trust_types_(trust_types) {
+        : texts_(std::move(texts)), spelling_(spelling), trust_types_(trust_types) {
         if (texts_.empty()) fail(ErrorCode::CorruptFile, "the vocabulary has no tokens");
         if (texts_.size() > static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
             fail(ErrorCode::CorruptFile, "the vocabulary has ", texts_.size(), " tokens, more than ids can number");
         }
         if (!types.empty() && types.size() != texts_.size()) {
             fail(ErrorCode::CorruptFile, "the vocabulary has ", texts_.size(), " tokens but ", types.size(), " types");
+        }
+        // An empty text is a hole that some converters leave; nothing can find it.
+        if (const auto twins = index_.fill(texts_)) {
+            fail(ErrorCode::CorruptFile, "tokens ", twins->first, " and ", twins->second, " are both ",
+                 detail::quoted(texts_[static_cast<std::size_t>(twins->first)]));
         }
         kinds_.reserve(texts_.size());
         ends_.reserve(texts_.size());
@@ -13552,7 +13649,9 @@ class TokenTable {
     [[nodiscard]] const std::vector<std::string>& texts() const noexcept { return texts_; }
 
     /// Requires contains(id), as do the next two.
-    [[nodiscard]] TokenType type(TokenId id) const noexcept { return kinds_[static_cast<std::size_t>(id)].type; }
+    [[nodiscard]] TokenType type(TokenId id) const noexcept {
+        return static_cast<TokenType>(kinds_[static_cast<std::size_t>(id)].type);
+    }
     [[nodiscard]] bool is_end(TokenId id) const noexcept { return kinds_[static_cast<std::size_t>(id)].end; }
     [[nodiscard]] std::string_view bytes(TokenId id) const noexcept {
         const auto i = static_cast<std::size_t>(id);
@@ -13565,6 +13664,11 @@ class TokenTable {
     /// The id of a text in the vocabulary's own spelling, or no_token.
     [[nodiscard]] TokenId find(std::string_view text) const noexcept {
         return text.empty() ? no_token : index_.find(texts_, text);
+    }
+
+    /// The same for every text of `wanted`, none of them empty, in less time than one by one. `ids` has as many elements.
+    void find(std::span<const std::string_view> wanted, std::span<TokenId> ids) const noexcept {
+        index_.find(texts_, wanted, ids);
     }
 
     /// The same, but never a special token, which text must not turn into by itself.
@@ -13588,8 +13692,8 @@ class TokenTable {
     [[nodiscard]] TokenId byte_token(char byte) const noexcept { return byte_tokens_[utf8::byte_at(&byte)]; }
 
   private:
-    struct Kind {
-        TokenType type;
+    struct Kind {  // small: of large vocabularies a merge table asks for millions in no order
+        std::uint8_t type;  ///< a TokenType
         bool end;
     };
 
@@ -13600,14 +13704,10 @@ class TokenTable {
 
     void add(TokenId id, TokenType type) {
         const std::string& text = texts_[static_cast<std::size_t>(id)];
-        if (!text.empty()) {  // an empty text is a hole that some converters leave; nothing can find it
-            const TokenId twin = index_.insert(texts_, id);
-            if (twin != no_token) fail(ErrorCode::CorruptFile, "tokens ", twin, " and ", id, " are both \"", text, '"');
-        }
         const bool end = special_names::is_end(text);
         if (!trust_types_ && special_names::is_control(text)) type = TokenType::Control;
         if (spelling_ == Spelling::Plain && type == TokenType::Normal && parse_byte(text) >= 0) type = TokenType::Byte;
-        kinds_.push_back({type, end});
+        kinds_.push_back({static_cast<std::uint8_t>(type), end});
         append_bytes(text, type);
         ends_.push_back(bytes_.size());
     }
@@ -13616,7 +13716,7 @@ class TokenTable {
         const bool literal = type == TokenType::Control || type == TokenType::Unknown || type == TokenType::UserDefined;
         if (type == TokenType::Byte) {
             const int byte = parse_byte(text);
-            if (byte < 0) fail(ErrorCode::CorruptFile, "byte token \"", text, "\" is not of the form <0xHH>");
+            if (byte < 0) fail(ErrorCode::CorruptFile, "byte token ", detail::quoted(text), " is not of the form <0xHH>");
             bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
         } else if (!literal && spelling_ == Spelling::Plain) {
             append_unescaped(bytes_, text);
@@ -13679,12 +13779,13 @@ namespace detail::tokenizing {
         const std::size_t blank = merge.find(' ');
         if (blank == 0 || blank == std::string_view::npos || blank + 1 == merge.size() ||
             merge.find(' ', blank + 1) != std::string_view::npos) {
-            fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is not two tokens with a space between");
+            fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " is not two tokens with a space between");
         }
         const auto id_of = [&](std::string_view text) {
             const TokenId id = table.find(text);
             if (id == no_token) {
-                fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" names \"", text, "\", not a token");
+                fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " names ", detail::quoted(text),
+                     ", not a token");
             }
             return id;
         };
@@ -13693,7 +13794,7 @@ namespace detail::tokenizing {
         const TokenId merged = id_of(joined);
         if (table.is_special(merged)) continue;
         if (!result.insert(left, right, {static_cast<std::uint32_t>(i), merged})) {
-            fail(ErrorCode::CorruptFile, "merge ", i, " \"", merge, "\" is there twice");
+            fail(ErrorCode::CorruptFile, "merge ", i, " ", detail::quoted(merge), " is there twice");
         }
     }
     return result;
@@ -13922,7 +14023,7 @@ namespace detail::tokenizing {
 /// Hash from a character, one to four bytes as first_character() cuts them, to the symbol that merging starts from.
 class CharacterSymbols {
   public:
-    CharacterSymbols() noexcept { ascii_.fill(no_token); }
+    CharacterSymbols() { ascii_.fill(no_token); }
 
     /// Requires that the character is not there yet and that it has at most four bytes.
     void insert(std::string_view character, TokenId symbol) {
@@ -15106,11 +15207,8 @@ class RecognizedTokens {
     }
 
     [[nodiscard]] static bool touches_word(std::string_view text, std::size_t first, std::size_t last) noexcept {
-        const auto in_word = [](const unicode::Glyph& g) {
-            return g.is(unicode::letter | unicode::number | unicode::mark) || g.code == '_';
-        };
-        return (first > 0 && in_word(glyph(last_character(text.substr(0, first))))) ||
-               (last < text.size() && in_word(glyph(text.substr(last))));
+        return (first > 0 && unicode::in_word(glyph(last_character(text.substr(0, first))))) ||
+               (last < text.size() && unicode::in_word(glyph(text.substr(last))));
     }
 
     std::vector<AddedToken> rules_;  ///< by id
@@ -15164,26 +15262,43 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
     struct Pair {
         TokenId left, right, merged;
     };
-    const auto symbol_of = [&](std::string_view text) {
-        if (first_character(text).size() == text.size()) return characters.find(text);
-        const TokenId id = table.find(text);
-        return id != no_token && table.is_ordinary(id) ? id : no_token;
-    };
     std::vector<Pair> pairs;
     std::vector<TokenId> order;
+    // Tokens wait until there are some hundred pieces to look for: where each can be cut in two, left piece and right piece.
+    std::vector<TokenId> cut_tokens, symbols;
+    std::vector<std::string_view> pieces;
+    const auto is_character = [](std::string_view text) { return first_character(text).size() == text.size(); };
+    const auto symbol_of = [&](std::size_t piece) {
+        if (is_character(pieces[piece])) return characters.find(pieces[piece]);
+        const TokenId id = symbols[piece];
+        return id != no_token && table.is_ordinary(id) ? id : no_token;
+    };
+    const auto add_pairs = [&] {
+        symbols.resize(pieces.size());
+        table.find(pieces, symbols);
+        for (std::size_t i = 0; i < cut_tokens.size(); ++i) {
+            const TokenId left = symbol_of(2 * i);
+            if (left == no_token) continue;
+            const TokenId right = symbol_of(2 * i + 1);
+            if (right != no_token) pairs.push_back({left, right, cut_tokens[i]});
+        }
+        cut_tokens.clear();
+        pieces.clear();
+    };
     for (std::size_t i = 0; i < table.size(); ++i) {
         const auto id = static_cast<TokenId>(i);
         const std::string_view text = table.texts()[i];
-        if (text.empty() || !table.is_ordinary(id) || first_character(text).size() == text.size()) continue;
+        if (text.empty() || !table.is_ordinary(id) || is_character(text)) continue;
         order.push_back(id);
         for (std::size_t cut = first_character(text).size(); cut < text.size();
              cut += first_character(text.substr(cut)).size()) {
-            const TokenId left = symbol_of(text.substr(0, cut));
-            if (left == no_token) continue;
-            const TokenId right = symbol_of(text.substr(cut));
-            if (right != no_token) pairs.push_back({left, right, id});
+            cut_tokens.push_back(id);
+            pieces.push_back(text.substr(0, cut));
+            pieces.push_back(text.substr(cut));
         }
+        if (pieces.size() >= 256) add_pairs();
     }
+    add_pairs();
     const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
     const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
     // Most vocabularies are written in that order.
@@ -15194,7 +15309,9 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
         ranks[static_cast<std::size_t>(order[i])] = static_cast<std::uint32_t>(rank);
     }
     MergeTable result(pairs.size());
-    for (const Pair& pair : pairs) {
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+        if (i + 16 < pairs.size()) result.ask(pairs[i + 16].left, pairs[i + 16].right);
+        const Pair& pair = pairs[i];
         result.insert(pair.left, pair.right, {ranks[static_cast<std::size_t>(pair.merged)], pair.merged});
     }
     return result;
@@ -15822,8 +15939,8 @@ class Tokenizer {
     [[nodiscard]] static detail::tokenizing::Spelling spelling_of(std::string_view model) {
         if (model == "gpt2") return detail::tokenizing::Spelling::ByteLevel;
         if (model == "llama" || model == "gemma4" || model == "t5") return detail::tokenizing::Spelling::Plain;
-        fail(ErrorCode::Unsupported, "tokenizer model \"", model,
-             "\"; supported: gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (unigram)");
+        fail(ErrorCode::Unsupported, "tokenizer model ", detail::quoted(model),
+             "; supported: gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (unigram)");
     }
 
     [[nodiscard]] static Engine make_engine(const detail::tokenizing::TokenTable& table, const TokenizerData& data) {
@@ -19865,6 +19982,138 @@ inline constexpr std::array families{
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/io/file_bytes.hpp ------------------------------------------------------------------------------------------
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace adainfer::inline v0 {
+
+/// How the bytes of a file come into memory.
+enum class FileAccess {
+    Map,   ///< mapped where the system can (POSIX): at once, shared with other programs. The file must not be cut short by
+           ///< somebody else while it is in use: reading past its new end stops the process (SIGBUS).
+    Read,  ///< read, all of it: what becomes of the file afterwards does not matter
+};
+
+/// The bytes of a file, read-only. They are at the same address until the object dies, also after a move.
+class FileBytes {
+  public:
+    /// Opens a regular file; an empty one has no bytes. Throws Error (Io), naming the path and the system's reason.
+    [[nodiscard]] static FileBytes open(const std::filesystem::path& path, FileAccess access = FileAccess::Map) {
+#if defined(_WIN32)
+        static_cast<void>(access);
+        std::error_code error;
+        const std::uintmax_t size = std::filesystem::file_size(path, error);
+        if (error) refuse(path, error.message());
+        std::ifstream in(path, std::ios::binary);
+        return read(path, size, [&](char* to, std::size_t bytes) {
+            in.read(to, static_cast<std::streamsize>(bytes));
+            return static_cast<std::size_t>(in.gcount());
+        });
+#else
+        struct Descriptor {
+            int number;
+            explicit Descriptor(const char* name) noexcept : number(::open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+            Descriptor(const Descriptor&) = delete;
+            Descriptor& operator=(const Descriptor&) = delete;
+            ~Descriptor() {
+                if (number >= 0) ::close(number);
+            }
+        };
+        const auto system_error = [] { return std::generic_category().message(errno); };
+        // Not blocking, so that a pipe without a writer is refused below instead of waited for.
+        const Descriptor file(path.c_str());
+        if (file.number < 0) refuse(path, system_error());
+        struct stat status {};
+        if (::fstat(file.number, &status) != 0) refuse(path, system_error());
+        if (!S_ISREG(status.st_mode)) refuse(path, "not a regular file");
+        const std::uintmax_t size = status.st_size <= 0 ? 0 : static_cast<std::uintmax_t>(status.st_size);
+        if (access == FileAccess::Read) {
+            return read(path, size, [&](char* to, std::size_t bytes) {
+                ::ssize_t got = 0;
+                do got = ::read(file.number, to, bytes);
+                while (got < 0 && errno == EINTR);
+                if (got < 0) refuse(path, system_error());
+                return static_cast<std::size_t>(got);
+            });
+        }
+        if (size == 0) return {nullptr, 0, false};
+        const std::size_t length = checked(path, size);
+        void* const bytes = ::mmap(nullptr, length, PROT_READ, MAP_PRIVATE, file.number, 0);
+        if (bytes == MAP_FAILED) refuse(path, system_error());
+        return {static_cast<const std::byte*>(bytes), length, true};
+#endif
+    }
+
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+        return {bytes_.get(), bytes_ == nullptr ? 0 : bytes_.get_deleter().size};
+    }
+
+    /// Whether they are pages of the file, which the system can drop and fetch again.
+    [[nodiscard]] bool mapped() const noexcept { return bytes_ != nullptr && bytes_.get_deleter().mapped; }
+
+  private:
+    struct Release {
+        std::size_t size = 0;
+        bool mapped = false;
+        void operator()(const std::byte* bytes) const noexcept {
+#if !defined(_WIN32)
+            if (mapped) {
+                ::munmap(const_cast<std::byte*>(bytes), size);  // the system's signature; nothing is written
+                return;
+            }
+#endif
+            delete[] bytes;
+        }
+    };
+
+    FileBytes(const std::byte* bytes, std::size_t size, bool mapped) noexcept : bytes_(bytes, Release{size, mapped}) {}
+
+    [[noreturn]] static void refuse(const std::filesystem::path& path, const std::string& reason) {
+        fail(ErrorCode::Io, "cannot open '", path.string(), "': ", reason);
+    }
+
+    [[nodiscard]] static std::size_t checked(const std::filesystem::path& path, std::uintmax_t size) {
+        if (size > (std::numeric_limits<std::size_t>::max)() / 2) refuse(path, "too large for this address space");
+        return static_cast<std::size_t>(size);
+    }
+
+    /// `some(to, bytes)` reads at most so many bytes and returns how many; 0: the file ends.
+    template <class Some>
+    [[nodiscard]] static FileBytes read(const std::filesystem::path& path, std::uintmax_t size, Some&& some) {
+        const std::size_t length = checked(path, size);
+        if (length == 0) return {nullptr, 0, false};
+        auto bytes = std::make_unique_for_overwrite<std::byte[]>(length);
+        for (std::size_t done = 0; done < length;) {
+            const std::size_t got = some(reinterpret_cast<char*>(bytes.get()) + done, length - done);
+            if (got == 0) refuse(path, "it became shorter while it was read");
+            done += got;
+        }
+        return {bytes.release(), length, false};
+    }
+
+    std::unique_ptr<const std::byte[], Release> bytes_;
+};
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/io/gguf.hpp ------------------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -19899,13 +20148,7 @@ namespace adainfer::inline v0::detail::gguf {
 
 static_assert(std::endian::native == std::endian::little, "files are read as little-endian bytes");
 
-/// Text from a file as an error message may show it: in quotes; control characters, quotes and everything beyond ASCII
-/// replaced, cut to a length that fits a line.
-[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t longest = 80) {
-    std::string shown = "'";
-    for (const char c : text.substr(0, longest)) shown += c >= ' ' && c <= '~' && c != '\'' ? c : '?';
-    return shown + (text.size() > longest ? "...'" : "'");
-}
+using detail::quoted;
 
 /// Whether the text is well-formed UTF-8: shortest forms only, no surrogates, nothing above U+10FFFF.
 [[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {
@@ -20435,118 +20678,6 @@ class GgufValue {
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/io/mapped_file.hpp -----------------------------------------------------------------------------------------
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <limits>
-#include <memory>
-#include <span>
-#include <string>
-#include <system_error>
-#include <utility>
-
-#if !defined(_WIN32)
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#endif
-
-namespace adainfer::inline v0 {
-
-/// The bytes of a file, read-only: mapped where the system can (POSIX), read into memory elsewhere. The bytes are at
-/// the same address until the object dies, also after a move. A mapped file must not be cut short by somebody else
-/// while it is in use: reading past its new end stops the process (SIGBUS).
-class MappedFile {
-  public:
-#if defined(_WIN32)
-    static constexpr bool maps = false;  ///< what the system can
-#else
-    static constexpr bool maps = true;  ///< what the system can
-#endif
-
-    /// Opens a regular file; an empty one has no bytes. Throws Error (Io), naming the path and the system's reason.
-    [[nodiscard]] static MappedFile open(const std::filesystem::path& path) {
-#if defined(_WIN32)
-        return read(path);
-#else
-        return map(path);
-#endif
-    }
-
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
-        return {bytes_.get(), bytes_ == nullptr ? 0 : bytes_.get_deleter().size};
-    }
-
-  private:
-    struct Release {
-        std::size_t size;
-        void operator()(const std::byte* bytes) const noexcept {
-#if defined(_WIN32)
-            delete[] bytes;
-#else
-            ::munmap(const_cast<std::byte*>(bytes), size);  // the system's signature; nothing is written
-#endif
-        }
-    };
-
-    MappedFile(const std::byte* bytes, std::size_t size) noexcept : bytes_(bytes, Release{size}) {}
-
-    [[noreturn]] static void refuse(const std::filesystem::path& path, const std::string& reason) {
-        fail(ErrorCode::Io, "cannot open '", path.string(), "': ", reason);
-    }
-
-#if defined(_WIN32)
-    static MappedFile read(const std::filesystem::path& path) {
-        std::error_code error;
-        const std::uintmax_t size = std::filesystem::file_size(path, error);
-        if (error) refuse(path, error.message());
-        if (size == 0) return {nullptr, 0};
-        if (size > (std::numeric_limits<std::size_t>::max)() / 2) refuse(path, "too large for this address space");
-        std::ifstream in(path, std::ios::binary);
-        const auto count = static_cast<std::size_t>(size);
-        auto bytes = std::make_unique<std::byte[]>(count);
-        if (!in.read(reinterpret_cast<char*>(bytes.get()), static_cast<std::streamsize>(count)))
-            refuse(path, "cannot read all of it");
-        return {bytes.release(), count};
-    }
-#else
-    static MappedFile map(const std::filesystem::path& path) {
-        struct Descriptor {
-            int number;
-            explicit Descriptor(const char* name) noexcept : number(::open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
-            Descriptor(const Descriptor&) = delete;
-            Descriptor& operator=(const Descriptor&) = delete;
-            ~Descriptor() {
-                if (number >= 0) ::close(number);
-            }
-        };
-        const auto system_error = [] { return std::generic_category().message(errno); };
-        // Not blocking, so that a pipe without a writer is refused below instead of waited for.
-        const Descriptor file(path.c_str());
-        if (file.number < 0) refuse(path, system_error());
-        struct stat status {};
-        if (::fstat(file.number, &status) != 0) refuse(path, system_error());
-        if (!S_ISREG(status.st_mode)) refuse(path, "not a regular file");
-        if (status.st_size <= 0) return {nullptr, 0};
-        if (static_cast<std::uintmax_t>(status.st_size) > (std::numeric_limits<std::size_t>::max)() / 2)
-            refuse(path, "too large for this address space");
-        const auto size = static_cast<std::size_t>(status.st_size);
-        void* const bytes = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
-        if (bytes == MAP_FAILED) refuse(path, system_error());
-        return {static_cast<const std::byte*>(bytes), size};
-    }
-#endif
-
-    std::unique_ptr<const std::byte[], Release> bytes_;
-};
-
-}  // namespace adainfer::inline v0
-
 namespace adainfer::inline v0 {
 
 /// A key and its value; the key is a view into the file.
@@ -20574,13 +20705,13 @@ struct GgufTensor {
 /// Immutable; may be used from several threads. A copy shares the bytes.
 class GgufFile {
   public:
-    /// Maps and checks a file. Of a model split over several files, `path` is the first
+    /// Opens and checks a file. Of a model split over several files, `path` is the first
     /// ("...-00001-of-00003.gguf"); the others are opened too and their tensors added.
     /// Throws Error: Io (a file cannot be opened), CorruptFile, Unsupported (version, byte order).
-    [[nodiscard]] static GgufFile open(const std::filesystem::path& path) {
-        GgufFile file = open_part(path);
+    [[nodiscard]] static GgufFile open(const std::filesystem::path& path, FileAccess access = FileAccess::Map) {
+        GgufFile file = open_part(path, access);
         if (const auto count = file.find_uint(detail::gguf::split_count_key); count && *count > 1)
-            file.add_parts(path, *count);
+            file.add_parts(path, *count, access);
         return file;
     }
 
@@ -20721,16 +20852,15 @@ class GgufFile {
         return file;
     }
 
-    static GgufFile open_part(const std::filesystem::path& path) {
-        auto mapped = std::make_shared<const MappedFile>(MappedFile::open(path));
-        const auto bytes = mapped->bytes();
-        GgufFile file = parse_part(bytes, path.string(), std::move(mapped));
-        file.mapped_ = MappedFile::maps;
+    static GgufFile open_part(const std::filesystem::path& path, FileAccess access) {
+        const auto bytes = std::make_shared<const FileBytes>(FileBytes::open(path, access));
+        GgufFile file = parse_part(bytes->bytes(), path.string(), bytes);
+        file.mapped_ = bytes->mapped();
         return file;
     }
 
     /// This is the first of `count` parts: opens the others and takes over their tensors and storage.
-    void add_parts(const std::filesystem::path& path, std::uint64_t count) {
+    void add_parts(const std::filesystem::path& path, std::uint64_t count, FileAccess access) {
         using namespace detail::gguf;
         if (count > most_split_parts)
             fail(ErrorCode::CorruptFile, "'", name_, "': split into ", count, " parts, at most ", most_split_parts,
@@ -20743,7 +20873,7 @@ class GgufFile {
             if (!part_path)
                 fail(ErrorCode::Unsupported, "'", name_, "': the first of ", count,
                      " parts of a split model, expected a file name ending in ", split_suffix(0, count));
-            GgufFile part = open_part(*part_path);
+            GgufFile part = open_part(*part_path, access);
             check_part(part, number, count);
             std::move(part.tensors_.begin(), part.tensors_.end(), std::back_inserter(tensors_));
             storages->push_back(std::move(part.storage_));
@@ -21013,7 +21143,8 @@ namespace adainfer::inline v0::detail {
     const std::string architecture = file.get_string("general.architecture");
     const Family* const family = find_family(architecture);
     if (family == nullptr) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture '", architecture, "'; supported: ", supported_families());
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture ", gguf::quoted(architecture), "; supported: ",
+             supported_families());
     }
     return *family;
 }
@@ -21100,6 +21231,10 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     if (config.rope.dims == 0 && config.head_dim != 0) {
         keys.wrong(ErrorCode::CorruptFile, "rope.dimension_count", "is 0, but the family has rotary positions");
     }
+    constexpr std::size_t most = std::size_t{1} << 16U;  // YaRN makes a factor of each pair, before sizes are validated
+    if (config.rope.dims > most) {
+        keys.wrong(ErrorCode::CorruptFile, "rope.dimension_count", "is ", config.rope.dims, ", at most ", most, " are read");
+    }
     config.rope.base = keys.real_or("rope.freq_base", 10000.0);
     config.rope.interleaved = family.interleaved;
     const std::string scaling = keys.text_or("rope.scaling.type", "none");
@@ -21108,8 +21243,8 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     } else if (scaling == "yarn") {
         read_yarn(keys, config);
     } else if (scaling != "none" && scaling != "longrope") {
-        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling '", scaling,
-                   "'; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling ", gguf::quoted(scaling),
+                   "; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
     }
 }
 
@@ -21172,8 +21307,9 @@ inline void read_windows(const GgufKeys& keys, ModelConfig& config) {
     } else if (family.name == "opt") {
         config.position_offset = keys.number_or("position_offset", 2);
         config.norm_placement = keys.flag_or("norm_after", false) ? NormPlacement::After : NormPlacement::Before;
-        if (file.find_tensor("token_embd_in.weight") != nullptr) {
-            config.embedding = static_cast<std::size_t>(file.tensor("token_embd.weight").dims[0]);
+        const GgufTensor& embedding = file.tensor("token_embd.weight");
+        if (file.find_tensor("token_embd_in.weight") != nullptr && !embedding.dims.empty()) {
+            config.embedding = static_cast<std::size_t>(embedding.dims[0]);
         }
     }
     return config;
@@ -21431,7 +21567,7 @@ class TensorReader {
     void require_all_read(const ModelConfig& config) const {
         for (const GgufTensor& tensor : file_.tensors()) {
             if (read_.contains(tensor.name)) continue;
-            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor '", tensor.name, "' is not part of a ",
+            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor ", gguf::quoted(tensor.name), " is not part of a ",
                  config.architecture, " model of ", config.layers, " layers as this library runs it");
         }
     }
@@ -21604,6 +21740,21 @@ inline void add_phi3_rules(const GgufFile& file, TokenizerData& data) {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/io/load_options.hpp ----------------------------------------------------------------------------------------
+
+#include <stop_token>
+
+namespace adainfer::inline v0 {
+
+/// How a model is loaded.
+struct LoadOptions {
+    Progress progress{};
+    std::stop_token stop{};
+    FileAccess access = FileAccess::Map;  ///< of the weights
+};
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/io/model_file.hpp ------------------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -21634,7 +21785,7 @@ enum class ModelFormat {
 [[nodiscard]] inline ModelFormat model_format(const std::filesystem::path& path) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) return ModelFormat::HuggingFaceFolder;
-    const MappedFile file = MappedFile::open(path);
+    const FileBytes file = FileBytes::open(path);
     const auto starts_with = [&](std::string_view magic, std::size_t at = 0) {
         const std::span<const std::byte> bytes = file.bytes();
         return bytes.size() >= at + magic.size() &&
@@ -21656,9 +21807,9 @@ enum class ModelFormat {
 
 namespace detail {
 /// load_model() of what is known to be a GGUF file.
-[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const BuildOptions& options) {
-    const GgufFile file = GgufFile::open(path);
-    ModelFile result{load_weights(file, options), load_tokenizer(file)};
+[[nodiscard]] inline ModelFile load_gguf_model(const std::filesystem::path& path, const LoadOptions& options) {
+    const GgufFile file = GgufFile::open(path, options.access);
+    ModelFile result{load_weights(file, {options.progress, options.stop}), load_tokenizer(file)};
     if (result.tokenizer.vocab_size() != result.weights.config.vocabulary) {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': the tokenizer has ", result.tokenizer.vocab_size(),
              " tokens, the embedding ", result.weights.config.vocabulary);
@@ -21669,7 +21820,7 @@ namespace detail {
 
 /// Reads a GGUF file. Throws as load_weights() and load_tokenizer() do, CorruptFile where it is no GGUF file or the vocabulary
 /// does not fit the embedding, and Unsupported for a Hugging Face folder: load_any_model() reads both, and needs nlohmann/json.
-[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelFile load_model(const std::filesystem::path& path, const LoadOptions& options = {}) {
     if (model_format(path) == ModelFormat::HuggingFaceFolder) {
         fail(ErrorCode::Unsupported, "'", path.string(),
              "' is a folder, load_model() reads GGUF files; for both: load_any_model() of adainfer/io/any_model.hpp");
@@ -21746,6 +21897,41 @@ inline constexpr std::array<DTypeBits, 22> dtypes{{
 }  // namespace detail::safetensors
 
 }  // namespace adainfer::inline v0
+
+// ---- adainfer/io/text_file.hpp -------------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+namespace adainfer::inline v0::detail {
+
+/// The text of a file that is read once, such as JSON.
+class TextFile {
+  public:
+    /// Throws Error: Io (it cannot be read), Unsupported (more than `largest` bytes).
+    TextFile(const std::filesystem::path& path, std::size_t largest) : bytes_(open(path, largest)) {}
+
+    [[nodiscard]] std::string_view text() const noexcept {
+        return {reinterpret_cast<const char*>(bytes_.bytes().data()), bytes_.bytes().size()};
+    }
+
+  private:
+    static FileBytes open(const std::filesystem::path& path, std::size_t largest) {
+        std::error_code unknown;
+        const std::uintmax_t size = std::filesystem::file_size(path, unknown);
+        if (!unknown && size > largest) {
+            fail(ErrorCode::Unsupported, "'", path.string(), "': ", size, " bytes, at most ", largest, " are read");
+        }
+        return FileBytes::open(path, FileAccess::Read);
+    }
+
+    FileBytes bytes_;
+};
+
+}  // namespace adainfer::inline v0::detail
 
 #if !defined(ADAINFER_NO_EIGEN) && !__has_include(<Eigen/Core>)
 #error "adainfer: Eigen 3.4 is not on the include path: add it, or define ADAINFER_NO_EIGEN"
@@ -22302,6 +22488,32 @@ namespace adainfer::inline v0::detail::json {
 
 using Value = nlohmann::json;
 
+/// Owns a document and takes it apart from the leaves up: Value's own destructor allocates where a value has children, and an
+/// allocation that fails in a destructor ends the process.
+class Document {
+  public:
+    Document() = default;
+    explicit Document(Value root) noexcept : root_(std::move(root)) {}
+    Document(Document&& other) noexcept : root_(std::exchange(other.root_, Value())) {}
+    Document& operator=(Document&& other) noexcept {
+        std::swap(root_, other.root_);
+        return *this;
+    }
+    ~Document() { take_apart(root_); }
+
+    [[nodiscard]] Value& root() noexcept { return root_; }
+    [[nodiscard]] const Value& root() const noexcept { return root_; }
+
+  private:
+    static void take_apart(Value& value) noexcept {  // as deep as parse() allows
+        if (!value.is_structured()) return;
+        for (Value& child : value) take_apart(child);
+        value.clear();
+    }
+
+    Value root_;
+};
+
 /// The parser's own words as one printable line, without its tag in brackets.
 [[nodiscard]] inline std::string reason(const nlohmann::json::exception& error) {
     constexpr std::size_t longest = 200;
@@ -22328,7 +22540,7 @@ inline void check_text(std::string_view text, std::string_view file) {
 
 /// Parses a document. Throws Error (CorruptFile) where it is not JSON in UTF-8, nests deeper than `max_depth`, or an object
 /// has a key twice; the message names `file`.
-[[nodiscard]] inline Value parse(std::string_view text, std::string_view file, std::size_t max_depth = 32) {
+[[nodiscard]] inline Document parse(std::string_view text, std::string_view file, std::size_t max_depth = 32) {
     using Event = Value::parse_event_t;
     check_text(text, file);
     std::vector<std::set<std::string>> keys;  // of the objects that are open; an array has an empty set
@@ -22353,20 +22565,15 @@ inline void check_text(std::string_view text, std::string_view file) {
         return true;
     };
     try {
-        return Value::parse(text.begin(), text.end(), watch);
+        return Document(Value::parse(text.begin(), text.end(), watch));
     } catch (const nlohmann::json::exception& error) {
         fail(ErrorCode::CorruptFile, "'", file, "': not valid JSON: ", reason(error));
     }
 }
 
 /// Parses a file. Throws Error (Io) where it cannot be read, Unsupported where it is larger than `max_bytes`, and as parse().
-[[nodiscard]] inline Value parse_file(const std::filesystem::path& path, std::size_t max_bytes) {
-    const MappedFile file = MappedFile::open(path);
-    const std::span<const std::byte> bytes = file.bytes();
-    if (bytes.size() > max_bytes) {
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes, at most ", max_bytes, " are read");
-    }
-    return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+[[nodiscard]] inline Document parse_file(const std::filesystem::path& path, std::size_t max_bytes) {
+    return parse(detail::TextFile(path, max_bytes).text(), path.string());
 }
 
 /// A value of a document and where it stands, for messages such as "'a.json': field 'train[3].output' must be a string, found
@@ -22972,8 +23179,8 @@ namespace adainfer::inline v0 {
 [[nodiscard]] inline HfConfig parse_hf_config(std::string_view text, const std::string& file) {
     using namespace detail;
     using namespace detail::hf_config;
-    const json::Value document = json::parse(text, file);
-    const json::Field root(document, file);
+    const json::Document document = json::parse(text, file);
+    const json::Field root(document.root(), file);
     const ConfigFields outer(root, file);
     HfConfig result;
     result.model_type = outer.text("model_type", "");
@@ -23294,9 +23501,9 @@ namespace adainfer::inline v0 {
 /// Immutable; may be used from several threads. A copy shares the bytes.
 class SafetensorsFile {
   public:
-    /// Maps and checks a file. Throws Error: Io (it cannot be opened), CorruptFile, Unsupported (data type).
-    [[nodiscard]] static SafetensorsFile open(const std::filesystem::path& path) {
-        const auto file = std::make_shared<const MappedFile>(MappedFile::open(path));
+    /// Opens and checks a file. Throws Error: Io (it cannot be opened), CorruptFile, Unsupported (data type).
+    [[nodiscard]] static SafetensorsFile open(const std::filesystem::path& path, FileAccess access = FileAccess::Map) {
+        const auto file = std::make_shared<const FileBytes>(FileBytes::open(path, access));
         return parse(file->bytes(), path.string(), file);
     }
 
@@ -23475,9 +23682,9 @@ namespace detail {
 /// tensor -> file of a model.safetensors.index.json. Throws CorruptFile (no JSON, another structure, a name twice, a file
 /// name that is not plain), Unsupported (size), Io.
 [[nodiscard]] inline std::map<std::string, std::string> read_weight_map(std::string_view text, const std::string& file) {
-    const json::Value document = json::parse(text, file);
+    const json::Document document = json::parse(text, file);
     std::map<std::string, std::string> result;
-    for (const auto& [tensor, field] : json::Field(document, file).at("weight_map").members()) {
+    for (const auto& [tensor, field] : json::Field(document.root(), file).at("weight_map").members()) {
         if (!is_plain_file_name(field.text())) {
             fail(ErrorCode::CorruptFile, "'", file, "': tensor ", gguf::quoted(tensor), " is in ", gguf::quoted(field.text()),
                  ", which is not the name of a file in the folder");
@@ -23490,7 +23697,7 @@ namespace detail {
 }  // namespace detail
 
 /// The tensors of a Hugging Face folder: model.safetensors, or the files that model.safetensors.index.json names. They stay
-/// in the mapped files. Immutable.
+/// in the files' bytes. Immutable.
 class HfShards {
   public:
     HfShards(const HfShards&) = delete;  // tensors_ points into files_
@@ -23501,15 +23708,15 @@ class HfShards {
 
     /// Throws Error: Io (no such file, or a shard is missing), CorruptFile (a broken file; the index and the shards disagree
     /// on where a tensor is), Unsupported (data type).
-    [[nodiscard]] static HfShards open(const std::filesystem::path& folder) {
+    [[nodiscard]] static HfShards open(const std::filesystem::path& folder, FileAccess access = FileAccess::Map) {
         HfShards shards;
         shards.name_ = folder.string();
         std::error_code ignored;
         const auto single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
         if (std::filesystem::exists(single, ignored)) {  // first, as transformers
-            shards.files_.push_back(SafetensorsFile::open(single));
+            shards.files_.push_back(SafetensorsFile::open(single, access));
         } else if (std::filesystem::exists(index, ignored)) {
-            shards.open_index(folder, index);
+            shards.open_index(folder, index, access);
         } else {
             const bool pickled = std::filesystem::exists(folder / "pytorch_model.bin", ignored) ||
                                  std::filesystem::exists(folder / "pytorch_model.bin.index.json", ignored);
@@ -23536,19 +23743,13 @@ class HfShards {
   private:
     HfShards() = default;
 
-    void open_index(const std::filesystem::path& folder, const std::filesystem::path& index) {
+    void open_index(const std::filesystem::path& folder, const std::filesystem::path& index, FileAccess access) {
         constexpr std::size_t largest = 64'000'000;  // a model of 90,000 tensors has an index of 9 MB
-        const MappedFile mapped = MappedFile::open(index);
-        if (mapped.bytes().size() > largest) {
-            fail(ErrorCode::Unsupported, "'", index.string(), "': ", mapped.bytes().size(), " bytes, at most ", largest,
-                 " are read");
-        }
-        const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
-        const auto weight_map = detail::read_weight_map(text, index.string());
+        const auto weight_map = detail::read_weight_map(detail::TextFile(index, largest).text(), index.string());
         std::set<std::string> names;
         for (const auto& [tensor, file] : weight_map) names.insert(file);
         for (const std::string& file : names) {
-            files_.push_back(SafetensorsFile::open(folder / file));
+            files_.push_back(SafetensorsFile::open(folder / file, access));
             check(files_.back(), file, weight_map, index.string());
         }
         for (const auto& [tensor, file] : weight_map) {
@@ -23880,27 +24081,23 @@ inline void check_parts(const ModelWeights& model, const HfConfig& config, const
 [[nodiscard]] inline HfConfig load_hf_config(const std::filesystem::path& folder) {
     constexpr std::size_t largest = 16'000'000;
     const std::filesystem::path path = folder / "config.json";
-    const MappedFile file = MappedFile::open(path);
-    if (file.bytes().size() > largest) {
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", file.bytes().size(), " bytes, at most ", largest, " are read");
-    }
-    HfConfig config = parse_hf_config({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string());
+    HfConfig config = parse_hf_config(detail::TextFile(path, largest).text(), path.string());
     const std::filesystem::path base = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
     config.model.name = base.string();
     return config;
 }
 
-/// The decoder of a Hugging Face folder (config.json and safetensors in F32, F16 or BF16). Matrices stay in the mapped files;
+/// The decoder of a Hugging Face folder (config.json and safetensors in F32, F16 or BF16). Matrices stay in the files' bytes;
 /// only those that a family stores in another order are copied. Throws Error: Io (a file is missing), CorruptFile (also: a
 /// tensor is missing, the index is wrong), Unsupported (model type, feature, data type, a tensor that the library would
 /// ignore), ShapeMismatch, NotFinite, Cancelled.
-[[nodiscard]] inline ModelWeights load_hf_weights(const std::filesystem::path& folder, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelWeights load_hf_weights(const std::filesystem::path& folder, const LoadOptions& options = {}) {
     const HfConfig config = load_hf_config(folder);
-    const HfShards shards = HfShards::open(folder);
+    const HfShards shards = HfShards::open(folder, options.access);
     detail::HfTensors tensors(shards, config);
     ModelWeights model;
     model.config = config.model;
-    detail::WeightReader(tensors, *config.family, config.family->hf_names).read(model, options);
+    detail::WeightReader(tensors, *config.family, config.family->hf_names).read(model, {options.progress, options.stop});
     tensors.require_all_read();
     detail::check_parts(model, config, tensors);
     model.identity = detail::identity_of(shards, model.config);
@@ -24293,7 +24490,7 @@ struct TokenizerJson {
         double score = 0.0;    ///< unigram only
     };
 
-    json::Value rest{};                 ///< the document without model.vocab and model.merges
+    json::Document rest{};              ///< the document without model.vocab and model.merges
     std::vector<Piece> vocabulary{};    ///< in the order of the file
     std::vector<std::string> merges{};  ///< "left right"
     bool has_vocabulary = false;
@@ -24436,7 +24633,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
 
     /// Puts a value where the parser stands in the document.
     json::Value& place(json::Value value) {
-        if (open_.empty()) return out_.rest = std::move(value);
+        if (open_.empty()) return out_.rest.root() = std::move(value);
         json::Value& parent = *open_.back();
         if (parent.is_array()) {
             parent.push_back(std::move(value));
@@ -24521,7 +24718,7 @@ class VocabularyReader {
             if (file.unigram) data_.scores[piece.id] = piece.score;
         }
         data_.hugging_face = true;
-        const json::Field document(file.rest, name);
+        const json::Field document(file.rest.root(), name);
         if (const auto added = document.find("added_tokens"); added && !added->is_null()) {
             for (const json::Field& token : added->elements()) add(token, file.unigram);
         }
@@ -24606,7 +24803,7 @@ class VocabularyReader {
 /// type of model, dropout, and prefixes or suffixes of word parts.
 inline void read_model(const TokenizerJson& file, std::string_view name, const VocabularyReader& vocabulary, bool byte_level,
                        TokenizerData& data) {
-    const json::Field model = json::Field(file.rest, name).at("model");
+    const json::Field model = json::Field(file.rest.root(), name).at("model");
     const auto given = [&model](std::string_view key) {
         const auto field = model.find(key);
         return field && !field->is_null() ? field : std::nullopt;
@@ -24658,17 +24855,17 @@ inline constexpr std::size_t max_config_bytes = std::size_t{64} << 20U;
 /// A JSON file of a model folder, or nothing where there is no such file.
 struct OptionalJson {
     std::string name;
-    std::optional<json::Value> value;
+    std::optional<json::Document> document;
 
     OptionalJson(const std::filesystem::path& folder, std::string_view file) : name((folder / file).string()) {
         std::error_code ignored;
-        if (std::filesystem::exists(folder / file, ignored)) value = json::parse_file(folder / file, max_config_bytes);
+        if (std::filesystem::exists(folder / file, ignored)) document = json::parse_file(folder / file, max_config_bytes);
     }
 
     /// A member that is there and not null.
     [[nodiscard]] std::optional<json::Field> find(std::string_view key) const {
-        if (!value) return std::nullopt;
-        const auto field = json::Field(*value, name).find(key);
+        if (!document) return std::nullopt;
+        const auto field = json::Field(document->root(), name).find(key);
         return field && !field->is_null() ? field : std::nullopt;
     }
 };
@@ -24741,11 +24938,7 @@ class TokenizerSettings {
     void read_template() {
         std::error_code ignored;
         if (const auto path = folder_ / "chat_template.jinja"; std::filesystem::exists(path, ignored)) {
-            const MappedFile file = MappedFile::open(path);
-            const std::span<const std::byte> bytes = file.bytes();
-            if (bytes.size() > max_config_bytes)
-                fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes of chat template");
-            data_.chat_template.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            data_.chat_template = TextFile(path, max_config_bytes).text();
             return;
         }
         const auto field = tokenizer_.find("chat_template");
@@ -24771,7 +24964,7 @@ class TokenizerSettings {
                                                        const std::filesystem::path* folder = nullptr) {
     const TokenizerJson file = parse_tokenizer_json(text, name);
     TokenizerData data;
-    const json::Field document(file.rest, name);
+    const json::Field document(file.rest.root(), name);
     if (!file.has_vocabulary) fail(ErrorCode::CorruptFile, "'", name, "': field 'model.vocab' is missing");
     const TextReader text_reader(document, name, data);
     check_decoder(document, name, text_reader.byte_level(), data);
@@ -24798,12 +24991,8 @@ class TokenizerSettings {
 /// Tokenizer does not have.
 [[nodiscard]] inline TokenizerData read_hf_tokenizer_data(const std::filesystem::path& folder) {
     const std::filesystem::path path = folder / "tokenizer.json";
-    const MappedFile file = MappedFile::open(path);
-    const std::span<const std::byte> bytes = file.bytes();
-    if (bytes.size() > detail::hf::max_tokenizer_bytes)
-        fail(ErrorCode::Unsupported, "'", path.string(), "': ", bytes.size(), " bytes, at most ", detail::hf::max_tokenizer_bytes,
-             " are read");
-    return detail::hf::read_tokenizer_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), &folder);
+    const detail::TextFile file(path, detail::hf::max_tokenizer_bytes);
+    return detail::hf::read_tokenizer_json(file.text(), path.string(), &folder);
 }
 
 /// The tokenizer of a Hugging Face folder, ready for use. Throws as read_hf_tokenizer_data() and Tokenizer.
@@ -24821,8 +25010,9 @@ class TokenizerSettings {
 namespace adainfer::inline v0 {
 
 /// The decoder of a GGUF file or a Hugging Face folder. Throws as model_format(), load_weights() and load_hf_weights().
-[[nodiscard]] inline ModelWeights load_any_weights(const std::filesystem::path& path, const BuildOptions& options = {}) {
-    return model_format(path) == ModelFormat::Gguf ? load_weights(GgufFile::open(path), options) : load_hf_weights(path, options);
+[[nodiscard]] inline ModelWeights load_any_weights(const std::filesystem::path& path, const LoadOptions& options = {}) {
+    if (model_format(path) == ModelFormat::HuggingFaceFolder) return load_hf_weights(path, options);
+    return load_weights(GgufFile::open(path, options.access), {options.progress, options.stop});
 }
 
 /// The tokenizer of a GGUF file or a Hugging Face folder. Throws as model_format(), load_tokenizer() and load_hf_tokenizer().
@@ -24833,7 +25023,7 @@ namespace adainfer::inline v0 {
 /// Reads a GGUF file or a Hugging Face folder. Throws as load_model() and, for a folder, as load_hf_weights() and
 /// load_hf_tokenizer(), and CorruptFile where the tokenizer has more tokens than the embedding has rows: more rows are
 /// padding, which folders may have.
-[[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const BuildOptions& options = {}) {
+[[nodiscard]] inline ModelFile load_any_model(const std::filesystem::path& path, const LoadOptions& options = {}) {
     if (model_format(path) == ModelFormat::Gguf) return detail::load_gguf_model(path, options);
     ModelFile result{load_hf_weights(path, options), load_hf_tokenizer(path)};
     const std::size_t tokens = result.tokenizer.vocab_size(), rows = result.weights.config.vocabulary;
@@ -24893,7 +25083,7 @@ struct LensFile {
 
 /// The same for a file. Throws Error (Io).
 [[nodiscard]] inline std::string lens_hash(const std::filesystem::path& path) {
-    return lens_hash(MappedFile::open(path).bytes());
+    return lens_hash(FileBytes::open(path).bytes());
 }
 
 namespace detail::lens {
@@ -25477,14 +25667,14 @@ inline void save_policy(const std::filesystem::path& path, const PolicyFile& pol
 
 /// Reads a policy from text; `name` is for messages. Throws as load_policy_file().
 [[nodiscard]] inline PolicyFile parse_policy_file(std::string_view text, const std::string& name) {
-    return detail::policy::read(detail::json::parse(text, name), name);
+    return detail::policy::read(detail::json::parse(text, name).root(), name);
 }
 
 /// Reads a policy without looking at its lens or at a model. Throws Error: Io, CorruptFile (not JSON, fields missing,
 /// unknown, of the wrong type or inconsistent), Unsupported (format version, kind, size), and ShapeMismatch, NotFinite,
 /// InvalidArgument for the classifier.
 [[nodiscard]] inline PolicyFile load_policy_file(const std::filesystem::path& path) {
-    return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes), path.string());
+    return detail::policy::read(detail::json::parse_file(path, detail::policy::max_bytes).root(), path.string());
 }
 
 /// How a policy file names a lens file: relative to its own folder, with forward slashes. Both paths may be relative to the
@@ -25823,7 +26013,7 @@ inline void validate(const Task& task) {
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).
 [[nodiscard]] inline Task parse_task(std::string_view text, const std::string& name) {
-    return detail::task::read(detail::json::parse(text, name), name);
+    return detail::task::read(detail::json::parse(text, name).root(), name);
 }
 
 /// Reads a task file:
@@ -25837,7 +26027,7 @@ inline void validate(const Task& task) {
 /// {output} once each, more shots than train examples, an empty or repeated label, an answer that is empty or none of the
 /// labels, or no test.
 [[nodiscard]] inline Task load_task(const std::filesystem::path& path) {
-    return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes), path.string());
+    return detail::task::read(detail::json::parse_file(path, detail::task::max_bytes).root(), path.string());
 }
 
 }  // namespace adainfer::inline v0
@@ -25917,6 +26107,7 @@ template <class Number>
     const auto last = number<std::size_t>(spec, text.substr(dash + 1, slash == std::string_view::npos ? slash : slash - dash - 1));
     const auto stride = slash == std::string_view::npos ? std::size_t{1} : number<std::size_t>(spec, text.substr(slash + 1));
     if (first == 0 || last < first || last > 10'000 || stride == 0) wrong(spec, "layers must ascend from 1");
+    if (stride > last) wrong(spec, "the stride is larger than the last layer");
     std::vector<std::size_t> layers;
     for (std::size_t layer = first; layer <= last; layer += stride) layers.push_back(layer);
     return Schedule::only(std::move(layers));
