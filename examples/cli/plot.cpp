@@ -117,16 +117,16 @@ chart::Row make_row(const std::string& heading, const Field& rows, const Field* 
 
 void plot(const Options& options) {
     const auto results = adainfer::detail::json::parse_file(options.results, max_bytes);
-    const Field root(results, options.results);
+    const Field root(results.root(), options.results);
     chart::Picture picture{options.title,
                            "Accuracy of exit policies against the layers they run, with the dense model as a dashed line"
                            "; gap and top probability of the next token after each layer.",
                            {},
                            {"Policies", "Tasks"}};
     if (root.is_array()) {
-        adainfer::detail::json::Value document;
+        adainfer::detail::json::Document document;
         if (!options.trace.empty()) document = adainfer::detail::json::parse_file(options.trace, max_bytes);
-        const Field trace(document, options.trace);
+        const Field trace(document.root(), options.trace);
         picture.rows.push_back(make_row("", root, options.trace.empty() ? nullptr : &trace));
     } else {
         if (!options.trace.empty())
