@@ -592,7 +592,7 @@ TEST_CASE("loading reports progress and can be cancelled before and in the middl
     const LlamaFile file;
     const std::filesystem::path path = file.write();
     std::vector<std::size_t> done;
-    BuildOptions options;
+    LoadOptions options;
     options.progress = [&](const ProgressEvent& event) {
         CHECK(event.stage == "read layers");
         CHECK(event.total == layers);
