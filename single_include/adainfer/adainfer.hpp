@@ -13379,6 +13379,7 @@ inline void append_unescaped(std::string& out, std::string_view text) {
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <string_view>
 
 namespace adainfer::inline v0 {
@@ -13401,12 +13402,16 @@ inline constexpr std::array<std::string_view, 18> infill = {
     "<fim-suffix>",   "<fim-middle>",   "<fim-pad>",      "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>",
 };
 
-[[nodiscard]] constexpr bool is_end(std::string_view token) noexcept {
-    return token.starts_with('<') && std::find(ends.begin(), ends.end(), token) != ends.end();
+/// Most tokens of a vocabulary are told from all of them by their first byte.
+template <std::size_t n>
+[[nodiscard]] constexpr bool is_among(const std::array<std::string_view, n>& names, std::string_view token) noexcept {
+    return token.starts_with('<') && std::find(names.begin(), names.end(), token) != names.end();
 }
 
+[[nodiscard]] constexpr bool is_end(std::string_view token) noexcept { return is_among(ends, token); }
+
 [[nodiscard]] constexpr bool is_control(std::string_view token) noexcept {
-    return is_end(token) || (token.starts_with('<') && std::find(infill.begin(), infill.end(), token) != infill.end());
+    return is_end(token) || is_among(infill, token);
 }
 
 }  // namespace detail::special_names
@@ -20140,15 +20145,12 @@ class FileBytes {
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <string>
 #include <string_view>
 #include <type_traits>
 
 namespace adainfer::inline v0::detail::gguf {
 
 static_assert(std::endian::native == std::endian::little, "files are read as little-endian bytes");
-
-using detail::quoted;
 
 /// Whether the text is well-formed UTF-8: shortest forms only, no surrogates, nothing above U+10FFFF.
 [[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {
@@ -20491,7 +20493,7 @@ class GgufValue {
         }
         const auto element_type = read_type(cursor, key);
         if (element_type == GgufValueType::Array)
-            cursor.unsupported("metadata key ", detail::gguf::quoted(key), " is an array of arrays");
+            cursor.unsupported("metadata key ", detail::quoted(key), " is an array of arrays");
         GgufValue value(type, element_type, cursor.number<std::uint64_t>("an array's length"));
         value.read_elements(cursor, key);
         return value;
@@ -20605,7 +20607,7 @@ class GgufValue {
     static GgufValueType read_type(detail::gguf::Cursor& cursor, std::string_view key) {
         const auto type = cursor.number<std::uint32_t>("a value type");
         if (!info(GgufValueType{type}))
-            cursor.corrupt("metadata key ", detail::gguf::quoted(key), " has the unknown value type ", type);
+            cursor.corrupt("metadata key ", detail::quoted(key), " has the unknown value type ", type);
         return GgufValueType{type};
     }
 
@@ -20616,7 +20618,7 @@ class GgufValue {
         // Every element takes bytes of the file, so this bounds the loops below and all later allocations.
         const std::size_t least = bytes != 0 ? bytes : sizeof(std::uint64_t);
         if (count_ > cursor.left() / least)
-            cursor.corrupt("cut short: metadata key ", detail::gguf::quoted(key), " (", type_name(), ") has ", count_,
+            cursor.corrupt("cut short: metadata key ", detail::quoted(key), " (", type_name(), ") has ", count_,
                            " elements at byte ", cursor.position(), ", ", cursor.left(), " bytes are left");
         data_ = cursor.take(0, what);
         if (bytes == 0) {
@@ -20627,7 +20629,7 @@ class GgufValue {
         if (element_type_ != GgufValueType::Bool) return;
         for (std::uint64_t i = 0; i < count_; ++i)
             if (const auto flag = detail::gguf::load_number<std::uint8_t>(data_ + i); flag > 1)
-                cursor.corrupt("metadata key ", detail::gguf::quoted(key), " has the boolean ", unsigned{flag},
+                cursor.corrupt("metadata key ", detail::quoted(key), " has the boolean ", unsigned{flag},
                                ", expected 0 or 1");
     }
 
@@ -20817,7 +20819,7 @@ class GgufFile {
     [[nodiscard]] const GgufTensor& tensor(std::string_view tensor_name) const {
         const GgufTensor* const found = find_tensor(tensor_name);
         if (found == nullptr)
-            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(tensor_name));
+            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::quoted(tensor_name));
         return *found;
     }
 
@@ -20826,7 +20828,7 @@ class GgufFile {
     [[nodiscard]] WeightView weight(const GgufTensor& tensor) const {
         const GgmlTypeInfo* const type = find_ggml_type(tensor.type);
         if (type == nullptr || !type->dtype)
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::quoted(tensor.name), " is of type ",
                  tensor.type_name, "; supported are ", supported_ggml_types());
         std::uint64_t rows = 1;
         for (std::size_t i = 1; i < tensor.dims.size(); ++i) rows *= tensor.dims[i];  // fits: see read_tensor
@@ -20898,7 +20900,7 @@ class GgufFile {
     void index_tensors() {
         const auto name_of = [this](std::size_t i) { return std::string_view(tensors_[i].name); };
         if (const auto twice = tensor_index_.build(tensors_.size(), name_of))
-            fail(ErrorCode::CorruptFile, "'", name_, "': tensor ", detail::gguf::quoted(name_of(*twice)),
+            fail(ErrorCode::CorruptFile, "'", name_, "': tensor ", detail::quoted(name_of(*twice)),
                  " is there more than once");
     }
 
@@ -20919,13 +20921,13 @@ class GgufFile {
         } else if (const auto negative = value.as_int()) {
             found += " " + std::to_string(*negative);
         }
-        fail(ErrorCode::CorruptFile, "'", name_, "': metadata key ", detail::gguf::quoted(key), " is of type ", found,
+        fail(ErrorCode::CorruptFile, "'", name_, "': metadata key ", detail::quoted(key), " is of type ", found,
              ", expected ", expected);
     }
 
     template <class T>
     T present(std::optional<T> value, std::string_view key) const {
-        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::gguf::quoted(key));
+        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::quoted(key));
         return *std::move(value);
     }
 
@@ -20949,7 +20951,7 @@ class GgufFile {
         }
         const auto key_of = [this](std::size_t i) { return entries_[i].key; };
         if (const auto twice = entry_index_.build(entries_.size(), key_of))
-            cursor.corrupt("metadata key ", detail::gguf::quoted(key_of(*twice)), " is there more than once");
+            cursor.corrupt("metadata key ", detail::quoted(key_of(*twice)), " is there more than once");
         read_alignment(cursor);
 
         std::uint64_t expected_offset = 0;
@@ -20968,10 +20970,10 @@ class GgufFile {
         const std::string_view name = cursor.string(what);
         if (name.empty()) cursor.corrupt("a ", what, " is empty");
         if (name.size() > longest)
-            cursor.corrupt(what, " ", detail::gguf::quoted(name), " has ", name.size(), " bytes, at most ", longest,
+            cursor.corrupt(what, " ", detail::quoted(name), " has ", name.size(), " bytes, at most ", longest,
                            " are allowed");
         if (name.find('\0') != std::string_view::npos || !detail::gguf::is_utf8(name))
-            cursor.corrupt(what, " ", detail::gguf::quoted(name), " is not UTF-8 text without NUL");
+            cursor.corrupt(what, " ", detail::quoted(name), " is not UTF-8 text without NUL");
         return name;
     }
 
@@ -20997,7 +20999,7 @@ class GgufFile {
         GgufTensor tensor;
         tensor.name = read_name(cursor, "tensor name", longest_tensor_name);
         const auto corrupt = [&](const auto&... parts) {
-            cursor.corrupt("tensor ", detail::gguf::quoted(tensor.name), " ", parts...);
+            cursor.corrupt("tensor ", detail::quoted(tensor.name), " ", parts...);
         };
         const auto dim_count = cursor.number<std::uint32_t>("a tensor's number of dimensions");
         if (dim_count > most_dims) corrupt("has ", dim_count, " dimensions, at most ", most_dims, " are allowed");
@@ -21018,7 +21020,7 @@ class GgufFile {
         tensor.type = cursor.number<std::uint32_t>("a tensor's type");
         const GgmlTypeInfo* const type = find_ggml_type(tensor.type);
         if (type == nullptr)
-            cursor.unsupported("tensor ", detail::gguf::quoted(tensor.name), " is of the unknown type ", tensor.type,
+            cursor.unsupported("tensor ", detail::quoted(tensor.name), " is of the unknown type ", tensor.type,
                                "; supported are ", supported_ggml_types());
         tensor.type_name = type->name;
         const std::uint64_t row = tensor.dims.empty() ? 1 : tensor.dims[0];
@@ -21052,7 +21054,7 @@ class GgufFile {
                 continue;
             }
             if (!end || *end > bytes.size())
-                cursor.corrupt("cut short: tensor ", detail::gguf::quoted(tensor.name), " has ", tensor.bytes,
+                cursor.corrupt("cut short: tensor ", detail::quoted(tensor.name), " has ", tensor.bytes,
                                " bytes at byte ", start, " + ", tensor.offset, ", the file has ", bytes.size());
             tensor.data = bytes.data() + *begin;
         }
@@ -21143,7 +21145,7 @@ namespace adainfer::inline v0::detail {
     const std::string architecture = file.get_string("general.architecture");
     const Family* const family = find_family(architecture);
     if (family == nullptr) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture ", gguf::quoted(architecture), "; supported: ",
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture ", detail::quoted(architecture), "; supported: ",
              supported_families());
     }
     return *family;
@@ -21243,7 +21245,7 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     } else if (scaling == "yarn") {
         read_yarn(keys, config);
     } else if (scaling != "none" && scaling != "longrope") {
-        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling ", gguf::quoted(scaling),
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling ", detail::quoted(scaling),
                    "; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
     }
 }
@@ -21567,7 +21569,7 @@ class TensorReader {
     void require_all_read(const ModelConfig& config) const {
         for (const GgufTensor& tensor : file_.tensors()) {
             if (read_.contains(tensor.name)) continue;
-            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor ", gguf::quoted(tensor.name), " is not part of a ",
+            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor ", detail::quoted(tensor.name), " is not part of a ",
                  config.architecture, " model of ", config.layers, " layers as this library runs it");
         }
     }
@@ -21880,7 +21882,7 @@ inline constexpr std::array<DTypeBits, 22> dtypes{{
     if (const DTypeBits* const found = find_dtype(name)) return found->bits;
     std::string known;
     for (const DTypeBits& d : dtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
-    fail(ErrorCode::Unsupported, "safetensors: unknown type ", gguf::quoted(name), "; known: ", known);
+    fail(ErrorCode::Unsupported, "safetensors: unknown type ", detail::quoted(name), "; known: ", known);
 }
 
 /// Bytes that a tensor takes; nothing where its bits overflow 64 bits or do not fill whole bytes.
@@ -22554,7 +22556,7 @@ inline void check_text(std::string_view text, std::string_view file) {
                 break;
             case Event::key:
                 if (!keys.back().insert(value.get<std::string>()).second) {
-                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()),
+                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", detail::quoted(value.get<std::string>()),
                          " stands twice in an object");
                 }
                 break;
@@ -22668,14 +22670,14 @@ class Field {
         const std::string where = path_.empty() ? "the document" : "field '" + path_ + "'";
         std::string found = value_->type_name();
         if (value_->is_number()) found = value_->dump();
-        if (value_->is_string()) found = gguf::quoted(value_->get_ref<const std::string&>());
+        if (value_->is_string()) found = detail::quoted(value_->get_ref<const std::string&>());
         fail(ErrorCode::CorruptFile, "'", file_, "': ", where, " must be ", expected, ", found ", found);
     }
 
   private:
     /// Keys come from the file: only printable characters of them may reach a message.
     [[nodiscard]] std::string member(std::string_view key) const {
-        const std::string shown = gguf::quoted(key);
+        const std::string shown = detail::quoted(key);
         return (path_.empty() ? "" : path_ + '.') + shown.substr(1, shown.size() - 2);
     }
 
@@ -22881,7 +22883,7 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
         // would have to be rotated anew.
         context = (std::min)(context, original());
     } else {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
+        scaling.unsupported("rope type ", detail::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     return rope;
 }
@@ -22940,7 +22942,7 @@ struct Sizes {
     }
     std::string list;
     for (const auto& entry : names) list.append(list.empty() ? "" : ", ").append(entry.first);
-    config.unsupported(key, " ", gguf::quoted(name), "; supported: ", list);
+    config.unsupported(key, " ", detail::quoted(name), "; supported: ", list);
 }
 
 /// Widths and heads; `head_dim` is looked at where the class has it.
@@ -22989,7 +22991,7 @@ void read_windows(const ConfigFields& config, std::optional<std::size_t> window,
     if (const auto types = config.find("layer_types")) {
         for (const json::Field& type : types->elements()) {
             if (type.text() != "full_attention" && type.text() != "sliding_attention") {
-                config.unsupported("layer type ", gguf::quoted(type.text()), "; supported: full_attention, sliding_attention");
+                config.unsupported("layer type ", detail::quoted(type.text()), "; supported: full_attention, sliding_attention");
             }
             model.windowed.push_back(type.text() == "sliding_attention");
         }
@@ -23068,7 +23070,7 @@ inline void read_phi3(const ConfigFields& config, HfConfig& result) {
     const auto object = rope_object(config);
     const std::string type = rope_type(ConfigFields(object, config.file()));
     if (type != "default" && type != "longrope" && type != "su") {
-        config.unsupported("rope type ", gguf::quoted(type), " in a phi3; supported: default, longrope");
+        config.unsupported("rope type ", detail::quoted(type), " in a phi3; supported: default, longrope");
     }
     model.rope = read_rope(object, config, defaults, model.context);
     read_window(config, config.count_or_null("sliding_window"), model);
@@ -23188,13 +23190,13 @@ namespace adainfer::inline v0 {
     const bool multimodal = result.model_type == "gemma3";
     result.family = find_family(multimodal ? "gemma3_text" : std::string_view(result.model_type), &Family::hf_type);
     if (result.family == nullptr) {
-        outer.unsupported("model_type ", gguf::quoted(result.model_type), "; supported: ", supported_families(&Family::hf_type),
+        outer.unsupported("model_type ", detail::quoted(result.model_type), "; supported: ", supported_families(&Family::hf_type),
                           ", gemma3");
     }
     if (const auto quantization = outer.find("quantization_config")) {
         const auto method = quantization->find("quant_method");
         outer.unsupported("the weights are quantised (quantization_config",
-                          method && method->is_string() ? ", " + gguf::quoted(method->text()) : "",
+                          method && method->is_string() ? ", " + detail::quoted(method->text()) : "",
                           "); f32, f16 and bf16 are read, or a GGUF file of a quantised type");
     }
     const auto inner = multimodal ? outer.find("text_config") : std::nullopt;
@@ -23303,10 +23305,10 @@ class HeaderHandler {
     bool number_unsigned(std::uint64_t number) {
         if (at() == At::Shape) {
             if (tensors.back().shape.size() == max_rank)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
+                corrupt("tensor ", detail::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
             tensors.back().shape.push_back(number);
         } else if (at() == At::Offsets) {
-            if (offsets_ == 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": more than two data_offsets");
+            if (offsets_ == 2) corrupt("tensor ", detail::quoted(tensors.back().name), ": more than two data_offsets");
             (offsets_++ == 0 ? tensors.back().begin : tensors.back().end) = number;
         } else {
             return other("a number");
@@ -23316,12 +23318,12 @@ class HeaderHandler {
 
     bool string(std::string& text) {
         if (at() == At::Metadata) {
-            if (!metadata.emplace(key_, text).second) corrupt("the metadata key ", gguf::quoted(key_), " stands twice");
+            if (!metadata.emplace(key_, text).second) corrupt("the metadata key ", detail::quoted(key_), " stands twice");
         } else if (at() == At::Tensor && field_ == dtype_field) {
             const DTypeBits* const found = find_dtype(text);
             if (found == nullptr) {
-                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name),
-                     " is of unknown type ", gguf::quoted(text));
+                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", detail::quoted(tensors.back().name),
+                     " is of unknown type ", detail::quoted(text));
             }
             tensors.back().dtype = found->name;
         } else {
@@ -23340,7 +23342,7 @@ class HeaderHandler {
                      : key == "data_offsets" ? offsets_field
                                              : unknown_field;
             if (field_ != unknown_field && (seen_ & field_) != 0)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
+                corrupt("tensor ", detail::quoted(tensors.back().name), ": ", key, " stands twice");
             seen_ |= field_;
         }
         return true;
@@ -23368,10 +23370,10 @@ class HeaderHandler {
         if (at() == At::Tensor) {
             for (const auto& [bit, name] :
                  {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
-                if ((seen_ & bit) == 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", name, " is missing");
+                if ((seen_ & bit) == 0) corrupt("tensor ", detail::quoted(tensors.back().name), ": ", name, " is missing");
             }
             if (offsets_ != 2)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
+                corrupt("tensor ", detail::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
         }
         open_.pop_back();
         return true;
@@ -23408,10 +23410,10 @@ class HeaderHandler {
     bool other(std::string_view found) {
         if (at() == At::Ignored || (at() == At::Tensor && field_ == unknown_field)) return true;
         if (at() == At::Nowhere) corrupt("the header must be an object, found ", found);
-        if (at() == At::Metadata) corrupt("the metadata value of ", gguf::quoted(key_), " must be a string, found ", found);
-        if (at() == At::Header) corrupt("the value of ", gguf::quoted(key_), " must be an object, found ", found);
+        if (at() == At::Metadata) corrupt("the metadata value of ", detail::quoted(key_), " must be a string, found ", found);
+        if (at() == At::Header) corrupt("the value of ", detail::quoted(key_), " must be an object, found ", found);
         const std::string_view field = field_ == dtype_field ? "dtype" : field_ == shape_field ? "shape" : "data_offsets";
-        corrupt("tensor ", gguf::quoted(tensors.back().name), ": bad ", field, ": found ", found);
+        corrupt("tensor ", detail::quoted(tensors.back().name), ": bad ", field, ": found ", found);
     }
 
     std::string_view file_;
@@ -23438,7 +23440,7 @@ struct Header {
     tensors.reserve(entries.size());
     std::uint64_t previous_end = 0;
     for (TensorEntry& entry : entries) {
-        const std::string name = gguf::quoted(entry.name);
+        const std::string name = detail::quoted(entry.name);
         if (entry.begin != previous_end || entry.end < entry.begin) {
             handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ",
                             previous_end);
@@ -23484,7 +23486,7 @@ struct Header {
               [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
     const auto twice = std::adjacent_find(header.by_name.begin(), header.by_name.end(),
                                           [&](std::size_t a, std::size_t b) { return name_of(a) == name_of(b); });
-    if (twice != header.by_name.end()) handler.corrupt("the tensor ", gguf::quoted(name_of(*twice)), " stands twice");
+    if (twice != header.by_name.end()) handler.corrupt("the tensor ", detail::quoted(name_of(*twice)), " stands twice");
     return header;
 }
 
@@ -23542,7 +23544,7 @@ class SafetensorsFile {
     /// A tensor. Throws Error (CorruptFile) where there is none of that name.
     [[nodiscard]] const SafetensorsTensor& get(std::string_view name) const {
         const SafetensorsTensor* const tensor = find(name);
-        if (tensor == nullptr) fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(name));
+        if (tensor == nullptr) fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::quoted(name));
         return *tensor;
     }
 
@@ -23553,7 +23555,7 @@ class SafetensorsFile {
     [[nodiscard]] const std::string& get_metadata(const std::string& key) const {
         const auto found = metadata_.find(key);
         if (found == metadata_.end())
-            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
+            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::quoted(key));
         return found->second;
     }
 
@@ -23572,7 +23574,7 @@ class SafetensorsFile {
             values.resize(tensor.data.size() / 2);
             for (std::size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_f32(half(i));
         } else {
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::quoted(tensor.name), " is of type ",
                  tensor.dtype, "; only F32, F16 and BF16 are read as floats");
         }
         return values;
@@ -23601,7 +23603,7 @@ struct Layout {
 [[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors,
                                     const std::map<std::string, std::string>& metadata) {
     const auto text = [](const std::string& s) {
-        if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", gguf::quoted(s), " is not UTF-8");
+        if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", detail::quoted(s), " is not UTF-8");
         return nlohmann::json(s).dump();
     };
     Layout layout;
@@ -23624,7 +23626,7 @@ struct Layout {
             fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
         const auto bytes = data_bytes(tensor.dtype, tensor.shape);
         if (!bytes || *bytes != tensor.data.size()) {
-            fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
+            fail(ErrorCode::InvalidArgument, "safetensors: tensor ", detail::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
         json.append(json.size() == 1 ? "" : ",").append(text(tensor.name));
@@ -23639,7 +23641,7 @@ struct Layout {
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
     if (twice != names.end())
-        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
+        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", detail::quoted(*twice));
     json += '}';
     json.resize((json.size() + 7) / 8 * 8, ' ');
     if (json.size() > max_header_bytes) {
@@ -23686,7 +23688,7 @@ namespace detail {
     std::map<std::string, std::string> result;
     for (const auto& [tensor, field] : json::Field(document.root(), file).at("weight_map").members()) {
         if (!is_plain_file_name(field.text())) {
-            fail(ErrorCode::CorruptFile, "'", file, "': tensor ", gguf::quoted(tensor), " is in ", gguf::quoted(field.text()),
+            fail(ErrorCode::CorruptFile, "'", file, "': tensor ", detail::quoted(tensor), " is in ", detail::quoted(field.text()),
                  ", which is not the name of a file in the folder");
         }
         result.emplace(tensor, field.text());
@@ -23755,7 +23757,7 @@ class HfShards {
         for (const auto& [tensor, file] : weight_map) {
             const auto at = static_cast<std::size_t>(std::distance(names.begin(), names.find(file)));
             if (files_[at].find(tensor) == nullptr) {
-                fail(ErrorCode::CorruptFile, "'", index.string(), "': tensor ", detail::gguf::quoted(tensor), " is not in '",
+                fail(ErrorCode::CorruptFile, "'", index.string(), "': tensor ", detail::quoted(tensor), " is not in '",
                      file, "'");
             }
         }
@@ -23767,11 +23769,11 @@ class HfShards {
         for (const SafetensorsTensor& tensor : shard.tensors()) {
             const auto entry = weight_map.find(tensor.name);
             if (entry == weight_map.end()) {
-                fail(ErrorCode::CorruptFile, "'", index, "' does not list tensor ", detail::gguf::quoted(tensor.name), " of '",
+                fail(ErrorCode::CorruptFile, "'", index, "' does not list tensor ", detail::quoted(tensor.name), " of '",
                      file, "'");
             }
             if (entry->second != file) {
-                fail(ErrorCode::CorruptFile, "'", index, "' puts tensor ", detail::gguf::quoted(tensor.name), " into '",
+                fail(ErrorCode::CorruptFile, "'", index, "' puts tensor ", detail::quoted(tensor.name), " into '",
                      entry->second, "', but it is in '", file, "' too");
             }
         }
@@ -23880,8 +23882,8 @@ class HfTensors {
             if (is_ignored(tensor->name, config.model_type)) continue;
             const auto [at, fresh] = by_name_.emplace(table_name(tensor->name, config, bare), Entry{tensor});
             if (!fresh) {
-                fail(ErrorCode::CorruptFile, describe(), ": the tensors ", gguf::quoted(at->second.tensor->name), " and ",
-                     gguf::quoted(tensor->name), " are the same part of the model");
+                fail(ErrorCode::CorruptFile, describe(), ": the tensors ", detail::quoted(at->second.tensor->name), " and ",
+                     detail::quoted(tensor->name), " are the same part of the model");
             }
         }
         if (config.tied) tie();
@@ -23904,7 +23906,7 @@ class HfTensors {
         std::vector<float> values(size);
         dequantize_row(dtype, data, size, values.data());
         if (!all_finite(values.data(), size)) {
-            fail(ErrorCode::NotFinite, describe(), ": tensor ", gguf::quoted(name), " holds NaN or infinity");
+            fail(ErrorCode::NotFinite, describe(), ": tensor ", detail::quoted(name), " holds NaN or infinity");
         }
         return values;
     }
@@ -23956,7 +23958,7 @@ class HfTensors {
     void require_all_read() const {
         for (const auto& [name, entry] : by_name_) {
             if (entry.read) continue;
-            fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(entry.tensor->name), " is not part of a ",
+            fail(ErrorCode::Unsupported, describe(), ": tensor ", detail::quoted(entry.tensor->name), " is not part of a ",
                  config_.model_type, " model of ", config_.model.layers, " layers as this library runs it");
         }
     }
@@ -24001,7 +24003,7 @@ class HfTensors {
         };
         const SafetensorsTensor& tensor = *found.tensor;
         if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
-            fail(ErrorCode::ShapeMismatch, describe(), ": tensor ", gguf::quoted(tensor.name), " is ", text(tensor.shape),
+            fail(ErrorCode::ShapeMismatch, describe(), ": tensor ", detail::quoted(tensor.name), " is ", text(tensor.shape),
                  ", expected ", text(shape));
         }
         found.read = true;
@@ -24013,7 +24015,7 @@ class HfTensors {
         if (tensor.dtype == "F32") return DType::F32;
         if (tensor.dtype == "F16") return DType::F16;
         if (tensor.dtype == "BF16") return DType::BF16;
-        fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(tensor.name), " is of type ", tensor.dtype,
+        fail(ErrorCode::Unsupported, describe(), ": tensor ", detail::quoted(tensor.name), " is of type ", tensor.dtype,
              "; supported: F32, F16, BF16");
     }
 
@@ -24157,7 +24159,7 @@ struct Component {
     }
 
     [[noreturn]] void refuse_type(std::string_view supported) const {
-        refuse(" has the type ", gguf::quoted(type), "; supported: ", supported);
+        refuse(" has the type ", detail::quoted(type), "; supported: ", supported);
     }
 
     /// A member that is there and not null.
@@ -24182,8 +24184,8 @@ struct Component {
     /// What it looks for, as a message shows it: "Regex '...'" or "String '...'".
     [[nodiscard]] std::string pattern() const {
         for (const auto& [kind, value] : field.at("pattern").members()) {
-            const std::string shown = gguf::quoted(kind);
-            return shown.substr(1, shown.size() - 2) + ' ' + gguf::quoted(value.text(), longest_regex);
+            const std::string shown = detail::quoted(kind);
+            return shown.substr(1, shown.size() - 2) + ' ' + detail::quoted(value.text(), longest_regex);
         }
         return "nothing";
     }
@@ -24277,7 +24279,7 @@ inline void check_decoder(const json::Field& document, std::string_view file, bo
             }
             const std::string& name = item.at("SpecialToken").at("id").text();
             const std::vector<json::Field> ids = c.field.at("special_tokens").at(name).at("ids").elements();
-            if (ids.size() != 1) c.refuse(": ", gguf::quoted(name), " stands for ", ids.size(), " tokens; supported: 1");
+            if (ids.size() != 1) c.refuse(": ", detail::quoted(name), " stands for ", ids.size(), " tokens; supported: 1");
             if (std::exchange(text_seen ? data.add_eos : data.add_bos, true))
                 c.refuse(".single puts more than one token ", text_seen ? "after" : "before", " a text");
             (text_seen ? data.eos : data.bos) = static_cast<TokenId>(ids[0].count(0x7FFFFFFF));
@@ -24372,11 +24374,11 @@ class TextReader {
             const std::string& text = c.text("prepend");
             const bool space = text == space_mark || (text == " " && !spaces_marked_);
             if (!space || data_.add_space_prefix)
-                c.refuse(" puts ", gguf::quoted(text), " before a text; supported: U+2581, once");
+                c.refuse(" puts ", detail::quoted(text), " before a text; supported: U+2581, once");
             set_prefix(PrefixScheme::EveryPart);
         } else if (c.type == "Replace") {
             if (!c.replaces(" ", space_mark))
-                c.refuse(" replaces ", c.pattern(), " by ", gguf::quoted(c.text("content")), "; supported: a space by U+2581");
+                c.refuse(" replaces ", c.pattern(), " by ", detail::quoted(c.text("content")), "; supported: a space by U+2581");
             spaces_marked_ = true;
         } else {
             c.refuse_type("NFC, Prepend, Replace, Sequence");
@@ -24399,7 +24401,7 @@ class TextReader {
             const auto behavior = c.find("behavior");
             const std::string how = behavior ? behavior->text() : "Isolated";
             if (how != "Isolated" && how != "Contiguous")
-                c.refuse(" has the behavior ", gguf::quoted(how), "; supported: Isolated, Contiguous");
+                c.refuse(" has the behavior ", detail::quoted(how), "; supported: Isolated, Contiguous");
             add_stage(c, how == "Isolated" ? "mark" : "marks");
         } else if (c.type == "Metaspace") {
             read_metaspace(c);
@@ -24438,21 +24440,21 @@ class TextReader {
             const std::string& behavior = c.text("behavior");
             const bool invert = c.flag("invert", false);
             if (!(behavior == "Isolated" && !invert) && !(known.covers && behavior == "Removed" && invert)) {
-                c.refuse(" has the behavior ", gguf::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
+                c.refuse(" has the behavior ", detail::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
             }
             add_stage(c, known.name);
             return;
         }
-        c.refuse(" has a regular expression that is not known: ", gguf::quoted(regex->text(), Component::longest_regex));
+        c.refuse(" has a regular expression that is not known: ", detail::quoted(regex->text(), Component::longest_regex));
     }
 
     void read_metaspace(const Component& c) {
         if (c.text("replacement") != space_mark)
-            c.refuse(" writes ", gguf::quoted(c.text("replacement")), " for a space; supported: U+2581");
+            c.refuse(" writes ", detail::quoted(c.text("replacement")), " for a space; supported: U+2581");
         const auto scheme = c.find("prepend_scheme");
         const std::string when = scheme ? scheme->text() : c.flag("add_prefix_space", true) ? "always" : "never";
         if (when != "always" && when != "first" && when != "never")
-            c.refuse(".prepend_scheme is ", gguf::quoted(when), "; supported: always, first, never");
+            c.refuse(".prepend_scheme is ", detail::quoted(when), "; supported: always, first, never");
         // A prefix of the normalizer makes every text begin with a space.
         if (when != "never" && !data_.add_space_prefix)
             set_prefix(when == "first" ? PrefixScheme::StartUnlessSpace : PrefixScheme::EveryPartUnlessSpace);
@@ -24562,7 +24564,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
         json::Value& object = *open_.back();
         if (object.contains(value) || (is_model() && value == "vocab" && out_.has_vocabulary) ||
             (is_model() && value == "merges" && out_.has_merges)) {
-            fail(ErrorCode::CorruptFile, "'", file_, "': the key ", gguf::quoted(value), " stands twice in an object");
+            fail(ErrorCode::CorruptFile, "'", file_, "': the key ", detail::quoted(value), " stands twice in an object");
         }
         if (is_model() && value == "vocab") part_ = Part::Vocabulary;
         if (is_model() && value == "merges") part_ = Part::Merges;
@@ -24618,7 +24620,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
     bool merge_side(const std::string& text) {
         if (text.empty() || text.find(' ') != std::string::npos) {
             fail(text.empty() ? ErrorCode::CorruptFile : ErrorCode::Unsupported, "'", file_, "': merge ", out_.merges.size(),
-                 " has the token ", gguf::quoted(text), "; tokens of merges with nothing or with spaces in them are not read");
+                 " has the token ", detail::quoted(text), "; tokens of merges with nothing or with spaces in them are not read");
         }
         text_ = fields_++ == 0 ? text : text_ + ' ' + text;
         return true;
@@ -24739,7 +24741,7 @@ class VocabularyReader {
     [[nodiscard]] std::size_t checked(const TokenizerJson::Piece& piece) const {
         const std::uint64_t most = std::uint64_t{vocabulary_.size()} * 2 + 65536;
         if (piece.id < most && piece.id < 0x7FFFFFFF) return static_cast<std::size_t>(piece.id);
-        corrupt("the token ", gguf::quoted(piece.text), " has the id ", piece.id, " among ", vocabulary_.size(), " tokens");
+        corrupt("the token ", detail::quoted(piece.text), " has the id ", piece.id, " among ", vocabulary_.size(), " tokens");
     }
 
     void grow(std::size_t count, bool scores) {
@@ -24752,8 +24754,8 @@ class VocabularyReader {
     /// `text` stays in place: it is the file's.
     void place(std::string_view text, std::size_t id) {
         if (taken_[id])
-            corrupt("the tokens ", gguf::quoted(data_.tokens[id]), " and ", gguf::quoted(text), " both have the id ", id);
-        if (!ids_.emplace(text, id).second) corrupt("the token ", gguf::quoted(text), " is there twice");
+            corrupt("the tokens ", detail::quoted(data_.tokens[id]), " and ", detail::quoted(text), " both have the id ", id);
+        if (!ids_.emplace(text, id).second) corrupt("the token ", detail::quoted(text), " is there twice");
         taken_[id] = true;
         data_.tokens[id] = text;
     }
@@ -24764,16 +24766,16 @@ class VocabularyReader {
         if (text.empty()) corrupt("the added token ", id, " has no text");
         if (const auto known = find(text)) {
             if (static_cast<std::size_t>(*known) != id)
-                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", in the vocabulary it is ", *known);
+                corrupt("the added token ", detail::quoted(text), " has the id ", id, ", in the vocabulary it is ", *known);
         } else {
             // The library goes by the text and numbers new ones on from the end, whatever the file says.
             if (id != (std::max)(vocabulary_.size(), after_added_))
-                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", its place in the list makes it ",
+                corrupt("the added token ", detail::quoted(text), " has the id ", id, ", its place in the list makes it ",
                         (std::max)(vocabulary_.size(), after_added_));
             if (id >= data_.tokens.size()) grow(id + 1, scores);
             place(text, id);
         }
-        if (!added_.insert(id).second) corrupt("the added token ", gguf::quoted(text), " is there twice");
+        if (!added_.insert(id).second) corrupt("the added token ", detail::quoted(text), " is there twice");
         after_added_ = (std::max)(after_added_, id + 1);
         const auto flag = [&token](std::string_view key) {
             const auto field = token.find(key);
@@ -24816,7 +24818,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
 
     const auto type = given("type");
     const std::string kind = type ? type->text() : file.unigram ? "Unigram" : file.has_merges ? "BPE" : "";
-    if (kind != "BPE" && kind != "Unigram") unsupported("model.type is ", gguf::quoted(kind), "; supported: BPE, Unigram");
+    if (kind != "BPE" && kind != "Unigram") unsupported("model.type is ", detail::quoted(kind), "; supported: BPE, Unigram");
     if (file.unigram != (kind == "Unigram"))
         fail(ErrorCode::CorruptFile, "'", name, "': model.vocab is that of another model than ", kind);
     data.byte_fallback = flag("byte_fallback");
@@ -24830,7 +24832,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
     if (const auto dropout = given("dropout"); dropout && dropout->number() != 0.0) unsupported("model.dropout");
     for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
         if (const auto text = given(key); text && !text->text().empty())
-            unsupported("model.", key, ' ', gguf::quoted(text->text()));
+            unsupported("model.", key, ' ', detail::quoted(text->text()));
     }
     data.model = byte_level ? "gpt2" : "llama";
     data.fuse_unknown = flag("fuse_unk");
@@ -24838,7 +24840,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
     if (const auto unknown = given("unk_token")) {
         const std::string& text = unknown->text();
         data.unknown = vocabulary.find(text);
-        if (!data.unknown) fail(ErrorCode::CorruptFile, "'", name, "': model.unk_token ", gguf::quoted(text), " is not a token");
+        if (!data.unknown) fail(ErrorCode::CorruptFile, "'", name, "': model.unk_token ", detail::quoted(text), " is not a token");
     }
 }
 
@@ -24925,7 +24927,7 @@ class TokenizerSettings {
             const std::string& text = field->is_string() ? field->text() : field->at("content").text();
             const auto found = vocabulary_.find(text);
             if (!found && role != "pad_token")
-                fail(ErrorCode::CorruptFile, "'", file->name, "': ", role, ' ', gguf::quoted(text), " is not in the vocabulary");
+                fail(ErrorCode::CorruptFile, "'", file->name, "': ", role, ' ', detail::quoted(text), " is not in the vocabulary");
             return found;
         }
         return std::nullopt;
@@ -25198,7 +25200,7 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': not a lens file: its metadata do not say format ", format);
     }
     if (file.get_metadata("format") != format) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")),
+        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", detail::quoted(file.get_metadata("format")),
              ", this version reads ", format);
     }
     const std::string& identity = file.get_metadata("model_identity");
@@ -25208,13 +25210,13 @@ struct Quantized {
     // A map has to fit the file, so a width beyond 2^24 cannot be true; below it, (hidden + 1) * hidden cannot overflow.
     if (parsed.ec != std::errc{} || parsed.ptr != width.data() + width.size() || hidden == 0 || hidden > (1U << 24U)) {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ",
-             gguf::quoted(width));
+             detail::quoted(width));
     }
     std::set<std::size_t> layers;
     for (const SafetensorsTensor& tensor : file.tensors()) {
         const auto layer = layer_of(tensor.name);
         if (!layer) {
-            fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor ", gguf::quoted(tensor.name),
+            fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor ", detail::quoted(tensor.name),
                  " is none of a lens (lens.<layer>.matrix, .bias or .scale, layer up to ", max_layer, ")");
         }
         layers.insert(*layer);
@@ -25465,7 +25467,7 @@ inline void read(const json::Field& field, RbfSvm& rbf) {
     if (kind == LinearChainCrf::kind) return made(LinearChainCrf{});
     if (kind == PerLayer<LinearSvm>::kind) return made(PerLayer<LinearSvm>{});
     if (kind == RbfSvm::kind) return made(RbfSvm{});
-    fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(kind), "; known: ", LinearSvm::kind, ", ",
+    fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", detail::quoted(kind), "; known: ", LinearSvm::kind, ", ",
          LinearChainCrf::kind, ", ", PerLayer<LinearSvm>::kind, ", ", RbfSvm::kind);
 }
 
@@ -25517,12 +25519,12 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     const auto refuse = [&](const auto&... parts) { fail(code, where, parts...); };
     const std::string_view kind =
         std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
-    if (policy.kind != kind) refuse("kind is ", gguf::quoted(policy.kind), ", the classifier is of kind ", kind);
+    if (policy.kind != kind) refuse("kind is ", detail::quoted(policy.kind), ", the classifier is of kind ", kind);
     if (policy.features.empty()) refuse("features: none");
     std::set<std::string> features;
     for (const std::string& feature : policy.features) {
         if (feature.empty()) refuse("features: a name is empty");
-        if (!features.insert(feature).second) refuse("features: ", gguf::quoted(feature), " stands twice");
+        if (!features.insert(feature).second) refuse("features: ", detail::quoted(feature), " stands twice");
     }
     try {
         std::visit([&](const auto& c) { c.validate(policy.features.size()); }, policy.classifier);
@@ -25534,13 +25536,13 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (policy.lens == LinearLens::name) {
         const auto hexadecimal = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
         if (policy.lens_hash.size() != 16 || !std::all_of(policy.lens_hash.begin(), policy.lens_hash.end(), hexadecimal)) {
-            refuse("lens hash: expected 16 hexadecimal digits, found ", gguf::quoted(policy.lens_hash));
+            refuse("lens hash: expected 16 hexadecimal digits, found ", detail::quoted(policy.lens_hash));
         }
         if (policy.lens_file.empty() || std::filesystem::path(policy.lens_file).is_absolute()) {
-            refuse("lens file: expected a path relative to the policy file, found ", gguf::quoted(policy.lens_file));
+            refuse("lens file: expected a path relative to the policy file, found ", detail::quoted(policy.lens_file));
         }
     } else if (!policy.lens_hash.empty() || !policy.lens_file.empty()) {
-        refuse("lens: only a linear lens has a file and a hash, this one is ", gguf::quoted(policy.lens));
+        refuse("lens: only a linear lens has a file and a hash, this one is ", detail::quoted(policy.lens));
     }
     if (policy.layers.empty()) refuse("layers: none");
     for (std::size_t i = 0; i < policy.layers.size(); ++i) {
@@ -25552,17 +25554,17 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     for (const auto& [task, threshold] : policy.task_thresholds) {
         if (task.empty()) refuse("task_thresholds: a task has no name");
         if (std::isnan(threshold))
-            fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+            fail(ErrorCode::NotFinite, where, "the threshold of task ", detail::quoted(task), " is not a number");
     }
     for (const auto& [task, layer] : policy.task_first_layers) {
         if (task.empty()) refuse("task_first_layers: a task has no name");
         if (layer > policy.layers.back()) {
-            refuse("task_first_layers: task ", gguf::quoted(task), " starts at layer ", layer, ", the last check is after ",
+            refuse("task_first_layers: task ", detail::quoted(task), " starts at layer ", layer, ", the last check is after ",
                    policy.layers.back());
         }
     }
     if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
-        refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
+        refuse("label_rule must be 'agrees' or 'gold', found ", detail::quoted(policy.label_rule));
     }
     if (!(policy.agreement >= 0 && policy.agreement <= 1)) refuse("agreement must lie in 0 to 1, found ", policy.agreement);
     if (policy.model_identity.empty()) refuse("model identity: empty");
@@ -25614,7 +25616,7 @@ inline constexpr std::string_view never = "never", always = "always";
         fail(ErrorCode::CorruptFile, "'", file, "': not a policy file: it does not say \"format\": \"", format, "\"");
     }
     if (format_field->text() != format) {
-        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ",
+        fail(ErrorCode::Unsupported, "'", file, "': format ", detail::quoted(format_field->text()), ", this version reads ",
              format);
     }
     root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement",
@@ -25711,7 +25713,7 @@ struct Parts<AdaInferPolicy<C, F, L, H>> {
 
 [[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
     std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + gguf::quoted(name);
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + detail::quoted(name);
     return list;
 }
 
@@ -25740,8 +25742,8 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
     compare("lens", {policy.lens}, {std::string(P::Lens::name)});
     if (!head_of<typename P::Head>(policy)) compare("head", {policy.head}, {std::string(P::Head::name)});
     if (policy.model_identity != weights.identity) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity),
-             " (", gguf::quoted(policy.model_name), "), the model at hand is ", gguf::quoted(weights.identity));
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", detail::quoted(policy.model_identity),
+             " (", detail::quoted(policy.model_name), "), the model at hand is ", detail::quoted(weights.identity));
     }
     if (policy.layers.back() >= weights.config.layers) {
         fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ",
@@ -25961,7 +25963,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
         if (task.labels[i].empty()) refuse("field 'labels[", i, "]' is empty");
         if (std::find(task.labels.begin(), task.labels.begin() + static_cast<std::ptrdiff_t>(i), task.labels[i]) !=
             task.labels.begin() + static_cast<std::ptrdiff_t>(i)) {
-            refuse("field 'labels[", i, "]' repeats ", gguf::quoted(task.labels[i]));
+            refuse("field 'labels[", i, "]' repeats ", detail::quoted(task.labels[i]));
         }
     }
     const auto check_examples = [&](std::string_view field, const std::vector<Example>& examples) {
@@ -25969,7 +25971,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
             const std::string& output = examples[i].output;
             if (output.empty()) refuse("field '", field, '[', i, "].output' is empty");
             if (!labels.empty() && !labels.contains(output)) {
-                refuse("field '", field, '[', i, "].output' is ", gguf::quoted(output), ", which is none of the labels");
+                refuse("field '", field, '[', i, "].output' is ", detail::quoted(output), ", which is none of the labels");
             }
         }
     };
@@ -26008,7 +26010,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 
 /// Throws InvalidArgument where a task that was put together by hand does not hold together: what a task file may not say either.
 inline void validate(const Task& task) {
-    detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
+    detail::task::check(task, "task " + detail::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
 }
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).
@@ -26324,7 +26326,7 @@ struct Template {
     const std::string_view text = task.template_text;
     const std::size_t input = text.find(input_slot), output = text.find(output_slot);
     if (input == std::string_view::npos || output == std::string_view::npos || output < input) {
-        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name),
+        fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name),
              ": the template needs {input} and after it {output}");
     }
     const std::size_t begin = input + input_slot.size();
@@ -26352,7 +26354,7 @@ struct Template {
     std::string text;
     for (const std::size_t shot : shots) {
         if (shot >= task.train.size()) {
-            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ",
+            fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name), ": shot ", shot, ", there are ",
                  task.train.size(), " train examples");
         }
         const Example& example = task.train[shot];
@@ -26377,7 +26379,7 @@ struct Template {
         if (i != without) pool.push_back(i);
     }
     if (pool.size() < task.shots) {
-        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ",
+        fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name), ": ", task.shots, " shots asked for, ",
              pool.size(), " train examples to pick from");
     }
     std::mt19937_64 random(seed);

@@ -41,7 +41,7 @@ struct Template {
     const std::string_view text = task.template_text;
     const std::size_t input = text.find(input_slot), output = text.find(output_slot);
     if (input == std::string_view::npos || output == std::string_view::npos || output < input) {
-        fail(ErrorCode::InvalidArgument, "task ", gguf::quoted(task.name),
+        fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name),
              ": the template needs {input} and after it {output}");
     }
     const std::size_t begin = input + input_slot.size();
@@ -69,7 +69,7 @@ struct Template {
     std::string text;
     for (const std::size_t shot : shots) {
         if (shot >= task.train.size()) {
-            fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": shot ", shot, ", there are ",
+            fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name), ": shot ", shot, ", there are ",
                  task.train.size(), " train examples");
         }
         const Example& example = task.train[shot];
@@ -94,7 +94,7 @@ struct Template {
         if (i != without) pool.push_back(i);
     }
     if (pool.size() < task.shots) {
-        fail(ErrorCode::InvalidArgument, "task ", detail::gguf::quoted(task.name), ": ", task.shots, " shots asked for, ",
+        fail(ErrorCode::InvalidArgument, "task ", detail::quoted(task.name), ": ", task.shots, " shots asked for, ",
              pool.size(), " train examples to pick from");
     }
     std::mt19937_64 random(seed);

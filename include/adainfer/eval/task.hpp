@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
 
 namespace adainfer::inline v0 {
@@ -56,7 +55,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
         if (task.labels[i].empty()) refuse("field 'labels[", i, "]' is empty");
         if (std::find(task.labels.begin(), task.labels.begin() + static_cast<std::ptrdiff_t>(i), task.labels[i]) !=
             task.labels.begin() + static_cast<std::ptrdiff_t>(i)) {
-            refuse("field 'labels[", i, "]' repeats ", gguf::quoted(task.labels[i]));
+            refuse("field 'labels[", i, "]' repeats ", detail::quoted(task.labels[i]));
         }
     }
     const auto check_examples = [&](std::string_view field, const std::vector<Example>& examples) {
@@ -64,7 +63,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
             const std::string& output = examples[i].output;
             if (output.empty()) refuse("field '", field, '[', i, "].output' is empty");
             if (!labels.empty() && !labels.contains(output)) {
-                refuse("field '", field, '[', i, "].output' is ", gguf::quoted(output), ", which is none of the labels");
+                refuse("field '", field, '[', i, "].output' is ", detail::quoted(output), ", which is none of the labels");
             }
         }
     };
@@ -103,7 +102,7 @@ inline void check(const Task& task, const std::string& where, ErrorCode code) {
 
 /// Throws InvalidArgument where a task that was put together by hand does not hold together: what a task file may not say either.
 inline void validate(const Task& task) {
-    detail::task::check(task, "task " + detail::gguf::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
+    detail::task::check(task, "task " + detail::quoted(task.name) + ": ", ErrorCode::InvalidArgument);
 }
 
 /// Reads a task from JSON text; `name` is for messages. Throws Error (CorruptFile).

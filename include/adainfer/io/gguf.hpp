@@ -166,7 +166,7 @@ class GgufFile {
     [[nodiscard]] const GgufTensor& tensor(std::string_view tensor_name) const {
         const GgufTensor* const found = find_tensor(tensor_name);
         if (found == nullptr)
-            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(tensor_name));
+            fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::quoted(tensor_name));
         return *found;
     }
 
@@ -175,7 +175,7 @@ class GgufFile {
     [[nodiscard]] WeightView weight(const GgufTensor& tensor) const {
         const GgmlTypeInfo* const type = find_ggml_type(tensor.type);
         if (type == nullptr || !type->dtype)
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::quoted(tensor.name), " is of type ",
                  tensor.type_name, "; supported are ", supported_ggml_types());
         std::uint64_t rows = 1;
         for (std::size_t i = 1; i < tensor.dims.size(); ++i) rows *= tensor.dims[i];  // fits: see read_tensor
@@ -247,7 +247,7 @@ class GgufFile {
     void index_tensors() {
         const auto name_of = [this](std::size_t i) { return std::string_view(tensors_[i].name); };
         if (const auto twice = tensor_index_.build(tensors_.size(), name_of))
-            fail(ErrorCode::CorruptFile, "'", name_, "': tensor ", detail::gguf::quoted(name_of(*twice)),
+            fail(ErrorCode::CorruptFile, "'", name_, "': tensor ", detail::quoted(name_of(*twice)),
                  " is there more than once");
     }
 
@@ -268,13 +268,13 @@ class GgufFile {
         } else if (const auto negative = value.as_int()) {
             found += " " + std::to_string(*negative);
         }
-        fail(ErrorCode::CorruptFile, "'", name_, "': metadata key ", detail::gguf::quoted(key), " is of type ", found,
+        fail(ErrorCode::CorruptFile, "'", name_, "': metadata key ", detail::quoted(key), " is of type ", found,
              ", expected ", expected);
     }
 
     template <class T>
     T present(std::optional<T> value, std::string_view key) const {
-        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::gguf::quoted(key));
+        if (!value) fail(ErrorCode::CorruptFile, "'", name_, "': no metadata key ", detail::quoted(key));
         return *std::move(value);
     }
 
@@ -298,7 +298,7 @@ class GgufFile {
         }
         const auto key_of = [this](std::size_t i) { return entries_[i].key; };
         if (const auto twice = entry_index_.build(entries_.size(), key_of))
-            cursor.corrupt("metadata key ", detail::gguf::quoted(key_of(*twice)), " is there more than once");
+            cursor.corrupt("metadata key ", detail::quoted(key_of(*twice)), " is there more than once");
         read_alignment(cursor);
 
         std::uint64_t expected_offset = 0;
@@ -317,10 +317,10 @@ class GgufFile {
         const std::string_view name = cursor.string(what);
         if (name.empty()) cursor.corrupt("a ", what, " is empty");
         if (name.size() > longest)
-            cursor.corrupt(what, " ", detail::gguf::quoted(name), " has ", name.size(), " bytes, at most ", longest,
+            cursor.corrupt(what, " ", detail::quoted(name), " has ", name.size(), " bytes, at most ", longest,
                            " are allowed");
         if (name.find('\0') != std::string_view::npos || !detail::gguf::is_utf8(name))
-            cursor.corrupt(what, " ", detail::gguf::quoted(name), " is not UTF-8 text without NUL");
+            cursor.corrupt(what, " ", detail::quoted(name), " is not UTF-8 text without NUL");
         return name;
     }
 
@@ -346,7 +346,7 @@ class GgufFile {
         GgufTensor tensor;
         tensor.name = read_name(cursor, "tensor name", longest_tensor_name);
         const auto corrupt = [&](const auto&... parts) {
-            cursor.corrupt("tensor ", detail::gguf::quoted(tensor.name), " ", parts...);
+            cursor.corrupt("tensor ", detail::quoted(tensor.name), " ", parts...);
         };
         const auto dim_count = cursor.number<std::uint32_t>("a tensor's number of dimensions");
         if (dim_count > most_dims) corrupt("has ", dim_count, " dimensions, at most ", most_dims, " are allowed");
@@ -367,7 +367,7 @@ class GgufFile {
         tensor.type = cursor.number<std::uint32_t>("a tensor's type");
         const GgmlTypeInfo* const type = find_ggml_type(tensor.type);
         if (type == nullptr)
-            cursor.unsupported("tensor ", detail::gguf::quoted(tensor.name), " is of the unknown type ", tensor.type,
+            cursor.unsupported("tensor ", detail::quoted(tensor.name), " is of the unknown type ", tensor.type,
                                "; supported are ", supported_ggml_types());
         tensor.type_name = type->name;
         const std::uint64_t row = tensor.dims.empty() ? 1 : tensor.dims[0];
@@ -401,7 +401,7 @@ class GgufFile {
                 continue;
             }
             if (!end || *end > bytes.size())
-                cursor.corrupt("cut short: tensor ", detail::gguf::quoted(tensor.name), " has ", tensor.bytes,
+                cursor.corrupt("cut short: tensor ", detail::quoted(tensor.name), " has ", tensor.bytes,
                                " bytes at byte ", start, " + ", tensor.offset, ", the file has ", bytes.size());
             tensor.data = bytes.data() + *begin;
         }

@@ -12,7 +12,6 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/family.hpp"
 #include "adainfer/io/gguf.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/yarn.hpp"
 #include "adainfer/model/config.hpp"
 
@@ -23,7 +22,7 @@ namespace adainfer::inline v0::detail {
     const std::string architecture = file.get_string("general.architecture");
     const Family* const family = find_family(architecture);
     if (family == nullptr) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture ", gguf::quoted(architecture), "; supported: ",
+        fail(ErrorCode::Unsupported, "'", file.name(), "': architecture ", detail::quoted(architecture), "; supported: ",
              supported_families());
     }
     return *family;
@@ -123,7 +122,7 @@ inline void read_rope(const GgufKeys& keys, const Family& family, ModelConfig& c
     } else if (scaling == "yarn") {
         read_yarn(keys, config);
     } else if (scaling != "none" && scaling != "longrope") {
-        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling ", gguf::quoted(scaling),
+        keys.wrong(ErrorCode::Unsupported, "rope.scaling.type", "asks for rotary scaling ", detail::quoted(scaling),
                    "; supported: none, linear, longrope, yarn, and Llama 3's by its tensor rope_freqs.weight");
     }
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -14,8 +13,6 @@
 namespace adainfer::inline v0::detail::gguf {
 
 static_assert(std::endian::native == std::endian::little, "files are read as little-endian bytes");
-
-using detail::quoted;
 
 /// Whether the text is well-formed UTF-8: shortest forms only, no surrogates, nothing above U+10FFFF.
 [[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {

@@ -10,7 +10,6 @@
 #include "adainfer/io/family.hpp"
 #include "adainfer/io/gguf.hpp"
 #include "adainfer/io/gguf_config.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/identity.hpp"
 #include "adainfer/io/read_weights.hpp"
 #include "adainfer/kernels/dequantize.hpp"
@@ -65,7 +64,7 @@ class TensorReader {
     void require_all_read(const ModelConfig& config) const {
         for (const GgufTensor& tensor : file_.tensors()) {
             if (read_.contains(tensor.name)) continue;
-            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor ", gguf::quoted(tensor.name), " is not part of a ",
+            fail(ErrorCode::Unsupported, "'", file_.name(), "': tensor ", detail::quoted(tensor.name), " is not part of a ",
                  config.architecture, " model of ", config.layers, " layers as this library runs it");
         }
     }

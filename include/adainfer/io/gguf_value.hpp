@@ -30,7 +30,7 @@ class GgufValue {
         }
         const auto element_type = read_type(cursor, key);
         if (element_type == GgufValueType::Array)
-            cursor.unsupported("metadata key ", detail::gguf::quoted(key), " is an array of arrays");
+            cursor.unsupported("metadata key ", detail::quoted(key), " is an array of arrays");
         GgufValue value(type, element_type, cursor.number<std::uint64_t>("an array's length"));
         value.read_elements(cursor, key);
         return value;
@@ -144,7 +144,7 @@ class GgufValue {
     static GgufValueType read_type(detail::gguf::Cursor& cursor, std::string_view key) {
         const auto type = cursor.number<std::uint32_t>("a value type");
         if (!info(GgufValueType{type}))
-            cursor.corrupt("metadata key ", detail::gguf::quoted(key), " has the unknown value type ", type);
+            cursor.corrupt("metadata key ", detail::quoted(key), " has the unknown value type ", type);
         return GgufValueType{type};
     }
 
@@ -155,7 +155,7 @@ class GgufValue {
         // Every element takes bytes of the file, so this bounds the loops below and all later allocations.
         const std::size_t least = bytes != 0 ? bytes : sizeof(std::uint64_t);
         if (count_ > cursor.left() / least)
-            cursor.corrupt("cut short: metadata key ", detail::gguf::quoted(key), " (", type_name(), ") has ", count_,
+            cursor.corrupt("cut short: metadata key ", detail::quoted(key), " (", type_name(), ") has ", count_,
                            " elements at byte ", cursor.position(), ", ", cursor.left(), " bytes are left");
         data_ = cursor.take(0, what);
         if (bytes == 0) {
@@ -166,7 +166,7 @@ class GgufValue {
         if (element_type_ != GgufValueType::Bool) return;
         for (std::uint64_t i = 0; i < count_; ++i)
             if (const auto flag = detail::gguf::load_number<std::uint8_t>(data_ + i); flag > 1)
-                cursor.corrupt("metadata key ", detail::gguf::quoted(key), " has the boolean ", unsigned{flag},
+                cursor.corrupt("metadata key ", detail::quoted(key), " has the boolean ", unsigned{flag},
                                ", expected 0 or 1");
     }
 

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
 
 namespace adainfer::inline v0::detail::hf {
@@ -29,7 +28,7 @@ struct Component {
     }
 
     [[noreturn]] void refuse_type(std::string_view supported) const {
-        refuse(" has the type ", gguf::quoted(type), "; supported: ", supported);
+        refuse(" has the type ", detail::quoted(type), "; supported: ", supported);
     }
 
     /// A member that is there and not null.
@@ -54,8 +53,8 @@ struct Component {
     /// What it looks for, as a message shows it: "Regex '...'" or "String '...'".
     [[nodiscard]] std::string pattern() const {
         for (const auto& [kind, value] : field.at("pattern").members()) {
-            const std::string shown = gguf::quoted(kind);
-            return shown.substr(1, shown.size() - 2) + ' ' + gguf::quoted(value.text(), longest_regex);
+            const std::string shown = detail::quoted(kind);
+            return shown.substr(1, shown.size() - 2) + ' ' + detail::quoted(value.text(), longest_regex);
         }
         return "nothing";
     }

@@ -27,13 +27,13 @@ namespace adainfer::inline v0 {
     const bool multimodal = result.model_type == "gemma3";
     result.family = find_family(multimodal ? "gemma3_text" : std::string_view(result.model_type), &Family::hf_type);
     if (result.family == nullptr) {
-        outer.unsupported("model_type ", gguf::quoted(result.model_type), "; supported: ", supported_families(&Family::hf_type),
+        outer.unsupported("model_type ", detail::quoted(result.model_type), "; supported: ", supported_families(&Family::hf_type),
                           ", gemma3");
     }
     if (const auto quantization = outer.find("quantization_config")) {
         const auto method = quantization->find("quant_method");
         outer.unsupported("the weights are quantised (quantization_config",
-                          method && method->is_string() ? ", " + gguf::quoted(method->text()) : "",
+                          method && method->is_string() ? ", " + detail::quoted(method->text()) : "",
                           "); f32, f16 and bf16 are read, or a GGUF file of a quantised type");
     }
     const auto inner = multimodal ? outer.find("text_config") : std::nullopt;

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/io/family.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_config_fields.hpp"
 #include "adainfer/io/hf_config_rope.hpp"
 #include "adainfer/io/hf_config_sizes.hpp"
@@ -67,7 +67,7 @@ inline void read_phi3(const ConfigFields& config, HfConfig& result) {
     const auto object = rope_object(config);
     const std::string type = rope_type(ConfigFields(object, config.file()));
     if (type != "default" && type != "longrope" && type != "su") {
-        config.unsupported("rope type ", gguf::quoted(type), " in a phi3; supported: default, longrope");
+        config.unsupported("rope type ", detail::quoted(type), " in a phi3; supported: default, longrope");
     }
     model.rope = read_rope(object, config, defaults, model.context);
     read_window(config, config.count_or_null("sliding_window"), model);

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "adainfer/io/gguf_cursor.hpp"
+#include "adainfer/core/error.hpp"
 #include "adainfer/io/hf_config_fields.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/io/yarn.hpp"
@@ -124,7 +124,7 @@ inline RopeConfig read_rope(const std::optional<json::Field>& object, const Conf
         // would have to be rotated anew.
         context = (std::min)(context, original());
     } else {
-        scaling.unsupported("rope type ", gguf::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
+        scaling.unsupported("rope type ", detail::quoted(type), "; supported: default, linear, llama3, longrope, yarn, dynamic");
     }
     return rope;
 }

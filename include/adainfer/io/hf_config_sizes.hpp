@@ -9,8 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include "adainfer/core/error.hpp"
 #include "adainfer/backend/ops.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_config_fields.hpp"
 #include "adainfer/io/hf_config_rope.hpp"
 #include "adainfer/io/json_reader.hpp"
@@ -46,7 +46,7 @@ struct Sizes {
     }
     std::string list;
     for (const auto& entry : names) list.append(list.empty() ? "" : ", ").append(entry.first);
-    config.unsupported(key, " ", gguf::quoted(name), "; supported: ", list);
+    config.unsupported(key, " ", detail::quoted(name), "; supported: ", list);
 }
 
 /// Widths and heads; `head_dim` is looked at where the class has it.
@@ -95,7 +95,7 @@ void read_windows(const ConfigFields& config, std::optional<std::size_t> window,
     if (const auto types = config.find("layer_types")) {
         for (const json::Field& type : types->elements()) {
             if (type.text() != "full_attention" && type.text() != "sliding_attention") {
-                config.unsupported("layer type ", gguf::quoted(type.text()), "; supported: full_attention, sliding_attention");
+                config.unsupported("layer type ", detail::quoted(type.text()), "; supported: full_attention, sliding_attention");
             }
             model.windowed.push_back(type.text() == "sliding_attention");
         }

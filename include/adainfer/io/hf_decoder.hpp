@@ -8,7 +8,6 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_component.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
@@ -72,7 +71,7 @@ inline void check_decoder(const json::Field& document, std::string_view file, bo
             }
             const std::string& name = item.at("SpecialToken").at("id").text();
             const std::vector<json::Field> ids = c.field.at("special_tokens").at(name).at("ids").elements();
-            if (ids.size() != 1) c.refuse(": ", gguf::quoted(name), " stands for ", ids.size(), " tokens; supported: 1");
+            if (ids.size() != 1) c.refuse(": ", detail::quoted(name), " stands for ", ids.size(), " tokens; supported: 1");
             if (std::exchange(text_seen ? data.add_eos : data.add_bos, true))
                 c.refuse(".single puts more than one token ", text_seen ? "after" : "before", " a text");
             (text_seen ? data.eos : data.bos) = static_cast<TokenId>(ids[0].count(0x7FFFFFFF));

@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_component.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
@@ -87,11 +86,11 @@ class TextReader {
             const std::string& text = c.text("prepend");
             const bool space = text == space_mark || (text == " " && !spaces_marked_);
             if (!space || data_.add_space_prefix)
-                c.refuse(" puts ", gguf::quoted(text), " before a text; supported: U+2581, once");
+                c.refuse(" puts ", detail::quoted(text), " before a text; supported: U+2581, once");
             set_prefix(PrefixScheme::EveryPart);
         } else if (c.type == "Replace") {
             if (!c.replaces(" ", space_mark))
-                c.refuse(" replaces ", c.pattern(), " by ", gguf::quoted(c.text("content")), "; supported: a space by U+2581");
+                c.refuse(" replaces ", c.pattern(), " by ", detail::quoted(c.text("content")), "; supported: a space by U+2581");
             spaces_marked_ = true;
         } else {
             c.refuse_type("NFC, Prepend, Replace, Sequence");
@@ -114,7 +113,7 @@ class TextReader {
             const auto behavior = c.find("behavior");
             const std::string how = behavior ? behavior->text() : "Isolated";
             if (how != "Isolated" && how != "Contiguous")
-                c.refuse(" has the behavior ", gguf::quoted(how), "; supported: Isolated, Contiguous");
+                c.refuse(" has the behavior ", detail::quoted(how), "; supported: Isolated, Contiguous");
             add_stage(c, how == "Isolated" ? "mark" : "marks");
         } else if (c.type == "Metaspace") {
             read_metaspace(c);
@@ -153,21 +152,21 @@ class TextReader {
             const std::string& behavior = c.text("behavior");
             const bool invert = c.flag("invert", false);
             if (!(behavior == "Isolated" && !invert) && !(known.covers && behavior == "Removed" && invert)) {
-                c.refuse(" has the behavior ", gguf::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
+                c.refuse(" has the behavior ", detail::quoted(behavior), invert ? ", inverted" : "", "; supported: Isolated");
             }
             add_stage(c, known.name);
             return;
         }
-        c.refuse(" has a regular expression that is not known: ", gguf::quoted(regex->text(), Component::longest_regex));
+        c.refuse(" has a regular expression that is not known: ", detail::quoted(regex->text(), Component::longest_regex));
     }
 
     void read_metaspace(const Component& c) {
         if (c.text("replacement") != space_mark)
-            c.refuse(" writes ", gguf::quoted(c.text("replacement")), " for a space; supported: U+2581");
+            c.refuse(" writes ", detail::quoted(c.text("replacement")), " for a space; supported: U+2581");
         const auto scheme = c.find("prepend_scheme");
         const std::string when = scheme ? scheme->text() : c.flag("add_prefix_space", true) ? "always" : "never";
         if (when != "always" && when != "first" && when != "never")
-            c.refuse(".prepend_scheme is ", gguf::quoted(when), "; supported: always, first, never");
+            c.refuse(".prepend_scheme is ", detail::quoted(when), "; supported: always, first, never");
         // A prefix of the normalizer makes every text begin with a space.
         if (when != "never" && !data_.add_space_prefix)
             set_prefix(when == "first" ? PrefixScheme::StartUnlessSpace : PrefixScheme::EveryPartUnlessSpace);

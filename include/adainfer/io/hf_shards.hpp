@@ -16,7 +16,6 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/file_bytes.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "adainfer/io/text_file.hpp"
@@ -39,7 +38,7 @@ namespace detail {
     std::map<std::string, std::string> result;
     for (const auto& [tensor, field] : json::Field(document.root(), file).at("weight_map").members()) {
         if (!is_plain_file_name(field.text())) {
-            fail(ErrorCode::CorruptFile, "'", file, "': tensor ", gguf::quoted(tensor), " is in ", gguf::quoted(field.text()),
+            fail(ErrorCode::CorruptFile, "'", file, "': tensor ", detail::quoted(tensor), " is in ", detail::quoted(field.text()),
                  ", which is not the name of a file in the folder");
         }
         result.emplace(tensor, field.text());
@@ -108,7 +107,7 @@ class HfShards {
         for (const auto& [tensor, file] : weight_map) {
             const auto at = static_cast<std::size_t>(std::distance(names.begin(), names.find(file)));
             if (files_[at].find(tensor) == nullptr) {
-                fail(ErrorCode::CorruptFile, "'", index.string(), "': tensor ", detail::gguf::quoted(tensor), " is not in '",
+                fail(ErrorCode::CorruptFile, "'", index.string(), "': tensor ", detail::quoted(tensor), " is not in '",
                      file, "'");
             }
         }
@@ -120,11 +119,11 @@ class HfShards {
         for (const SafetensorsTensor& tensor : shard.tensors()) {
             const auto entry = weight_map.find(tensor.name);
             if (entry == weight_map.end()) {
-                fail(ErrorCode::CorruptFile, "'", index, "' does not list tensor ", detail::gguf::quoted(tensor.name), " of '",
+                fail(ErrorCode::CorruptFile, "'", index, "' does not list tensor ", detail::quoted(tensor.name), " of '",
                      file, "'");
             }
             if (entry->second != file) {
-                fail(ErrorCode::CorruptFile, "'", index, "' puts tensor ", detail::gguf::quoted(tensor.name), " into '",
+                fail(ErrorCode::CorruptFile, "'", index, "' puts tensor ", detail::quoted(tensor.name), " into '",
                      entry->second, "', but it is in '", file, "' too");
             }
         }

@@ -16,7 +16,6 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/family.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_config.hpp"
 #include "adainfer/io/hf_names.hpp"
 #include "adainfer/io/hf_shards.hpp"
@@ -42,8 +41,8 @@ class HfTensors {
             if (is_ignored(tensor->name, config.model_type)) continue;
             const auto [at, fresh] = by_name_.emplace(table_name(tensor->name, config, bare), Entry{tensor});
             if (!fresh) {
-                fail(ErrorCode::CorruptFile, describe(), ": the tensors ", gguf::quoted(at->second.tensor->name), " and ",
-                     gguf::quoted(tensor->name), " are the same part of the model");
+                fail(ErrorCode::CorruptFile, describe(), ": the tensors ", detail::quoted(at->second.tensor->name), " and ",
+                     detail::quoted(tensor->name), " are the same part of the model");
             }
         }
         if (config.tied) tie();
@@ -66,7 +65,7 @@ class HfTensors {
         std::vector<float> values(size);
         dequantize_row(dtype, data, size, values.data());
         if (!all_finite(values.data(), size)) {
-            fail(ErrorCode::NotFinite, describe(), ": tensor ", gguf::quoted(name), " holds NaN or infinity");
+            fail(ErrorCode::NotFinite, describe(), ": tensor ", detail::quoted(name), " holds NaN or infinity");
         }
         return values;
     }
@@ -118,7 +117,7 @@ class HfTensors {
     void require_all_read() const {
         for (const auto& [name, entry] : by_name_) {
             if (entry.read) continue;
-            fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(entry.tensor->name), " is not part of a ",
+            fail(ErrorCode::Unsupported, describe(), ": tensor ", detail::quoted(entry.tensor->name), " is not part of a ",
                  config_.model_type, " model of ", config_.model.layers, " layers as this library runs it");
         }
     }
@@ -163,7 +162,7 @@ class HfTensors {
         };
         const SafetensorsTensor& tensor = *found.tensor;
         if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
-            fail(ErrorCode::ShapeMismatch, describe(), ": tensor ", gguf::quoted(tensor.name), " is ", text(tensor.shape),
+            fail(ErrorCode::ShapeMismatch, describe(), ": tensor ", detail::quoted(tensor.name), " is ", text(tensor.shape),
                  ", expected ", text(shape));
         }
         found.read = true;
@@ -175,7 +174,7 @@ class HfTensors {
         if (tensor.dtype == "F32") return DType::F32;
         if (tensor.dtype == "F16") return DType::F16;
         if (tensor.dtype == "BF16") return DType::BF16;
-        fail(ErrorCode::Unsupported, describe(), ": tensor ", gguf::quoted(tensor.name), " is of type ", tensor.dtype,
+        fail(ErrorCode::Unsupported, describe(), ": tensor ", detail::quoted(tensor.name), " is of type ", tensor.dtype,
              "; supported: F32, F16, BF16");
     }
 

@@ -13,7 +13,6 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_decoder.hpp"
 #include "adainfer/io/hf_pre_tokenizer.hpp"
 #include "adainfer/io/hf_tokenizer_json.hpp"
@@ -104,7 +103,7 @@ class TokenizerSettings {
             const std::string& text = field->is_string() ? field->text() : field->at("content").text();
             const auto found = vocabulary_.find(text);
             if (!found && role != "pad_token")
-                fail(ErrorCode::CorruptFile, "'", file->name, "': ", role, ' ', gguf::quoted(text), " is not in the vocabulary");
+                fail(ErrorCode::CorruptFile, "'", file->name, "': ", role, ' ', detail::quoted(text), " is not in the vocabulary");
             return found;
         }
         return std::nullopt;

@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
 
 // Reads the text of a tokenizer.json. Its vocabulary and merges make up nearly all of it (up to a million strings), so they
@@ -98,7 +97,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
         json::Value& object = *open_.back();
         if (object.contains(value) || (is_model() && value == "vocab" && out_.has_vocabulary) ||
             (is_model() && value == "merges" && out_.has_merges)) {
-            fail(ErrorCode::CorruptFile, "'", file_, "': the key ", gguf::quoted(value), " stands twice in an object");
+            fail(ErrorCode::CorruptFile, "'", file_, "': the key ", detail::quoted(value), " stands twice in an object");
         }
         if (is_model() && value == "vocab") part_ = Part::Vocabulary;
         if (is_model() && value == "merges") part_ = Part::Merges;
@@ -154,7 +153,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<json::Value> {
     bool merge_side(const std::string& text) {
         if (text.empty() || text.find(' ') != std::string::npos) {
             fail(text.empty() ? ErrorCode::CorruptFile : ErrorCode::Unsupported, "'", file_, "': merge ", out_.merges.size(),
-                 " has the token ", gguf::quoted(text), "; tokens of merges with nothing or with spaces in them are not read");
+                 " has the token ", detail::quoted(text), "; tokens of merges with nothing or with spaces in them are not read");
         }
         text_ = fields_++ == 0 ? text : text_ + ' ' + text;
         return true;

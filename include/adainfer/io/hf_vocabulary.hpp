@@ -12,7 +12,6 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/hf_tokenizer_json.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
@@ -58,7 +57,7 @@ class VocabularyReader {
     [[nodiscard]] std::size_t checked(const TokenizerJson::Piece& piece) const {
         const std::uint64_t most = std::uint64_t{vocabulary_.size()} * 2 + 65536;
         if (piece.id < most && piece.id < 0x7FFFFFFF) return static_cast<std::size_t>(piece.id);
-        corrupt("the token ", gguf::quoted(piece.text), " has the id ", piece.id, " among ", vocabulary_.size(), " tokens");
+        corrupt("the token ", detail::quoted(piece.text), " has the id ", piece.id, " among ", vocabulary_.size(), " tokens");
     }
 
     void grow(std::size_t count, bool scores) {
@@ -71,8 +70,8 @@ class VocabularyReader {
     /// `text` stays in place: it is the file's.
     void place(std::string_view text, std::size_t id) {
         if (taken_[id])
-            corrupt("the tokens ", gguf::quoted(data_.tokens[id]), " and ", gguf::quoted(text), " both have the id ", id);
-        if (!ids_.emplace(text, id).second) corrupt("the token ", gguf::quoted(text), " is there twice");
+            corrupt("the tokens ", detail::quoted(data_.tokens[id]), " and ", detail::quoted(text), " both have the id ", id);
+        if (!ids_.emplace(text, id).second) corrupt("the token ", detail::quoted(text), " is there twice");
         taken_[id] = true;
         data_.tokens[id] = text;
     }
@@ -83,16 +82,16 @@ class VocabularyReader {
         if (text.empty()) corrupt("the added token ", id, " has no text");
         if (const auto known = find(text)) {
             if (static_cast<std::size_t>(*known) != id)
-                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", in the vocabulary it is ", *known);
+                corrupt("the added token ", detail::quoted(text), " has the id ", id, ", in the vocabulary it is ", *known);
         } else {
             // The library goes by the text and numbers new ones on from the end, whatever the file says.
             if (id != (std::max)(vocabulary_.size(), after_added_))
-                corrupt("the added token ", gguf::quoted(text), " has the id ", id, ", its place in the list makes it ",
+                corrupt("the added token ", detail::quoted(text), " has the id ", id, ", its place in the list makes it ",
                         (std::max)(vocabulary_.size(), after_added_));
             if (id >= data_.tokens.size()) grow(id + 1, scores);
             place(text, id);
         }
-        if (!added_.insert(id).second) corrupt("the added token ", gguf::quoted(text), " is there twice");
+        if (!added_.insert(id).second) corrupt("the added token ", detail::quoted(text), " is there twice");
         after_added_ = (std::max)(after_added_, id + 1);
         const auto flag = [&token](std::string_view key) {
             const auto field = token.find(key);
@@ -135,7 +134,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
 
     const auto type = given("type");
     const std::string kind = type ? type->text() : file.unigram ? "Unigram" : file.has_merges ? "BPE" : "";
-    if (kind != "BPE" && kind != "Unigram") unsupported("model.type is ", gguf::quoted(kind), "; supported: BPE, Unigram");
+    if (kind != "BPE" && kind != "Unigram") unsupported("model.type is ", detail::quoted(kind), "; supported: BPE, Unigram");
     if (file.unigram != (kind == "Unigram"))
         fail(ErrorCode::CorruptFile, "'", name, "': model.vocab is that of another model than ", kind);
     data.byte_fallback = flag("byte_fallback");
@@ -149,7 +148,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
     if (const auto dropout = given("dropout"); dropout && dropout->number() != 0.0) unsupported("model.dropout");
     for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
         if (const auto text = given(key); text && !text->text().empty())
-            unsupported("model.", key, ' ', gguf::quoted(text->text()));
+            unsupported("model.", key, ' ', detail::quoted(text->text()));
     }
     data.model = byte_level ? "gpt2" : "llama";
     data.fuse_unknown = flag("fuse_unk");
@@ -157,7 +156,7 @@ inline void read_model(const TokenizerJson& file, std::string_view name, const V
     if (const auto unknown = given("unk_token")) {
         const std::string& text = unknown->text();
         data.unknown = vocabulary.find(text);
-        if (!data.unknown) fail(ErrorCode::CorruptFile, "'", name, "': model.unk_token ", gguf::quoted(text), " is not a token");
+        if (!data.unknown) fail(ErrorCode::CorruptFile, "'", name, "': model.unk_token ", detail::quoted(text), " is not a token");
     }
 }
 

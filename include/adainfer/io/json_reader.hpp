@@ -18,7 +18,6 @@
 #include <nlohmann/json.hpp>
 
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/text_file.hpp"
 
 // What the readers of JSON files share. The parser is nlohmann's, which works without recursion; on top of it stand the
@@ -94,7 +93,7 @@ inline void check_text(std::string_view text, std::string_view file) {
                 break;
             case Event::key:
                 if (!keys.back().insert(value.get<std::string>()).second) {
-                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", gguf::quoted(value.get<std::string>()),
+                    fail(ErrorCode::CorruptFile, "'", file, "': the key ", detail::quoted(value.get<std::string>()),
                          " stands twice in an object");
                 }
                 break;
@@ -208,14 +207,14 @@ class Field {
         const std::string where = path_.empty() ? "the document" : "field '" + path_ + "'";
         std::string found = value_->type_name();
         if (value_->is_number()) found = value_->dump();
-        if (value_->is_string()) found = gguf::quoted(value_->get_ref<const std::string&>());
+        if (value_->is_string()) found = detail::quoted(value_->get_ref<const std::string&>());
         fail(ErrorCode::CorruptFile, "'", file_, "': ", where, " must be ", expected, ", found ", found);
     }
 
   private:
     /// Keys come from the file: only printable characters of them may reach a message.
     [[nodiscard]] std::string member(std::string_view key) const {
-        const std::string shown = gguf::quoted(key);
+        const std::string shown = detail::quoted(key);
         return (path_.empty() ? "" : path_ + '.') + shown.substr(1, shown.size() - 2);
     }
 

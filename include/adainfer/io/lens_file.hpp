@@ -21,7 +21,6 @@
 #include "adainfer/early_exit/lens_matrix.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/io/file_bytes.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/identity.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/io/safetensors.hpp"
@@ -171,7 +170,7 @@ struct Quantized {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': not a lens file: its metadata do not say format ", format);
     }
     if (file.get_metadata("format") != format) {
-        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", gguf::quoted(file.get_metadata("format")),
+        fail(ErrorCode::Unsupported, "'", file.name(), "': format ", detail::quoted(file.get_metadata("format")),
              ", this version reads ", format);
     }
     const std::string& identity = file.get_metadata("model_identity");
@@ -181,13 +180,13 @@ struct Quantized {
     // A map has to fit the file, so a width beyond 2^24 cannot be true; below it, (hidden + 1) * hidden cannot overflow.
     if (parsed.ec != std::errc{} || parsed.ptr != width.data() + width.size() || hidden == 0 || hidden > (1U << 24U)) {
         fail(ErrorCode::CorruptFile, "'", file.name(), "': metadata 'hidden' must be the width of the model, found ",
-             gguf::quoted(width));
+             detail::quoted(width));
     }
     std::set<std::size_t> layers;
     for (const SafetensorsTensor& tensor : file.tensors()) {
         const auto layer = layer_of(tensor.name);
         if (!layer) {
-            fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor ", gguf::quoted(tensor.name),
+            fail(ErrorCode::CorruptFile, "'", file.name(), "': tensor ", detail::quoted(tensor.name),
                  " is none of a lens (lens.<layer>.matrix, .bias or .scale, layer up to ", max_layer, ")");
         }
         layers.insert(*layer);

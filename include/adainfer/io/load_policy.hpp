@@ -14,7 +14,6 @@
 #include "adainfer/early_exit/adainfer_policy.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/early_exit/schedule.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/policy_file.hpp"
 
@@ -38,7 +37,7 @@ struct Parts<AdaInferPolicy<C, F, L, H>> {
 
 [[nodiscard]] inline std::string joined(const std::vector<std::string>& names) {
     std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + gguf::quoted(name);
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + detail::quoted(name);
     return list;
 }
 
@@ -67,8 +66,8 @@ void check_fits(const PolicyFile& policy, const Weights& weights, const std::str
     compare("lens", {policy.lens}, {std::string(P::Lens::name)});
     if (!head_of<typename P::Head>(policy)) compare("head", {policy.head}, {std::string(P::Head::name)});
     if (policy.model_identity != weights.identity) {
-        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", gguf::quoted(policy.model_identity),
-             " (", gguf::quoted(policy.model_name), "), the model at hand is ", gguf::quoted(weights.identity));
+        fail(ErrorCode::IdentityMismatch, where, "the policy was trained on model ", detail::quoted(policy.model_identity),
+             " (", detail::quoted(policy.model_name), "), the model at hand is ", detail::quoted(weights.identity));
     }
     if (policy.layers.back() >= weights.config.layers) {
         fail(ErrorCode::IdentityMismatch, where, "the policy is asked after layer ", policy.layers.back(), ", the model has ",

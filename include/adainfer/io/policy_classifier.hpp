@@ -149,7 +149,7 @@ inline void read(const json::Field& field, RbfSvm& rbf) {
     if (kind == LinearChainCrf::kind) return made(LinearChainCrf{});
     if (kind == PerLayer<LinearSvm>::kind) return made(PerLayer<LinearSvm>{});
     if (kind == RbfSvm::kind) return made(RbfSvm{});
-    fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", gguf::quoted(kind), "; known: ", LinearSvm::kind, ", ",
+    fail(ErrorCode::Unsupported, "'", file, "': classifiers of kind ", detail::quoted(kind), "; known: ", LinearSvm::kind, ", ",
          LinearChainCrf::kind, ", ", PerLayer<LinearSvm>::kind, ", ", RbfSvm::kind);
 }
 

@@ -20,7 +20,6 @@
 #include "adainfer/early_exit/any_classifier.hpp"
 #include "adainfer/early_exit/linear_lens.hpp"
 #include "adainfer/io/atomic_file.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 #include "adainfer/io/json_reader.hpp"
 #include "adainfer/io/policy_classifier.hpp"
 
@@ -70,12 +69,12 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     const auto refuse = [&](const auto&... parts) { fail(code, where, parts...); };
     const std::string_view kind =
         std::visit([](const auto& c) { return std::remove_cvref_t<decltype(c)>::kind; }, policy.classifier);
-    if (policy.kind != kind) refuse("kind is ", gguf::quoted(policy.kind), ", the classifier is of kind ", kind);
+    if (policy.kind != kind) refuse("kind is ", detail::quoted(policy.kind), ", the classifier is of kind ", kind);
     if (policy.features.empty()) refuse("features: none");
     std::set<std::string> features;
     for (const std::string& feature : policy.features) {
         if (feature.empty()) refuse("features: a name is empty");
-        if (!features.insert(feature).second) refuse("features: ", gguf::quoted(feature), " stands twice");
+        if (!features.insert(feature).second) refuse("features: ", detail::quoted(feature), " stands twice");
     }
     try {
         std::visit([&](const auto& c) { c.validate(policy.features.size()); }, policy.classifier);
@@ -87,13 +86,13 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     if (policy.lens == LinearLens::name) {
         const auto hexadecimal = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
         if (policy.lens_hash.size() != 16 || !std::all_of(policy.lens_hash.begin(), policy.lens_hash.end(), hexadecimal)) {
-            refuse("lens hash: expected 16 hexadecimal digits, found ", gguf::quoted(policy.lens_hash));
+            refuse("lens hash: expected 16 hexadecimal digits, found ", detail::quoted(policy.lens_hash));
         }
         if (policy.lens_file.empty() || std::filesystem::path(policy.lens_file).is_absolute()) {
-            refuse("lens file: expected a path relative to the policy file, found ", gguf::quoted(policy.lens_file));
+            refuse("lens file: expected a path relative to the policy file, found ", detail::quoted(policy.lens_file));
         }
     } else if (!policy.lens_hash.empty() || !policy.lens_file.empty()) {
-        refuse("lens: only a linear lens has a file and a hash, this one is ", gguf::quoted(policy.lens));
+        refuse("lens: only a linear lens has a file and a hash, this one is ", detail::quoted(policy.lens));
     }
     if (policy.layers.empty()) refuse("layers: none");
     for (std::size_t i = 0; i < policy.layers.size(); ++i) {
@@ -105,17 +104,17 @@ inline void check(const PolicyFile& policy, const std::string& where, ErrorCode 
     for (const auto& [task, threshold] : policy.task_thresholds) {
         if (task.empty()) refuse("task_thresholds: a task has no name");
         if (std::isnan(threshold))
-            fail(ErrorCode::NotFinite, where, "the threshold of task ", gguf::quoted(task), " is not a number");
+            fail(ErrorCode::NotFinite, where, "the threshold of task ", detail::quoted(task), " is not a number");
     }
     for (const auto& [task, layer] : policy.task_first_layers) {
         if (task.empty()) refuse("task_first_layers: a task has no name");
         if (layer > policy.layers.back()) {
-            refuse("task_first_layers: task ", gguf::quoted(task), " starts at layer ", layer, ", the last check is after ",
+            refuse("task_first_layers: task ", detail::quoted(task), " starts at layer ", layer, ", the last check is after ",
                    policy.layers.back());
         }
     }
     if (policy.label_rule != "agrees" && policy.label_rule != "gold") {
-        refuse("label_rule must be 'agrees' or 'gold', found ", gguf::quoted(policy.label_rule));
+        refuse("label_rule must be 'agrees' or 'gold', found ", detail::quoted(policy.label_rule));
     }
     if (!(policy.agreement >= 0 && policy.agreement <= 1)) refuse("agreement must lie in 0 to 1, found ", policy.agreement);
     if (policy.model_identity.empty()) refuse("model identity: empty");
@@ -167,7 +166,7 @@ inline constexpr std::string_view never = "never", always = "always";
         fail(ErrorCode::CorruptFile, "'", file, "': not a policy file: it does not say \"format\": \"", format, "\"");
     }
     if (format_field->text() != format) {
-        fail(ErrorCode::Unsupported, "'", file, "': format ", gguf::quoted(format_field->text()), ", this version reads ",
+        fail(ErrorCode::Unsupported, "'", file, "': format ", detail::quoted(format_field->text()), ", this version reads ",
              format);
     }
     root.only({"format", "model", "lens", "head", "layers", "features", "kind", "classifier", "label_rule", "agreement",

@@ -74,7 +74,7 @@ class SafetensorsFile {
     /// A tensor. Throws Error (CorruptFile) where there is none of that name.
     [[nodiscard]] const SafetensorsTensor& get(std::string_view name) const {
         const SafetensorsTensor* const tensor = find(name);
-        if (tensor == nullptr) fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::gguf::quoted(name));
+        if (tensor == nullptr) fail(ErrorCode::CorruptFile, "'", name_, "': no tensor ", detail::quoted(name));
         return *tensor;
     }
 
@@ -85,7 +85,7 @@ class SafetensorsFile {
     [[nodiscard]] const std::string& get_metadata(const std::string& key) const {
         const auto found = metadata_.find(key);
         if (found == metadata_.end())
-            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::gguf::quoted(key));
+            fail(ErrorCode::CorruptFile, "'", name_, "': the metadata lack ", detail::quoted(key));
         return found->second;
     }
 
@@ -104,7 +104,7 @@ class SafetensorsFile {
             values.resize(tensor.data.size() / 2);
             for (std::size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_f32(half(i));
         } else {
-            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::gguf::quoted(tensor.name), " is of type ",
+            fail(ErrorCode::Unsupported, "'", name_, "': tensor ", detail::quoted(tensor.name), " is of type ",
                  tensor.dtype, "; only F32, F16 and BF16 are read as floats");
         }
         return values;
@@ -133,7 +133,7 @@ struct Layout {
 [[nodiscard]] inline Layout lay_out(std::span<const SafetensorsTensor> tensors,
                                     const std::map<std::string, std::string>& metadata) {
     const auto text = [](const std::string& s) {
-        if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", gguf::quoted(s), " is not UTF-8");
+        if (!gguf::is_utf8(s)) fail(ErrorCode::InvalidArgument, "safetensors: the text ", detail::quoted(s), " is not UTF-8");
         return nlohmann::json(s).dump();
     };
     Layout layout;
@@ -156,7 +156,7 @@ struct Layout {
             fail(ErrorCode::InvalidArgument, "safetensors: no tensor may have the name __metadata__");
         const auto bytes = data_bytes(tensor.dtype, tensor.shape);
         if (!bytes || *bytes != tensor.data.size()) {
-            fail(ErrorCode::InvalidArgument, "safetensors: tensor ", gguf::quoted(tensor.name), " has ", tensor.data.size(),
+            fail(ErrorCode::InvalidArgument, "safetensors: tensor ", detail::quoted(tensor.name), " has ", tensor.data.size(),
                  " bytes, which is not what its shape and type ", tensor.dtype, " take");
         }
         json.append(json.size() == 1 ? "" : ",").append(text(tensor.name));
@@ -171,7 +171,7 @@ struct Layout {
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
     if (twice != names.end())
-        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", gguf::quoted(*twice));
+        fail(ErrorCode::InvalidArgument, "safetensors: two tensors have the name ", detail::quoted(*twice));
     json += '}';
     json.resize((json.size() + 7) / 8 * 8, ' ');
     if (json.size() > max_header_bytes) {

@@ -47,10 +47,10 @@ class HeaderHandler {
     bool number_unsigned(std::uint64_t number) {
         if (at() == At::Shape) {
             if (tensors.back().shape.size() == max_rank)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
+                corrupt("tensor ", detail::quoted(tensors.back().name), " has more than ", max_rank, " dimensions");
             tensors.back().shape.push_back(number);
         } else if (at() == At::Offsets) {
-            if (offsets_ == 2) corrupt("tensor ", gguf::quoted(tensors.back().name), ": more than two data_offsets");
+            if (offsets_ == 2) corrupt("tensor ", detail::quoted(tensors.back().name), ": more than two data_offsets");
             (offsets_++ == 0 ? tensors.back().begin : tensors.back().end) = number;
         } else {
             return other("a number");
@@ -60,12 +60,12 @@ class HeaderHandler {
 
     bool string(std::string& text) {
         if (at() == At::Metadata) {
-            if (!metadata.emplace(key_, text).second) corrupt("the metadata key ", gguf::quoted(key_), " stands twice");
+            if (!metadata.emplace(key_, text).second) corrupt("the metadata key ", detail::quoted(key_), " stands twice");
         } else if (at() == At::Tensor && field_ == dtype_field) {
             const DTypeBits* const found = find_dtype(text);
             if (found == nullptr) {
-                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", gguf::quoted(tensors.back().name),
-                     " is of unknown type ", gguf::quoted(text));
+                fail(ErrorCode::Unsupported, "'", file_, "': tensor ", detail::quoted(tensors.back().name),
+                     " is of unknown type ", detail::quoted(text));
             }
             tensors.back().dtype = found->name;
         } else {
@@ -84,7 +84,7 @@ class HeaderHandler {
                      : key == "data_offsets" ? offsets_field
                                              : unknown_field;
             if (field_ != unknown_field && (seen_ & field_) != 0)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", key, " stands twice");
+                corrupt("tensor ", detail::quoted(tensors.back().name), ": ", key, " stands twice");
             seen_ |= field_;
         }
         return true;
@@ -112,10 +112,10 @@ class HeaderHandler {
         if (at() == At::Tensor) {
             for (const auto& [bit, name] :
                  {std::pair{dtype_field, "dtype"}, {shape_field, "shape"}, {offsets_field, "data_offsets"}}) {
-                if ((seen_ & bit) == 0) corrupt("tensor ", gguf::quoted(tensors.back().name), ": ", name, " is missing");
+                if ((seen_ & bit) == 0) corrupt("tensor ", detail::quoted(tensors.back().name), ": ", name, " is missing");
             }
             if (offsets_ != 2)
-                corrupt("tensor ", gguf::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
+                corrupt("tensor ", detail::quoted(tensors.back().name), ": expected two data_offsets, found ", offsets_);
         }
         open_.pop_back();
         return true;
@@ -152,10 +152,10 @@ class HeaderHandler {
     bool other(std::string_view found) {
         if (at() == At::Ignored || (at() == At::Tensor && field_ == unknown_field)) return true;
         if (at() == At::Nowhere) corrupt("the header must be an object, found ", found);
-        if (at() == At::Metadata) corrupt("the metadata value of ", gguf::quoted(key_), " must be a string, found ", found);
-        if (at() == At::Header) corrupt("the value of ", gguf::quoted(key_), " must be an object, found ", found);
+        if (at() == At::Metadata) corrupt("the metadata value of ", detail::quoted(key_), " must be a string, found ", found);
+        if (at() == At::Header) corrupt("the value of ", detail::quoted(key_), " must be an object, found ", found);
         const std::string_view field = field_ == dtype_field ? "dtype" : field_ == shape_field ? "shape" : "data_offsets";
-        corrupt("tensor ", gguf::quoted(tensors.back().name), ": bad ", field, ": found ", found);
+        corrupt("tensor ", detail::quoted(tensors.back().name), ": bad ", field, ": found ", found);
     }
 
     std::string_view file_;
@@ -182,7 +182,7 @@ struct Header {
     tensors.reserve(entries.size());
     std::uint64_t previous_end = 0;
     for (TensorEntry& entry : entries) {
-        const std::string name = gguf::quoted(entry.name);
+        const std::string name = detail::quoted(entry.name);
         if (entry.begin != previous_end || entry.end < entry.begin) {
             handler.corrupt("tensor ", name, ": bytes ", entry.begin, " to ", entry.end, ", expected to start at ",
                             previous_end);
@@ -228,7 +228,7 @@ struct Header {
               [&](std::size_t a, std::size_t b) { return name_of(a) < name_of(b); });
     const auto twice = std::adjacent_find(header.by_name.begin(), header.by_name.end(),
                                           [&](std::size_t a, std::size_t b) { return name_of(a) == name_of(b); });
-    if (twice != header.by_name.end()) handler.corrupt("the tensor ", gguf::quoted(name_of(*twice)), " stands twice");
+    if (twice != header.by_name.end()) handler.corrupt("the tensor ", detail::quoted(name_of(*twice)), " stands twice");
     return header;
 }
 

@@ -12,7 +12,6 @@
 
 #include "adainfer/core/checked.hpp"
 #include "adainfer/core/error.hpp"
-#include "adainfer/io/gguf_cursor.hpp"
 
 namespace adainfer::inline v0 {
 
@@ -52,7 +51,7 @@ inline constexpr std::array<DTypeBits, 22> dtypes{{
     if (const DTypeBits* const found = find_dtype(name)) return found->bits;
     std::string known;
     for (const DTypeBits& d : dtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
-    fail(ErrorCode::Unsupported, "safetensors: unknown type ", gguf::quoted(name), "; known: ", known);
+    fail(ErrorCode::Unsupported, "safetensors: unknown type ", detail::quoted(name), "; known: ", known);
 }
 
 /// Bytes that a tensor takes; nothing where its bits overflow 64 bits or do not fill whole bytes.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <string_view>
 
 namespace adainfer::inline v0 {
@@ -24,12 +25,16 @@ inline constexpr std::array<std::string_view, 18> infill = {
     "<fim-suffix>",   "<fim-middle>",   "<fim-pad>",      "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>",
 };
 
-[[nodiscard]] constexpr bool is_end(std::string_view token) noexcept {
-    return token.starts_with('<') && std::find(ends.begin(), ends.end(), token) != ends.end();
+/// Most tokens of a vocabulary are told from all of them by their first byte.
+template <std::size_t n>
+[[nodiscard]] constexpr bool is_among(const std::array<std::string_view, n>& names, std::string_view token) noexcept {
+    return token.starts_with('<') && std::find(names.begin(), names.end(), token) != names.end();
 }
 
+[[nodiscard]] constexpr bool is_end(std::string_view token) noexcept { return is_among(ends, token); }
+
 [[nodiscard]] constexpr bool is_control(std::string_view token) noexcept {
-    return is_end(token) || (token.starts_with('<') && std::find(infill.begin(), infill.end(), token) != infill.end());
+    return is_end(token) || is_among(infill, token);
 }
 
 }  // namespace detail::special_names
