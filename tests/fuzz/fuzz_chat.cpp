@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,14 +9,12 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/generate/chat.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// What the template makes of a conversation; nothing where it does not take one in this order of roles.
 std::optional<std::string> rendered(const ChatTemplate& chat, const std::vector<ChatMessage>& messages, bool open) {
@@ -60,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } catch (const Error& error) {
         require(error.code() == ErrorCode::Unsupported);
         require(!knows_chat_template(source));
-        for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');  // nothing raw of the file in it
+        fuzzing::check_printable(error);
         return 0;
     }
     require(knows_chat_template(source));

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <random>
@@ -21,15 +20,13 @@
 #include "adainfer/io/gguf_tokenizer.hpp"
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
+#include "checks.hpp"
 #include "use_model.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// Reads everything that a file in memory holds, through every way to ask for it.
 void touch(const GgufFile& file) {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -11,18 +10,12 @@
 #include "adainfer/io/hf_config.hpp"
 #include "adainfer/io/hf_shards.hpp"
 #include "adainfer/model/rope.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
-
-void check_message(const Error& error) {
-    for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');  // nothing raw of the file in it
-}
+using fuzzing::require;
 
 /// What the reader of the weights and the decoder rely on.
 void use(const HfConfig& config) {
@@ -45,14 +38,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         use(parse_hf_config(text, "fuzzed"));
     } catch (const Error& error) {
-        check_message(error);
+        fuzzing::check_printable(error);
     }
     try {
         for (const auto& [tensor, file] : detail::read_weight_map(text, "fuzzed")) {
             require(!file.empty() && file != ".." && file.find('/') == std::string::npos && file.find('\\') == std::string::npos);
         }
     } catch (const Error& error) {
-        check_message(error);
+        fuzzing::check_printable(error);
     }
     return 0;
 }

@@ -24,6 +24,7 @@
 #include "adainfer/io/hf_tokenizer.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "adainfer/io/safetensors_types.hpp"
+#include "checks.hpp"
 #include "use_model.hpp"
 
 namespace {

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,15 +10,13 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/hf_tokenizer.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
+#include "checks.hpp"
 #include "use_model.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// The tokenizer of a text, or nothing where it is refused.
 std::optional<Tokenizer> read(std::string_view text) {
@@ -29,7 +26,7 @@ std::optional<Tokenizer> read(std::string_view text) {
         require(data.tokens.size() <= text.size() * 2 + 65536);
         return Tokenizer(std::move(data));
     } catch (const Error& error) {
-        for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');
+        fuzzing::check_printable(error);
         return std::nullopt;
     }
 }

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,14 +20,12 @@
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/readout.hpp"
 #include "adainfer/model/weights.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// Scores of one inference that is asked after every layer of the file.
 std::vector<float> scores(const PolicyFile& policy) {
@@ -62,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         policy = parse_policy_file(text, "fuzzed");
     } catch (const Error& error) {
-        for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');  // nothing raw of the file in it
+        fuzzing::check_printable(error);
         return 0;
     }
     const std::string written = detail::policy::to_json(policy).dump(2);

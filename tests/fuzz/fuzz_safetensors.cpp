@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,14 +10,12 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/safetensors.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// Reads every tensor to its last byte.
 void touch(const SafetensorsFile& file) {

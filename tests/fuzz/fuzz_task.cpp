@@ -2,21 +2,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/eval/prompt.hpp"
 #include "adainfer/eval/task.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 /// Everything that a task is used for; none of it may throw.
 void use(const Task& task) {
@@ -41,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         task = parse_task(text, "fuzzed");
     } catch (const Error& error) {
-        for (const char c : std::string_view(error.what())) require(c >= ' ' && c <= '~');  // nothing raw of the file in it
+        fuzzing::check_printable(error);
         return 0;
     }
     use(task);

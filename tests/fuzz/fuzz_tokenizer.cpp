@@ -5,21 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/tokenize/stream_decoder.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
+#include "checks.hpp"
 
 namespace {
 
 using namespace adainfer;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
+using fuzzing::require;
 
 std::string_view take_line(std::string_view& rest) {
     const std::string_view line = rest.substr(0, rest.find('\n'));

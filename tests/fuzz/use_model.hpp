@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,23 +18,13 @@
 #include "adainfer/tokenize/stream_decoder.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
 #include "adainfer/tokenize/utf8.hpp"
+#include "checks.hpp"
 
 // What is done with whatever the readers of model files let through.
 
 namespace fuzzing {
 
 using namespace adainfer;
-
-inline void require(bool condition) {
-    if (!condition) std::abort();
-}
-
-/// A message names the file and quotes nothing raw of what is in it.
-inline void check_message(const Error& error, std::string_view file) {
-    const std::string_view message = error.what();
-    require(message.find(file) != std::string_view::npos);
-    for (const char c : message) require(c >= ' ' && c <= '~');
-}
 
 /// Three positions through all layers. Numbers that overflow on the way are an Error; nothing else is.
 inline void run(ModelWeights weights) {

@@ -6,15 +6,10 @@
 #include <cstddef>
 #include <fstream>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOSTILE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define HOSTILE_SANITIZED 1
-#endif
-#endif
-#if defined(__linux__) && !defined(HOSTILE_SANITIZED)
-#define HOSTILE_LIMITS_MEMORY 1
+#include "sanitized.hpp"
+
+#if defined(__linux__) && !defined(TESTS_SANITIZED)
+#define TESTS_LIMIT_MEMORY 1
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -23,7 +18,7 @@
 class MemoryLimit {
   public:
     explicit MemoryLimit([[maybe_unused]] std::size_t bytes) {
-#ifdef HOSTILE_LIMITS_MEMORY
+#ifdef TESTS_LIMIT_MEMORY
         REQUIRE(getrlimit(RLIMIT_AS, &before_) == 0);
         std::size_t pages = 0;
         std::ifstream("/proc/self/statm") >> pages;
@@ -35,7 +30,7 @@ class MemoryLimit {
     }
     MemoryLimit(const MemoryLimit&) = delete;
     MemoryLimit& operator=(const MemoryLimit&) = delete;
-#ifdef HOSTILE_LIMITS_MEMORY
+#ifdef TESTS_LIMIT_MEMORY
     ~MemoryLimit() { setrlimit(RLIMIT_AS, &before_); }
 
   private:

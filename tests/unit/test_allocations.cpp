@@ -41,19 +41,12 @@
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "sanitized.hpp"
 #include "temporary_files.hpp"
 #include "tiny_model.hpp"
 
 #ifndef ADAINFER_FIXTURES
 #define ADAINFER_FIXTURES "tests/fixtures"
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ALLOCATIONS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define ALLOCATIONS_SANITIZED 1
-#endif
 #endif
 
 // Every allocation of this program passes here. They are counted, or made to fail, only while a test says so.
@@ -73,7 +66,7 @@ bool may_allocate() noexcept {
 
 }  // namespace
 
-#if defined(__GLIBC__) && !defined(ALLOCATIONS_SANITIZED)
+#if defined(__GLIBC__) && !defined(TESTS_SANITIZED)
 // malloc itself, because Eigen calls it; operator new calls it too, and of aligned memory the next.
 extern "C" void* __libc_malloc(std::size_t);
 extern "C" void* __libc_memalign(std::size_t, std::size_t);

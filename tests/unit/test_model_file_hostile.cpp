@@ -831,7 +831,7 @@ TEST_CASE_TEMPLATE("the position in the message is that of the first bad token",
     }
 }
 
-#ifdef HOSTILE_LIMITS_MEMORY
+#ifdef TESTS_LIMIT_MEMORY
 TEST_CASE("a team of threads that cannot all start throws, and leaves none behind") {
     const auto start = [](std::size_t threads) {
         const MemoryLimit limit(std::size_t{32} << 20U);  // for the stacks of a few

@@ -20,6 +20,7 @@
 #include "adainfer/io/safetensors.hpp"
 #include "errors.hpp"
 #include "memory_limit.hpp"
+#include "sanitized.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -361,7 +362,7 @@ TEST_CASE("safetensors: many tensors cost time and memory in proportion") {
 }
 
 TEST_CASE("safetensors: a header as large as one may be") {
-#ifdef HOSTILE_SANITIZED
+#ifdef TESTS_SANITIZED
     constexpr std::size_t limit = 2'000'000;  // the sanitizers take ten times the time
 #else
     constexpr std::size_t limit = 100'000'000;
