@@ -42,6 +42,7 @@
 #include "adainfer/kernels/lane_dot.hpp"
 #include "adainfer/kernels/lane_dot_avx2.hpp"
 #include "adainfer/kernels/lane_dot_neon.hpp"
+#include "adainfer/kernels/lane_fetch.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/lane_weight.hpp"

@@ -893,16 +893,20 @@ enum class CpuLevel : std::uint8_t {
     return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
 
-/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
-/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
-/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
-[[nodiscard]] inline bool has_fast_bfloat16() noexcept {
+/// True on a processor of AMD's.
+[[nodiscard]] inline bool is_amd() noexcept {
 #if ADAINFER_X86
-    return has_bfloat16() && __builtin_cpu_is("amd");
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
 #else
     return false;
 #endif
 }
+
+/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
+/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
+/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
+[[nodiscard]] inline bool has_fast_bfloat16() noexcept { return has_bfloat16() && is_amd(); }
 
 /// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon.
 /// Throws InvalidArgument for a name that is no level of this machine.
@@ -2937,10 +2941,6 @@ namespace adainfer::inline v0 {
 
 namespace detail {
 
-/// Bytes ahead of what a product reads that it asks for, to be brought into the second cache: the first waits for few lines at
-/// once.
-inline constexpr std::size_t lane_prefetch = 8192;
-
 /// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
 struct LaneLayout {
     static constexpr std::size_t lanes = 32, vector = 64;
@@ -4113,6 +4113,38 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 #include <span>
 #include <vector>
 
+
+// ---- adainfer/kernels/lane_fetch.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// How products of one token ask for the weights that they read.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail {
+
+/// Bytes ahead of what is read that is asked for. Intel (Sapphire Rapids): 8 KB, into the second cache, since the first waits for
+/// few lines at once. AMD (Zen 4): none, because its own prefetchers bring a panel faster when nothing asks for lines far ahead
+/// of them; asking for all lines of the next few products at once, into the first cache, is what helps there.
+[[nodiscard]] inline std::size_t lane_fetch_distance() noexcept { return is_amd() ? 0 : 8192; }
+
+/// Asks for `bytes` from `at` + `distance` on.
+template <std::size_t bytes>
+[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, std::size_t distance) noexcept {
+    if (distance == 0) {
+#pragma GCC unroll 17
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + i, _MM_HINT_T0);
+    } else {
+#pragma GCC unroll 17
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + distance + i, _MM_HINT_T1);
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
+
+#endif
+
 // Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
 
 namespace adainfer::inline v0 {
@@ -4198,18 +4230,11 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
     }
 }
 
-/// Asks for what is read lane_prefetch bytes after this.
-template <std::size_t bytes>
-[[ADAINFER_INLINE512]] inline void fetch_ahead(const std::byte* at) noexcept {
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + lane_prefetch + i, _MM_HINT_T1);
-}
-
 /// The same of all quads.
 template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
 [[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
-                                             QuadSums<tokens, groups>& sums) noexcept {
-    fetch_ahead<halves * lane_layout(dtype).half>(half);
+                                             std::size_t distance, QuadSums<tokens, groups>& sums) noexcept {
+    fetch_lanes<halves * lane_layout(dtype).half>(half, distance);
     add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
@@ -4228,6 +4253,7 @@ template <DType dtype, std::size_t tokens>
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    const std::size_t distance = lane_fetch_distance();
     const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
@@ -4241,10 +4267,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        fetch_ahead<layout.head>(panel);
+        fetch_lanes<layout.head>(panel, distance);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_ahead<layout.codes>(piece);
+            fetch_lanes<layout.codes>(piece, distance);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -4257,10 +4283,10 @@ template <DType dtype, std::size_t tokens>
                 }
             }
             if constexpr (tokens == 1) {  // bound by memory, so in its order
-                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, sums);
-                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, sums);
+                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, distance, sums);
+                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, distance, sums);
             } else {  // bound by products: both halves with the same activations
-                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, sums);
+                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, distance, sums);
             }
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
@@ -4574,6 +4600,7 @@ template <DType dtype>
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
+    const std::size_t distance = lane_fetch_distance();
     __m256 total[4];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
@@ -4581,14 +4608,10 @@ template <DType dtype>
         __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
-        if constexpr (k_format) {
-#pragma GCC unroll 2
-            for (std::size_t i = 0; i < layout.head; i += 64) _mm_prefetch(panel + lane_prefetch + i, _MM_HINT_T1);
-        }
+        fetch_lanes<layout.head>(panel, distance);
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-#pragma GCC unroll 17
-            for (std::size_t i = 0; i < layout.piece; i += 64) _mm_prefetch(piece + lane_prefetch + i, _MM_HINT_T1);
+            fetch_lanes<layout.piece>(piece, distance);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {

@@ -123,16 +123,20 @@ enum class CpuLevel : std::uint8_t {
     return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
 
-/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
-/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
-/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
-[[nodiscard]] inline bool has_fast_bfloat16() noexcept {
+/// True on a processor of AMD's.
+[[nodiscard]] inline bool is_amd() noexcept {
 #if ADAINFER_X86
-    return has_bfloat16() && __builtin_cpu_is("amd");
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
 #else
     return false;
 #endif
 }
+
+/// True where AVX-512's products of bfloat16 are faster than those of floats. AMD (Zen 4 and later) starts as many of these
+/// instructions a cycle as of float ones, each with twice the products. Intel takes longer for them than for float ones (Sapphire
+/// Rapids, measured on one core: 110 GFLOP/s where floats do 215), its fast unit for bfloat16 being AMX.
+[[nodiscard]] inline bool has_fast_bfloat16() noexcept { return has_bfloat16() && is_amd(); }
 
 /// What this machine has, or the level that the environment variable ADAINFER_CPU names: portable, avx2, avx512, amx or neon.
 /// Throws InvalidArgument for a name that is no level of this machine.

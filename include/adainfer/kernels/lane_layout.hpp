@@ -23,10 +23,6 @@ namespace adainfer::inline v0 {
 
 namespace detail {
 
-/// Bytes ahead of what a product reads that it asks for, to be brought into the second cache: the first waits for few lines at
-/// once.
-inline constexpr std::size_t lane_prefetch = 8192;
-
 /// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
 struct LaneLayout {
     static constexpr std::size_t lanes = 32, vector = 64;
