@@ -6,8 +6,6 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <new>
 #include <optional>
@@ -41,6 +39,7 @@
 #include "adainfer/io/lens_file.hpp"
 #include "adainfer/io/policy_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "file_text.hpp"
 #include "sanitized.hpp"
 #include "temporary_files.hpp"
 #include "tiny_model.hpp"
@@ -145,13 +144,6 @@ void fail_everywhere(Call&& call, bool may_recover = false) {
     CHECK(count > 0);
     for (std::size_t k = 1; k <= count; k += step) CHECK(fails_at(k, call, may_recover));
     CHECK_FALSE(fails_at(count + 1, call));
-}
-
-std::string text_of(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-    REQUIRE_MESSAGE(!text.empty(), path.string());
-    return text;
 }
 
 ModelWeights long_weights() {
@@ -280,13 +272,13 @@ TEST_CASE("running out of memory while a Hugging Face folder is loaded") {
 
 TEST_CASE("running out of memory while a lens, a policy or a task is read") {
     const std::filesystem::path seeds = std::filesystem::path(ADAINFER_FIXTURES) / ".." / "fuzz";
-    const std::string lens = text_of(seeds / "safetensors" / "lens_f16.safetensors");
+    const std::string lens = file_text(seeds / "safetensors" / "lens_f16.safetensors");
     fail_everywhere([&] { static_cast<void>(parse_lens_file(std::as_bytes(std::span(lens)), "lens")); }, true);
     for (const char* name : {"svm.json", "per_layer_svm.json", "crf.json", "rbf.json"}) {
-        const std::string policy = text_of(seeds / "policy" / name);
+        const std::string policy = file_text(seeds / "policy" / name);
         fail_everywhere([&] { static_cast<void>(parse_policy_file(policy, "policy")); });
     }
-    const std::string task = text_of(seeds / "task" / "colour.json");
+    const std::string task = file_text(seeds / "task" / "colour.json");
     fail_everywhere([&] { static_cast<void>(parse_task(task, "task")); });
 }
 

@@ -1,13 +1,12 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "adainfer/generate/chat.hpp"
+#include "file_text.hpp"
 #include "tokenizer_source.hpp"
 
 // Every conversation that tests/fixtures/make_chat_fixture.py has rendered with Jinja2.
@@ -15,11 +14,6 @@
 using namespace adainfer;
 
 namespace {
-
-std::string read(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 
 struct Counts {
     std::size_t known = 0, unknown = 0, equal = 0, both_refuse = 0;
@@ -60,7 +54,7 @@ void compare(const nlohmann::json& fixture, const nlohmann::json& of_case, const
 }  // namespace
 
 TEST_CASE("templates in the manner of each family render as Jinja2 renders them") {
-    const auto fixture = nlohmann::json::parse(read(std::string(ADAINFER_FIXTURES) + "/chat_templates.json"));
+    const auto fixture = nlohmann::json::parse(file_text(std::string(ADAINFER_FIXTURES) + "/chat_templates.json"));
     Counts counts;
     for (const auto& of_case : fixture["cases"]) {
         const std::string name = of_case["family"].get<std::string>() + ", " + of_case["name"].get<std::string>();
@@ -79,14 +73,12 @@ TEST_CASE("real templates are refused or render as Jinja2 renders them") {
         MESSAGE("skipped: ADAINFER_CHAT_TEMPLATES is not set");
         return;
     }
-    const std::string expected = read(folder + "/expected.json");
-    REQUIRE_MESSAGE(!expected.empty(), "no ", folder, "/expected.json, which make_chat_fixture.py writes");
-    const auto fixture = nlohmann::json::parse(expected);
+    const auto fixture = nlohmann::json::parse(file_text(folder + "/expected.json"));  // make_chat_fixture.py writes it
     Counts counts;
     for (const auto& of_case : fixture["cases"]) {
         const std::string name = of_case["file"];
         CAPTURE(name);
-        compare(fixture, of_case, read(folder + "/" + name), counts);
+        compare(fixture, of_case, file_text(folder + "/" + name), counts);
     }
     CHECK(counts.known > 0);
     MESSAGE(counts.known << " templates known, " << counts.unknown << " refused; " << counts.equal << " texts equal, "

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <functional>
 #include <initializer_list>
-#include <iterator>
 #include <limits>
 #include <random>
 #include <string>
@@ -35,6 +34,7 @@
 #include "adainfer/model/readout.hpp"
 #include "adainfer/model/weights.hpp"
 #include "errors.hpp"
+#include "file_text.hpp"
 #include "temporary_files.hpp"
 
 namespace {
@@ -170,15 +170,10 @@ void check_same(const PolicyFile& a, const PolicyFile& b) {
     CHECK(a.training == b.training);
 }
 
-std::string read_all(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
 std::string text_of(const PolicyFile& policy) {
     const TemporaryFiles files;
     save_policy(files.directory() / "policy.json", policy);
-    return read_all(files.directory() / "policy.json");
+    return file_text(files.directory() / "policy.json");
 }
 
 /// Replaces something in the file of a valid policy and checks that it is refused.
@@ -208,7 +203,7 @@ TEST_CASE("policy file: everything comes back, exactly") {
         const PolicyFile loaded = load_policy_file(path);
         check_same(loaded, policy);
         CHECK(std::visit([](const auto& c) { return c.threshold; }, loaded.classifier) == policy.threshold);
-        CHECK(text_of(loaded) == read_all(path));  // deterministic
+        CHECK(text_of(loaded) == file_text(path));  // deterministic
     }
     CHECK(lens.threshold_for("topic") == -2.5F);
     CHECK(lens.threshold_for("plural") == infinity);

@@ -6,8 +6,6 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <span>
@@ -19,6 +17,7 @@
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/safetensors.hpp"
 #include "errors.hpp"
+#include "file_text.hpp"
 #include "memory_limit.hpp"
 #include "sanitized.hpp"
 #include "temporary_files.hpp"
@@ -79,11 +78,6 @@ const std::string official =
     "\"bytes\":{\"dtype\":\"I8\",\"shape\":[3],\"data_offsets\":[26,29]}}     "
     "\0\0\xE0@\0\0\x80?\0\0\0\xC0\0\0\0?\0\xE0\x7FG\0<\0A\0\xC2\x80\0\x7F"s;
 
-std::string read_all(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
 }  // namespace
 
 TEST_CASE("safetensors: a file of the official writer is read") {
@@ -119,7 +113,7 @@ TEST_CASE("safetensors: what is read is written again, byte for byte as the offi
     std::vector<SafetensorsTensor> tensors(file.tensors().rbegin(),
                                            file.tensors().rend());  // the order given does not matter
     write_safetensors(path, tensors, file.metadata());
-    CHECK(read_all(path) == official);
+    CHECK(file_text(path) == official);
     const SafetensorsFile again = SafetensorsFile::open(path);
     CHECK(again.name() == path.string());
     CHECK(again.tensors().size() == 5);

@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <span>
 #include <string>
@@ -19,6 +17,7 @@
 #include "adainfer/eval/task.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
 #include "errors.hpp"
+#include "file_text.hpp"
 #include "temporary_files.hpp"
 #include "tokenizer_source.hpp"
 
@@ -65,9 +64,7 @@ std::vector<std::filesystem::path> demo_tasks() {
     const auto folder = std::filesystem::path(ADAINFER_FIXTURES) / ".." / ".." / "examples" / "demo";
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
         if (entry.path().extension() != ".json") continue;
-        std::ifstream in(entry.path());
-        const std::string text{std::istreambuf_iterator<char>(in), {}};
-        if (contains(text, "\"template\"")) paths.push_back(entry.path());  // policies lie there too
+        if (contains(file_text(entry.path()), "\"template\"")) paths.push_back(entry.path());  // policies lie there too
     }
     std::sort(paths.begin(), paths.end());
     return paths;

@@ -2,8 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,6 +10,7 @@
 
 #include "adainfer/tokenize/byte_spelling.hpp"
 #include "adainfer/tokenize/tokenizer.hpp"
+#include "file_text.hpp"
 #include "tokenizer_source.hpp"
 
 // Ids from other implementations. What they need is not part of the repository; where a variable is not set, its tests say so
@@ -31,12 +30,6 @@ using adainfer::TokenizerData;
 namespace {
 
 std::string fixture_path(const std::string& name) { return ADAINFER_FIXTURES "/" + name; }
-
-std::string contents(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    REQUIRE_MESSAGE(file.good(), "no ", path);
-    return std::string(std::istreambuf_iterator<char>(file), {});
-}
 
 std::vector<std::string> parts(const std::string& text, std::string_view separator) {
     std::vector<std::string> out;
@@ -87,7 +80,7 @@ TokenizerData vocabulary_of_ranks(const std::string& path, const std::string& pr
     using adainfer::detail::byte_spelling::spelled;
     TokenizerData data{.model = "gpt2", .pre = pre};
     std::unordered_map<std::string, std::size_t> ranks;
-    for (const std::string& line : parts(contents(path), "\n")) {
+    for (const std::string& line : parts(file_text(path), "\n")) {
         const std::size_t blank = line.find(' ');
         if (blank == std::string::npos) continue;
         const std::string bytes = from_base64(line.substr(0, blank));
@@ -116,8 +109,8 @@ TokenizerData vocabulary_of_ranks(const std::string& path, const std::string& pr
 /// Checks ggml-vocab-NAME.gguf.inp against the .out beside it in `folder`: so many cases.
 void check_pair(const std::string& folder, const std::string& name, const Tokenizer& tokenizer, std::size_t cases) {
     const std::string path = folder + "/ggml-vocab-" + name + ".gguf";
-    std::vector<std::string> texts = parts(contents(path + ".inp"), "\n__ggml_vocab_test__\n");
-    std::vector<std::string> lines = parts(contents(path + ".out"), "\n");
+    std::vector<std::string> texts = parts(file_text(path + ".inp"), "\n__ggml_vocab_test__\n");
+    std::vector<std::string> lines = parts(file_text(path + ".out"), "\n");
     REQUIRE(lines.back().empty());
     lines.pop_back();
     if (texts.size() == lines.size() + 1 && texts.back().empty()) texts.pop_back();  // the separator stands behind the last, too
@@ -133,7 +126,7 @@ void check_pair(const std::string& folder, const std::string& name, const Tokeni
 /// Checks a file of lines "text => id,id,...": a hundred of them.
 void check_prompts(const std::string& path, const Tokenizer& tokenizer) {
     std::size_t cases = 0;
-    for (const std::string& line : parts(contents(path), "\n")) {
+    for (const std::string& line : parts(file_text(path), "\n")) {
         const std::size_t arrow = line.rfind(" => ");
         if (arrow == std::string::npos) continue;
         ++cases;
@@ -154,7 +147,7 @@ std::string shared_tokenizers() {
 /// Checks the 2,000 texts of a fixture (make_tokenizer_fixture.py, make_tokenizer_vocabularies.py).
 void check_fixture(const Tokenizer& tokenizer, const std::string& name, InvalidUtf8 invalid) {
     std::size_t cases = 0;
-    for (const std::string& line : parts(contents(fixture_path(name)), "\n")) {
+    for (const std::string& line : parts(file_text(fixture_path(name)), "\n")) {
         const std::size_t tab = line.find('\t');
         if (tab == std::string::npos) continue;
         ++cases;
@@ -273,7 +266,7 @@ TEST_CASE("tokenizer vectors: Llama 3, a sentence and a user's turn") {
     const Tokenizer tokenizer(std::move(data));
 
     const std::string sentence = "This is a test sentence.";
-    const std::vector<std::string> lines = parts(contents(shared + "/llama3/vectors.txt"), "\n");
+    const std::vector<std::string> lines = parts(file_text(shared + "/llama3/vectors.txt"), "\n");
     std::size_t cases = 0;
     for (const std::string& line : lines) {
         const std::size_t arrow = line.find(" => ");
