@@ -4118,7 +4118,7 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 
 #include <cstddef>
 
-// How products of one token ask for the weights that they read.
+// How products of a few tokens ask for the weights that they read.
 
 #if ADAINFER_X86
 

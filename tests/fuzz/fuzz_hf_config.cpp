@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/io/hf_config.hpp"

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/eval/prompt.hpp"

@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -20,6 +18,7 @@
 #include "adainfer/generate/score.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "../unit/file_text.hpp"
 #include "real_model.hpp"
 
 // SmolLM2-135M-Instruct against what transformers computes in double precision (fixtures/make_real_model_fixture.py). Needs the
@@ -42,12 +41,6 @@ std::string unescaped(const std::string& text) {
         result += c == 'n' ? '\n' : c == 't' ? '\t' : c;
     }
     return result;
-}
-
-std::string read_file(const std::string& name) {
-    std::ifstream in(std::string(ADAINFER_FIXTURES) + "/" + name, std::ios::binary);
-    REQUIRE(in);
-    return {std::istreambuf_iterator<char>(in), {}};
 }
 
 /// The model; nothing, and a message, where there is none.
@@ -81,7 +74,7 @@ TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
         }
     }
 
-    const std::vector<TokenId> text = tokenizer.encode(read_file("smollm2_text.txt"));
+    const std::vector<TokenId> text = tokenizer.encode(file_text(ADAINFER_FIXTURES "/smollm2_text.txt"));
     REQUIRE(text.size() == fixture.nll_tokens);
     Session session = model.new_session(text.size());
     const Score score = log_likelihood(model, session, text);

@@ -5,9 +5,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +15,7 @@
 #include "adainfer/generate/score.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "../unit/file_text.hpp"
 #include "real_model.hpp"
 
 // What rounding does to a real model, at every level that this machine has: nothing to 16 bits, little to bfloat16 or 8 bits.
@@ -29,9 +28,8 @@ namespace {
 std::string some_text() {
     const char* const shared = std::getenv("ADAINFER_SHARED");
     const bool set = shared != nullptr && *shared != '\0';
-    std::ifstream in(set ? shared + std::string("/corpora/wikitext2_valid.txt") : ADAINFER_FIXTURES "/smollm2_text.txt",
-                     std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(in), {}};
+    const std::string corpus = set ? shared + std::string("/corpora/wikitext2_valid.txt") : ADAINFER_FIXTURES "/smollm2_text.txt";
+    std::string text = file_text(corpus);
     text.resize(std::min(text.size(), std::size_t{20'000}));
     REQUIRE(text.size() > 1000);
     return text;

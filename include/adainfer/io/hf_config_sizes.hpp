@@ -9,8 +9,8 @@
 #include <string_view>
 #include <utility>
 
-#include "adainfer/core/error.hpp"
 #include "adainfer/backend/ops.hpp"
+#include "adainfer/core/error.hpp"
 #include "adainfer/io/hf_config_fields.hpp"
 #include "adainfer/io/hf_config_rope.hpp"
 #include "adainfer/io/json_reader.hpp"

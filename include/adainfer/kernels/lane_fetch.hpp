@@ -4,7 +4,7 @@
 
 #include "adainfer/kernels/cpu.hpp"
 
-// How products of one token ask for the weights that they read.
+// How products of a few tokens ask for the weights that they read.
 
 #if ADAINFER_X86
 
