@@ -12170,6 +12170,19 @@ struct Merge {
     TokenId token = no_token;
 };
 
+/// A pair of token ids and their merge; no_token twice: none yet.
+struct MergeSlot {
+    TokenId left = no_token, right = no_token;
+    Merge merge;
+};
+
+/// Multiplicative hashing of a pair: the high bits depend on both ids.
+[[nodiscard]] inline std::uint64_t merge_hash(TokenId left, TokenId right) noexcept {
+    const std::uint64_t high = static_cast<std::uint32_t>(left);
+    const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
+    return (key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL;
+}
+
 /// Hash from a pair of token ids to their merge.
 class MergeTable {
   public:
@@ -12180,14 +12193,11 @@ class MergeTable {
 
     /// False, and nothing changed, where the pair is there already.
     bool insert(TokenId left, TokenId right, Merge merge) noexcept {
-        Slot& slot = slots_[find_slot(left, right)];
+        MergeSlot& slot = slots_[find_slot(left, right)];
         if (slot.left != no_token) return false;
         slot = {left, right, merge};
         return true;
     }
-
-    /// Has the slot of this pair fetched from memory.
-    void ask(TokenId left, TokenId right) const noexcept { __builtin_prefetch(&slots_[first_slot(left, right)]); }
 
     /// Ids outside the vocabulary, no_token among them, merge with nothing.
     [[nodiscard]] Merge find(TokenId left, TokenId right) const noexcept {
@@ -12195,28 +12205,16 @@ class MergeTable {
     }
 
   private:
-    struct Slot {
-        TokenId left = no_token, right = no_token;
-        Merge merge;
-    };
-
-    [[nodiscard]] std::size_t first_slot(TokenId left, TokenId right) const noexcept {
-        const std::uint64_t high = static_cast<std::uint32_t>(left);
-        const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
-        // Multiplicative hashing: the high bits depend on both halves of the key.
-        return static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
-    }
-
     [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
         const std::size_t mask = slots_.size() - 1;
-        std::size_t slot = first_slot(left, right);
+        std::size_t slot = static_cast<std::size_t>(merge_hash(left, right) >> shift_);
         while (slots_[slot].left != no_token && (slots_[slot].left != left || slots_[slot].right != right)) {
             slot = (slot + 1) & mask;
         }
         return slot;
     }
 
-    std::vector<Slot> slots_ = std::vector<Slot>(2);
+    std::vector<MergeSlot> slots_ = std::vector<MergeSlot>(2);
     int shift_ = 63;
 };
 
@@ -13334,7 +13332,6 @@ inline void run(std::span<const Name> kinds, std::string_view text, PieceSink si
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13441,6 +13438,59 @@ template <std::size_t n>
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tokenize/text_hash.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// A polynomial in the bytes of a text, modulo 2^64: the hash of two texts joined follows from those of the two.
+class TextHash {
+  public:
+    TextHash() = default;
+
+    explicit TextHash(std::string_view text) noexcept {
+        for (const char& byte : text) add(byte);
+    }
+
+    /// Appends a byte to the text.
+    void add(const char& byte) noexcept { value_ = value_ * multiplier + utf8::byte_at(&byte) + 1; }
+
+    /// Of a text with another behind it; `power`: powers() at the number of bytes of that one.
+    [[nodiscard]] TextHash joined(TextHash behind, std::uint64_t power) const noexcept {
+        TextHash both;
+        both.value_ = value_ * power + behind.value_;
+        return both;
+    }
+
+    /// What joined() asks for, for 0 to `most` bytes.
+    [[nodiscard]] static std::vector<std::uint64_t> powers(std::size_t most) {
+        std::vector<std::uint64_t> result(most + 1, 1);
+        for (std::size_t i = 0; i < most; ++i) result[i + 1] = result[i] * multiplier;
+        return result;
+    }
+
+    /// The hash with every bit dependent on all of the text.
+    [[nodiscard]] std::uint64_t scattered() const noexcept {
+        const std::uint64_t mixed = (value_ ^ (value_ >> 32U)) * 0xD6E8FEB86659FD93ULL;
+        return mixed ^ (mixed >> 32U);
+    }
+
+  private:
+    static constexpr std::uint64_t multiplier = 0x9E3779B97F4A7C15ULL;
+
+    std::uint64_t value_ = 0;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tokenize/token_index.hpp -----------------------------------------------------------------------------------
 
 #include <algorithm>
@@ -13448,9 +13498,7 @@ template <std::size_t n>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13460,8 +13508,7 @@ namespace adainfer::inline v0 {
 namespace detail::tokenizing {
 
 /// Hash from a token's text to its id. Keeps ids only and is given the texts at every call, so an object that
-/// holds both can be copied and moved. A look-up waits for memory twice, for the slot and for the text; many are done in
-/// blocks, so that they wait together.
+/// holds both can be copied and moved.
 class TokenIndex {
   public:
     TokenIndex() = default;
@@ -13474,15 +13521,20 @@ class TokenIndex {
     /// Puts in all texts but the empty ones. Stops at a text that is there already and returns the two.
     std::optional<Twins> fill(const std::vector<std::string>& texts) {
         slots_.assign(std::bit_ceil((std::max)(texts.size(), std::size_t{1}) * 2), {});
-        std::array<std::size_t, block> hashes{};
+        // A look-up waits for memory: those of a block wait together.
+        constexpr std::size_t block = 64;
+        std::array<TextHash, block> hashes;
         for (std::size_t start = 0; start < texts.size(); start += block) {
             const std::size_t n = (std::min)(block, texts.size() - start);
-            for (std::size_t i = 0; i < n; ++i) hashes[i] = ask(texts[start + i]);
+            for (std::size_t i = 0; i < n; ++i) {
+                hashes[i] = TextHash(texts[start + i]);
+                __builtin_prefetch(&slots_[first_slot(hashes[i])]);
+            }
             for (std::size_t i = 0; i < n; ++i) {
                 const std::string& text = texts[start + i];
                 if (text.empty()) continue;
                 const auto id = static_cast<TokenId>(start + i);
-                Slot& slot = slots_[find_slot(texts, text, hashes[i])];
+                Slot& slot = slots_[find_slot(hashes[i], [&](TokenId other) { return texts[static_cast<std::size_t>(other)] == text; })];
                 if (slot.id != no_token) return Twins{slot.id, id};
                 slot = {id, tag_of(hashes[i])};
             }
@@ -13490,24 +13542,10 @@ class TokenIndex {
         return std::nullopt;
     }
 
-    /// The token of this text, or no_token.
-    [[nodiscard]] TokenId find(const std::vector<std::string>& texts, std::string_view text) const noexcept {
-        return slots_[find_slot(texts, text, hash_of(text))].id;
-    }
-
-    /// The same for every text of `wanted`. `ids` has as many elements.
-    void find(const std::vector<std::string>& texts, std::span<const std::string_view> wanted,
-              std::span<TokenId> ids) const noexcept {
-        std::array<std::size_t, block> hashes{};
-        for (std::size_t start = 0; start < wanted.size(); start += block) {
-            const std::size_t n = (std::min)(block, wanted.size() - start);
-            for (std::size_t i = 0; i < n; ++i) hashes[i] = ask(wanted[start + i]);
-            for (std::size_t i = 0; i < n; ++i) {
-                const Slot& slot = slots_[hashes[i] & mask()];
-                if (slot.tag == tag_of(hashes[i]) && slot.id != no_token) __builtin_prefetch(&texts[static_cast<std::size_t>(slot.id)]);
-            }
-            for (std::size_t i = 0; i < n; ++i) ids[start + i] = slots_[find_slot(texts, wanted[start + i], hashes[i])].id;
-        }
+    /// The token whose text has this hash and for which `same(id)` says that it is the one looked for, or no_token.
+    template <class Same>
+    [[nodiscard]] TokenId find(TextHash hash, Same&& same) const {
+        return slots_[find_slot(hash, same)].id;
     }
 
   private:
@@ -13516,31 +13554,19 @@ class TokenIndex {
         std::uint32_t tag = 0;  ///< of the text's hash: most other texts need not be looked at
     };
 
-    static constexpr std::size_t block = 64;
+    /// Bits of the hash that do not choose the slot.
+    [[nodiscard]] static std::uint32_t tag_of(TextHash hash) noexcept { return static_cast<std::uint32_t>(hash.scattered() >> 32U); }
 
-    [[nodiscard]] static std::size_t hash_of(std::string_view text) noexcept { return std::hash<std::string_view>{}(text); }
-
-    /// Bits of the hash that do not choose the slot, where std::size_t has as many.
-    [[nodiscard]] static std::uint32_t tag_of(std::size_t hash) noexcept {
-        return static_cast<std::uint32_t>(std::uint64_t{hash} >> 32U);
+    [[nodiscard]] std::size_t first_slot(TextHash hash) const noexcept {
+        return static_cast<std::size_t>(hash.scattered()) & (slots_.size() - 1);
     }
 
-    [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
-
-    /// The hash of a text; its slot is on its way from memory.
-    [[nodiscard]] std::size_t ask(std::string_view text) const noexcept {
-        const std::size_t hash = hash_of(text);
-        __builtin_prefetch(&slots_[hash & mask()]);
-        return hash;
-    }
-
-    [[nodiscard]] std::size_t find_slot(const std::vector<std::string>& texts, std::string_view text,
-                                        std::size_t hash) const noexcept {
-        std::size_t at = hash & mask();
-        for (;; at = (at + 1) & mask()) {
+    template <class Same>
+    [[nodiscard]] std::size_t find_slot(TextHash hash, Same&& same) const {
+        std::size_t at = first_slot(hash);
+        for (;; at = (at + 1) & (slots_.size() - 1)) {
             const Slot& slot = slots_[at];
-            if (slot.id == no_token) return at;
-            if (slot.tag == tag_of(hash) && texts[static_cast<std::size_t>(slot.id)] == text) return at;
+            if (slot.id == no_token || (slot.tag == tag_of(hash) && same(slot.id))) return at;
         }
     }
 
@@ -13691,12 +13717,16 @@ class TokenTable {
 
     /// The id of a text in the vocabulary's own spelling, or no_token.
     [[nodiscard]] TokenId find(std::string_view text) const noexcept {
-        return text.empty() ? no_token : index_.find(texts_, text);
+        if (text.empty()) return no_token;
+        return index_.find(TextHash(text), [&](TokenId id) { return text_of(id) == text; });
     }
 
-    /// The same for every text of `wanted`, none of them empty, in less time than one by one. `ids` has as many elements.
-    void find(std::span<const std::string_view> wanted, std::span<TokenId> ids) const noexcept {
-        index_.find(texts_, wanted, ids);
+    /// The same of two texts joined, of which one at least is not empty. `hash` is that of both together.
+    [[nodiscard]] TokenId find(std::string_view left, std::string_view right, TextHash hash) const noexcept {
+        return index_.find(hash, [&](TokenId id) {
+            const std::string_view text = text_of(id);
+            return text.size() == left.size() + right.size() && text.starts_with(left) && text.ends_with(right);
+        });
     }
 
     /// The same, but never a special token, which text must not turn into by itself.
@@ -13720,7 +13750,9 @@ class TokenTable {
     [[nodiscard]] TokenId byte_token(char byte) const noexcept { return byte_tokens_[utf8::byte_at(&byte)]; }
 
   private:
-    struct Kind {  // small: of large vocabularies a merge table asks for millions in no order
+    [[nodiscard]] std::string_view text_of(TokenId id) const noexcept { return texts_[static_cast<std::size_t>(id)]; }
+
+    struct Kind {
         std::uint8_t type;  ///< a TokenType
         bool end;
     };
@@ -13844,17 +13876,18 @@ namespace adainfer::inline v0 {
 
 namespace detail::tokenizing {
 
+/// Longest piece of text that merges, in symbols.
+inline constexpr std::size_t max_word_symbols = 0xFFFFFFFE;
+
 /// Merges the symbols of one piece of text: always the pair of lowest rank, among equal ones the leftmost.
-/// Holds the scratch memory, so one object serves many pieces; not shared between threads.
+/// Holds the scratch memory, so one object serves many pieces; not shared between threads. Merges: has find(left, right),
+/// which returns a Merge.
+template <class Merges>
 class WordMerger {
   public:
-    explicit WordMerger(const MergeTable& merges) noexcept : merges_(&merges) {}
-    explicit WordMerger(MergeTable&&) = delete;
+    explicit WordMerger(Merges& merges) noexcept : merges_(merges) {}
 
-    /// Longest piece that apply() takes.
-    static constexpr std::size_t max_symbols = 0xFFFFFFFE;
-
-    /// Appends what `count` symbols merge to. A no_token among them merges with nothing and is left out.
+    /// Appends what `count` symbols, at most max_word_symbols, merge to. A no_token among them merges with nothing and is left out.
     void apply(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) {
         if (count <= short_word) {
             apply_short(symbols, count, out);
@@ -13886,11 +13919,11 @@ class WordMerger {
         if (token != no_token) out.push_back(token);
     }
 
-    void apply_short(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) const {
+    void apply_short(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) {
         std::array<TokenId, short_word> tokens;
         std::array<Merge, short_word> pairs;  // pairs[i]: tokens i and i + 1
         std::copy(symbols, symbols + count, tokens.begin());
-        for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_->find(tokens[i], tokens[i + 1]);
+        for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_.find(tokens[i], tokens[i + 1]);
         while (count > 1) {
             std::size_t best = 0;
             for (std::size_t i = 1; i + 1 < count; ++i) {
@@ -13903,8 +13936,8 @@ class WordMerger {
                 tokens[i] = tokens[i + 1];
                 pairs[i - 1] = pairs[i];
             }
-            if (best + 1 < count) pairs[best] = merges_->find(tokens[best], tokens[best + 1]);
-            if (best > 0) pairs[best - 1] = merges_->find(tokens[best - 1], tokens[best]);
+            if (best + 1 < count) pairs[best] = merges_.find(tokens[best], tokens[best + 1]);
+            if (best > 0) pairs[best - 1] = merges_.find(tokens[best - 1], tokens[best]);
         }
         for (std::size_t i = 0; i < count; ++i) emit(tokens[i], out);
     }
@@ -13945,13 +13978,13 @@ class WordMerger {
         const Symbol& left = list_[at];
         if (left.next == nowhere) return;
         const TokenId right = list_[left.next].token;
-        const Merge merge = merges_->find(left.token, right);
+        const Merge merge = merges_.find(left.token, right);
         if (merge.rank == no_rank) return;
         heap_.push_back({(std::uint64_t{merge.rank} << 32U) | at, left.token, right, merge.token});
         if (keep_heap) std::push_heap(heap_.begin(), heap_.end(), Later{});
     }
 
-    const MergeTable* merges_;
+    Merges& merges_;
     std::vector<Symbol> list_;
     std::vector<Candidate> heap_;
 };
@@ -13999,7 +14032,7 @@ class ByteBpe {
                     return;
                 }
             }
-            if (bytes.size() > WordMerger::max_symbols) {
+            if (bytes.size() > max_word_symbols) {
                 fail(ErrorCode::InvalidArgument, "a word of ", bytes.size(), " bytes");
             }
             if (symbols_.size() < bytes.size()) symbols_.resize(bytes.size());
@@ -14018,7 +14051,7 @@ class ByteBpe {
         const TokenTable& table_;
         const EncodeOptions& options_;
         std::vector<TokenId>& ids_;
-        WordMerger merger_;
+        WordMerger<const MergeTable> merger_;
         std::vector<TokenId> symbols_;
         std::string spelling_, spaced_;
     };
@@ -14960,6 +14993,51 @@ class PieceTrie {
 
 }  // namespace adainfer::inline v0
 
+// ---- adainfer/tokenize/recent_merges.hpp ---------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <vector>
+
+namespace adainfer::inline v0 {
+
+namespace detail::tokenizing {
+
+/// What pairs merged to when they were asked for last: a text asks for the same ones again and again.
+class RecentMerges {
+  public:
+    /// The merge of a pair, from `find()` where it is not known.
+    template <class Find>
+    [[nodiscard]] Merge find(TokenId left, TokenId right, Find&& find) {
+        if (const MergeSlot& slot = slot_of(left, right); slot.left == left && slot.right == right) return slot.merge;
+        if (++missed_ > slots_.size() && slots_.size() < most) grow();
+        return (slot_of(left, right) = {left, right, find()}).merge;
+    }
+
+  private:
+    static constexpr std::size_t most = 65536;
+
+    [[nodiscard]] MergeSlot& slot_of(TokenId left, TokenId right) noexcept {
+        return slots_[static_cast<std::size_t>(merge_hash(left, right) >> shift_)];
+    }
+
+    /// A short text shall not wait for memory that only a long one needs.
+    void grow() {
+        std::vector<MergeSlot> old(slots_.size() * 4);
+        old.swap(slots_);
+        shift_ -= 2;
+        for (const MergeSlot& slot : old) slot_of(slot.left, slot.right) = slot;
+        missed_ = 0;
+    }
+
+    std::vector<MergeSlot> slots_ = std::vector<MergeSlot>(64);
+    int shift_ = 58;
+    std::size_t missed_ = 0;
+};
+
+}  // namespace detail::tokenizing
+
+}  // namespace adainfer::inline v0
+
 // ---- adainfer/tokenize/recognized_tokens.hpp -----------------------------------------------------------------------------
 
 #include <algorithm>
@@ -15282,68 +15360,63 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
 }
 
 /// The merges of a vocabulary with scores (SentencePiece BPE): any two neighbours whose texts together are an ordinary token,
-/// those of the highest score first, those of equal score from left to right. Ids are those of tokens, and of characters as
-/// `characters` has them. Throws as check_scores().
-[[nodiscard]] inline MergeTable score_merges(const TokenTable& table, const std::vector<double>& scores,
-                                             const CharacterSymbols& characters) {
-    check_scores(table, scores);
-    struct Pair {
-        TokenId left, right, merged;
-    };
-    std::vector<Pair> pairs;
-    std::vector<TokenId> order;
-    // Tokens wait until there are some hundred pieces to look for: where each can be cut in two, left piece and right piece.
-    std::vector<TokenId> cut_tokens, symbols;
-    std::vector<std::string_view> pieces;
-    const auto is_character = [](std::string_view text) { return first_character(text).size() == text.size(); };
-    const auto symbol_of = [&](std::size_t piece) {
-        if (is_character(pieces[piece])) return characters.find(pieces[piece]);
-        const TokenId id = symbols[piece];
-        return id != no_token && table.is_ordinary(id) ? id : no_token;
-    };
-    const auto add_pairs = [&] {
-        symbols.resize(pieces.size());
-        table.find(pieces, symbols);
-        for (std::size_t i = 0; i < cut_tokens.size(); ++i) {
-            const TokenId left = symbol_of(2 * i);
-            if (left == no_token) continue;
-            const TokenId right = symbol_of(2 * i + 1);
-            if (right != no_token) pairs.push_back({left, right, cut_tokens[i]});
+/// those of the highest score first, those of equal score from left to right. They are found in the vocabulary when a text asks for
+/// them: Gemma 3 has half a million, of which a prompt needs some hundred.
+class ScoreMerges {
+  public:
+    ScoreMerges() = default;
+
+    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as check_scores().
+    ScoreMerges(const TokenTable& table, const std::vector<double>& scores, const std::vector<std::string>& others)
+        : powers_(TextHash::powers(max_scored_token)) {
+        check_scores(table, scores);
+        symbols_.resize(table.size() + others.size());
+        std::vector<TokenId> order;
+        order.reserve(table.size());
+        for (std::size_t i = 0; i < symbols_.size(); ++i) {
+            const auto id = static_cast<TokenId>(i);
+            const std::string& text = i < table.size() ? table.texts()[i] : others[i - table.size()];
+            const bool token = i < table.size() && table.is_ordinary(id);
+            const bool merges = token || (!text.empty() && first_character(text).size() == text.size());
+            if (merges) symbols_[i] = {TextHash(text), static_cast<std::uint32_t>(text.size()), no_rank};
+            if (token) order.push_back(id);
         }
-        cut_tokens.clear();
-        pieces.clear();
-    };
-    for (std::size_t i = 0; i < table.size(); ++i) {
-        const auto id = static_cast<TokenId>(i);
-        const std::string_view text = table.texts()[i];
-        if (text.empty() || !table.is_ordinary(id) || is_character(text)) continue;
-        order.push_back(id);
-        for (std::size_t cut = first_character(text).size(); cut < text.size();
-             cut += first_character(text.substr(cut)).size()) {
-            cut_tokens.push_back(id);
-            pieces.push_back(text.substr(0, cut));
-            pieces.push_back(text.substr(cut));
+        const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
+        const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
+        // Most vocabularies are written in that order.
+        if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
+        for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
+            if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
+            symbols_[static_cast<std::size_t>(order[i])].rank = static_cast<std::uint32_t>(rank);
         }
-        if (pieces.size() >= 256) add_pairs();
     }
-    add_pairs();
-    const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
-    const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
-    // Most vocabularies are written in that order.
-    if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
-    std::vector<std::uint32_t> ranks(table.size());
-    for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
-        if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
-        ranks[static_cast<std::size_t>(order[i])] = static_cast<std::uint32_t>(rank);
+
+    /// `table` and `others` are those of the constructor. Negative ids merge with nothing.
+    [[nodiscard]] Merge find(const TokenTable& table, const std::vector<std::string>& others, TokenId left,
+                             TokenId right) const noexcept {
+        if (left < 0 || right < 0) return {};
+        const Symbol &a = symbols_[static_cast<std::size_t>(left)], &b = symbols_[static_cast<std::size_t>(right)];
+        if (a.bytes == 0 || b.bytes == 0) return {};
+        const auto text_of = [&](TokenId id) -> std::string_view {
+            const auto i = static_cast<std::size_t>(id);
+            return i < table.size() ? table.texts()[i] : others[i - table.size()];
+        };
+        const TokenId merged = table.find(text_of(left), text_of(right), a.hash.joined(b.hash, powers_[b.bytes]));
+        if (merged == no_token) return {};
+        const std::uint32_t rank = symbols_[static_cast<std::size_t>(merged)].rank;
+        return rank == no_rank ? Merge{} : Merge{rank, merged};
     }
-    MergeTable result(pairs.size());
-    for (std::size_t i = 0; i < pairs.size(); ++i) {
-        if (i + 16 < pairs.size()) result.ask(pairs[i + 16].left, pairs[i + 16].right);
-        const Pair& pair = pairs[i];
-        result.insert(pair.left, pair.right, {ranks[static_cast<std::size_t>(pair.merged)], pair.merged});
-    }
-    return result;
-}
+
+  private:
+    struct Symbol {
+        TextHash hash;
+        std::uint32_t bytes = 0;  ///< 0: merges with nothing
+        std::uint32_t rank = no_rank;
+    };
+
+    std::vector<Symbol> symbols_;
+    std::vector<std::uint64_t> powers_;
+};
 
 }  // namespace detail::tokenizing
 
@@ -15489,15 +15562,20 @@ namespace detail::tokenizing {
 /// whole text at once; it is done word by word where that cannot be told apart.
 class SentencePieceBpe {
   public:
-    /// Throws as score_merges() or read_merges().
+    /// Throws as check_scores() or read_merges().
     SentencePieceBpe(const TokenTable& table, const TokenizerData& data)
         : words_(table, data.split_words),
           unknown_(table, data),
           split_words_(data.split_words),
           split_lines_(data.model == "gemma4"),
-          whole_words_(data.ignore_merges) {
+          whole_words_(data.ignore_merges),
+          scored_(data.merges.empty()) {
         add_characters(table);
-        merges_ = data.merges.empty() ? score_merges(table, data.scores, characters_) : read_merges(table, data.merges);
+        if (scored_) {
+            by_score_ = ScoreMerges(table, data.scores, others_);
+        } else {
+            by_rank_ = read_merges(table, data.merges);
+        }
     }
 
     /// One call of Tokenizer::encode(). Keeps references to everything it is given.
@@ -15505,8 +15583,11 @@ class SentencePieceBpe {
       public:
         Encoder(const SentencePieceBpe& engine, const TokenTable& table, const EncodeOptions& options,
                 std::vector<TokenId>& ids)
-            : engine_(engine), table_(table), ids_(ids), merger_(engine.merges_),
+            : engine_(engine), table_(table), ids_(ids), merges_{engine, table, {}}, merger_(merges_),
               unknown_(engine.unknown_, table, options, ids) {}
+
+        Encoder(const Encoder&) = delete;  // the merger refers to merges_
+        Encoder& operator=(const Encoder&) = delete;
 
         /// Appends the tokens of a text without recognised tokens in it; `space_first`: as if a space stood before it.
         void encode(std::string_view text, bool space_first) {
@@ -15527,6 +15608,18 @@ class SentencePieceBpe {
         }
 
       private:
+        /// What two symbols merge to.
+        struct Merges {
+            const SentencePieceBpe& engine;
+            const TokenTable& table;
+            RecentMerges recent;
+
+            [[nodiscard]] Merge find(TokenId left, TokenId right) {
+                if (!engine.scored_) return engine.by_rank_.find(left, right);
+                return recent.find(left, right, [&] { return engine.by_score_.find(table, engine.others_, left, right); });
+            }
+        };
+
         [[nodiscard]] bool starts_word(char left, char last, bool space) const noexcept {
             return (space && engine_.words_.after(left)) || (engine_.split_lines_ && (left == '\n') != (last == '\n'));
         }
@@ -15546,7 +15639,7 @@ class SentencePieceBpe {
         /// Ends the word.
         void word() {
             if (!take_whole()) {
-                if (symbols_.size() > WordMerger::max_symbols) {
+                if (symbols_.size() > max_word_symbols) {
                     fail(ErrorCode::InvalidArgument, "a word of ", symbols_.size(), " characters");
                 }
                 merge();
@@ -15588,7 +15681,8 @@ class SentencePieceBpe {
         const SentencePieceBpe& engine_;
         const TokenTable& table_;
         std::vector<TokenId>& ids_;
-        WordMerger merger_;
+        Merges merges_;
+        WordMerger<Merges> merger_;
         UnknownText::Writer unknown_;
         std::vector<TokenId> symbols_, merged_, replaced_;
         std::string spelling_;
@@ -15627,10 +15721,11 @@ class SentencePieceBpe {
 
     WordStarts words_;
     UnknownText unknown_;
-    bool split_words_, split_lines_, whole_words_;
+    bool split_words_, split_lines_, whole_words_, scored_;
     CharacterSymbols characters_;
     std::vector<std::string> others_;  ///< characters of tokens that are no token themselves; symbol: table size + index
-    MergeTable merges_;
+    ScoreMerges by_score_;  ///< where scored_, else by_rank_
+    MergeTable by_rank_;
 };
 
 }  // namespace detail::tokenizing

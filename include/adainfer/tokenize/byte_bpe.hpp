@@ -57,7 +57,7 @@ class ByteBpe {
                     return;
                 }
             }
-            if (bytes.size() > WordMerger::max_symbols) {
+            if (bytes.size() > max_word_symbols) {
                 fail(ErrorCode::InvalidArgument, "a word of ", bytes.size(), " bytes");
             }
             if (symbols_.size() < bytes.size()) symbols_.resize(bytes.size());
@@ -76,7 +76,7 @@ class ByteBpe {
         const TokenTable& table_;
         const EncodeOptions& options_;
         std::vector<TokenId>& ids_;
-        WordMerger merger_;
+        WordMerger<const MergeTable> merger_;
         std::vector<TokenId> symbols_;
         std::string spelling_, spaced_;
     };

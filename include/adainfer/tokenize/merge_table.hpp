@@ -20,6 +20,19 @@ struct Merge {
     TokenId token = no_token;
 };
 
+/// A pair of token ids and their merge; no_token twice: none yet.
+struct MergeSlot {
+    TokenId left = no_token, right = no_token;
+    Merge merge;
+};
+
+/// Multiplicative hashing of a pair: the high bits depend on both ids.
+[[nodiscard]] inline std::uint64_t merge_hash(TokenId left, TokenId right) noexcept {
+    const std::uint64_t high = static_cast<std::uint32_t>(left);
+    const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
+    return (key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL;
+}
+
 /// Hash from a pair of token ids to their merge.
 class MergeTable {
   public:
@@ -30,14 +43,11 @@ class MergeTable {
 
     /// False, and nothing changed, where the pair is there already.
     bool insert(TokenId left, TokenId right, Merge merge) noexcept {
-        Slot& slot = slots_[find_slot(left, right)];
+        MergeSlot& slot = slots_[find_slot(left, right)];
         if (slot.left != no_token) return false;
         slot = {left, right, merge};
         return true;
     }
-
-    /// Has the slot of this pair fetched from memory.
-    void ask(TokenId left, TokenId right) const noexcept { __builtin_prefetch(&slots_[first_slot(left, right)]); }
 
     /// Ids outside the vocabulary, no_token among them, merge with nothing.
     [[nodiscard]] Merge find(TokenId left, TokenId right) const noexcept {
@@ -45,28 +55,16 @@ class MergeTable {
     }
 
   private:
-    struct Slot {
-        TokenId left = no_token, right = no_token;
-        Merge merge;
-    };
-
-    [[nodiscard]] std::size_t first_slot(TokenId left, TokenId right) const noexcept {
-        const std::uint64_t high = static_cast<std::uint32_t>(left);
-        const std::uint64_t key = (high << 32U) | static_cast<std::uint32_t>(right);
-        // Multiplicative hashing: the high bits depend on both halves of the key.
-        return static_cast<std::size_t>(((key ^ (key >> 29U)) * 0x9E3779B97F4A7C15ULL) >> shift_);
-    }
-
     [[nodiscard]] std::size_t find_slot(TokenId left, TokenId right) const noexcept {
         const std::size_t mask = slots_.size() - 1;
-        std::size_t slot = first_slot(left, right);
+        std::size_t slot = static_cast<std::size_t>(merge_hash(left, right) >> shift_);
         while (slots_[slot].left != no_token && (slots_[slot].left != left || slots_[slot].right != right)) {
             slot = (slot + 1) & mask;
         }
         return slot;
     }
 
-    std::vector<Slot> slots_ = std::vector<Slot>(2);
+    std::vector<MergeSlot> slots_ = std::vector<MergeSlot>(2);
     int shift_ = 63;
 };
 

@@ -10,9 +10,9 @@
 
 #include "adainfer/core/error.hpp"
 #include "adainfer/core/types.hpp"
-#include "adainfer/tokenize/character_symbols.hpp"
 #include "adainfer/tokenize/merge_table.hpp"
 #include "adainfer/tokenize/space_escape.hpp"
+#include "adainfer/tokenize/text_hash.hpp"
 #include "adainfer/tokenize/token_table.hpp"
 
 namespace adainfer::inline v0 {
@@ -39,68 +39,63 @@ inline void check_scores(const TokenTable& table, const std::vector<double>& sco
 }
 
 /// The merges of a vocabulary with scores (SentencePiece BPE): any two neighbours whose texts together are an ordinary token,
-/// those of the highest score first, those of equal score from left to right. Ids are those of tokens, and of characters as
-/// `characters` has them. Throws as check_scores().
-[[nodiscard]] inline MergeTable score_merges(const TokenTable& table, const std::vector<double>& scores,
-                                             const CharacterSymbols& characters) {
-    check_scores(table, scores);
-    struct Pair {
-        TokenId left, right, merged;
-    };
-    std::vector<Pair> pairs;
-    std::vector<TokenId> order;
-    // Tokens wait until there are some hundred pieces to look for: where each can be cut in two, left piece and right piece.
-    std::vector<TokenId> cut_tokens, symbols;
-    std::vector<std::string_view> pieces;
-    const auto is_character = [](std::string_view text) { return first_character(text).size() == text.size(); };
-    const auto symbol_of = [&](std::size_t piece) {
-        if (is_character(pieces[piece])) return characters.find(pieces[piece]);
-        const TokenId id = symbols[piece];
-        return id != no_token && table.is_ordinary(id) ? id : no_token;
-    };
-    const auto add_pairs = [&] {
-        symbols.resize(pieces.size());
-        table.find(pieces, symbols);
-        for (std::size_t i = 0; i < cut_tokens.size(); ++i) {
-            const TokenId left = symbol_of(2 * i);
-            if (left == no_token) continue;
-            const TokenId right = symbol_of(2 * i + 1);
-            if (right != no_token) pairs.push_back({left, right, cut_tokens[i]});
+/// those of the highest score first, those of equal score from left to right. They are found in the vocabulary when a text asks for
+/// them: Gemma 3 has half a million, of which a prompt needs some hundred.
+class ScoreMerges {
+  public:
+    ScoreMerges() = default;
+
+    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as check_scores().
+    ScoreMerges(const TokenTable& table, const std::vector<double>& scores, const std::vector<std::string>& others)
+        : powers_(TextHash::powers(max_scored_token)) {
+        check_scores(table, scores);
+        symbols_.resize(table.size() + others.size());
+        std::vector<TokenId> order;
+        order.reserve(table.size());
+        for (std::size_t i = 0; i < symbols_.size(); ++i) {
+            const auto id = static_cast<TokenId>(i);
+            const std::string& text = i < table.size() ? table.texts()[i] : others[i - table.size()];
+            const bool token = i < table.size() && table.is_ordinary(id);
+            const bool merges = token || (!text.empty() && first_character(text).size() == text.size());
+            if (merges) symbols_[i] = {TextHash(text), static_cast<std::uint32_t>(text.size()), no_rank};
+            if (token) order.push_back(id);
         }
-        cut_tokens.clear();
-        pieces.clear();
-    };
-    for (std::size_t i = 0; i < table.size(); ++i) {
-        const auto id = static_cast<TokenId>(i);
-        const std::string_view text = table.texts()[i];
-        if (text.empty() || !table.is_ordinary(id) || is_character(text)) continue;
-        order.push_back(id);
-        for (std::size_t cut = first_character(text).size(); cut < text.size();
-             cut += first_character(text.substr(cut)).size()) {
-            cut_tokens.push_back(id);
-            pieces.push_back(text.substr(0, cut));
-            pieces.push_back(text.substr(cut));
+        const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
+        const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
+        // Most vocabularies are written in that order.
+        if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
+        for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
+            if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
+            symbols_[static_cast<std::size_t>(order[i])].rank = static_cast<std::uint32_t>(rank);
         }
-        if (pieces.size() >= 256) add_pairs();
     }
-    add_pairs();
-    const auto score_of = [&](TokenId id) { return scores[static_cast<std::size_t>(id)]; };
-    const auto before = [&](TokenId a, TokenId b) { return score_of(a) > score_of(b); };
-    // Most vocabularies are written in that order.
-    if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
-    std::vector<std::uint32_t> ranks(table.size());
-    for (std::size_t i = 0, rank = 0; i < order.size(); ++i) {
-        if (i > 0 && score_of(order[i]) < score_of(order[i - 1])) ++rank;
-        ranks[static_cast<std::size_t>(order[i])] = static_cast<std::uint32_t>(rank);
+
+    /// `table` and `others` are those of the constructor. Negative ids merge with nothing.
+    [[nodiscard]] Merge find(const TokenTable& table, const std::vector<std::string>& others, TokenId left,
+                             TokenId right) const noexcept {
+        if (left < 0 || right < 0) return {};
+        const Symbol &a = symbols_[static_cast<std::size_t>(left)], &b = symbols_[static_cast<std::size_t>(right)];
+        if (a.bytes == 0 || b.bytes == 0) return {};
+        const auto text_of = [&](TokenId id) -> std::string_view {
+            const auto i = static_cast<std::size_t>(id);
+            return i < table.size() ? table.texts()[i] : others[i - table.size()];
+        };
+        const TokenId merged = table.find(text_of(left), text_of(right), a.hash.joined(b.hash, powers_[b.bytes]));
+        if (merged == no_token) return {};
+        const std::uint32_t rank = symbols_[static_cast<std::size_t>(merged)].rank;
+        return rank == no_rank ? Merge{} : Merge{rank, merged};
     }
-    MergeTable result(pairs.size());
-    for (std::size_t i = 0; i < pairs.size(); ++i) {
-        if (i + 16 < pairs.size()) result.ask(pairs[i + 16].left, pairs[i + 16].right);
-        const Pair& pair = pairs[i];
-        result.insert(pair.left, pair.right, {ranks[static_cast<std::size_t>(pair.merged)], pair.merged});
-    }
-    return result;
-}
+
+  private:
+    struct Symbol {
+        TextHash hash;
+        std::uint32_t bytes = 0;  ///< 0: merges with nothing
+        std::uint32_t rank = no_rank;
+    };
+
+    std::vector<Symbol> symbols_;
+    std::vector<std::uint64_t> powers_;
+};
 
 }  // namespace detail::tokenizing
 

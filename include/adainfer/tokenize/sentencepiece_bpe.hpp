@@ -13,6 +13,7 @@
 #include "adainfer/tokenize/encode_options.hpp"
 #include "adainfer/tokenize/merge_table.hpp"
 #include "adainfer/tokenize/read_merges.hpp"
+#include "adainfer/tokenize/recent_merges.hpp"
 #include "adainfer/tokenize/score_merges.hpp"
 #include "adainfer/tokenize/space_escape.hpp"
 #include "adainfer/tokenize/token_table.hpp"
@@ -29,15 +30,20 @@ namespace detail::tokenizing {
 /// whole text at once; it is done word by word where that cannot be told apart.
 class SentencePieceBpe {
   public:
-    /// Throws as score_merges() or read_merges().
+    /// Throws as check_scores() or read_merges().
     SentencePieceBpe(const TokenTable& table, const TokenizerData& data)
         : words_(table, data.split_words),
           unknown_(table, data),
           split_words_(data.split_words),
           split_lines_(data.model == "gemma4"),
-          whole_words_(data.ignore_merges) {
+          whole_words_(data.ignore_merges),
+          scored_(data.merges.empty()) {
         add_characters(table);
-        merges_ = data.merges.empty() ? score_merges(table, data.scores, characters_) : read_merges(table, data.merges);
+        if (scored_) {
+            by_score_ = ScoreMerges(table, data.scores, others_);
+        } else {
+            by_rank_ = read_merges(table, data.merges);
+        }
     }
 
     /// One call of Tokenizer::encode(). Keeps references to everything it is given.
@@ -45,8 +51,11 @@ class SentencePieceBpe {
       public:
         Encoder(const SentencePieceBpe& engine, const TokenTable& table, const EncodeOptions& options,
                 std::vector<TokenId>& ids)
-            : engine_(engine), table_(table), ids_(ids), merger_(engine.merges_),
+            : engine_(engine), table_(table), ids_(ids), merges_{engine, table, {}}, merger_(merges_),
               unknown_(engine.unknown_, table, options, ids) {}
+
+        Encoder(const Encoder&) = delete;  // the merger refers to merges_
+        Encoder& operator=(const Encoder&) = delete;
 
         /// Appends the tokens of a text without recognised tokens in it; `space_first`: as if a space stood before it.
         void encode(std::string_view text, bool space_first) {
@@ -67,6 +76,18 @@ class SentencePieceBpe {
         }
 
       private:
+        /// What two symbols merge to.
+        struct Merges {
+            const SentencePieceBpe& engine;
+            const TokenTable& table;
+            RecentMerges recent;
+
+            [[nodiscard]] Merge find(TokenId left, TokenId right) {
+                if (!engine.scored_) return engine.by_rank_.find(left, right);
+                return recent.find(left, right, [&] { return engine.by_score_.find(table, engine.others_, left, right); });
+            }
+        };
+
         [[nodiscard]] bool starts_word(char left, char last, bool space) const noexcept {
             return (space && engine_.words_.after(left)) || (engine_.split_lines_ && (left == '\n') != (last == '\n'));
         }
@@ -86,7 +107,7 @@ class SentencePieceBpe {
         /// Ends the word.
         void word() {
             if (!take_whole()) {
-                if (symbols_.size() > WordMerger::max_symbols) {
+                if (symbols_.size() > max_word_symbols) {
                     fail(ErrorCode::InvalidArgument, "a word of ", symbols_.size(), " characters");
                 }
                 merge();
@@ -128,7 +149,8 @@ class SentencePieceBpe {
         const SentencePieceBpe& engine_;
         const TokenTable& table_;
         std::vector<TokenId>& ids_;
-        WordMerger merger_;
+        Merges merges_;
+        WordMerger<Merges> merger_;
         UnknownText::Writer unknown_;
         std::vector<TokenId> symbols_, merged_, replaced_;
         std::string spelling_;
@@ -167,10 +189,11 @@ class SentencePieceBpe {
 
     WordStarts words_;
     UnknownText unknown_;
-    bool split_words_, split_lines_, whole_words_;
+    bool split_words_, split_lines_, whole_words_, scored_;
     CharacterSymbols characters_;
     std::vector<std::string> others_;  ///< characters of tokens that are no token themselves; symbol: table size + index
-    MergeTable merges_;
+    ScoreMerges by_score_;  ///< where scored_, else by_rank_
+    MergeTable by_rank_;
 };
 
 }  // namespace detail::tokenizing

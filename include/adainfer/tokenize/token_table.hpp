@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "adainfer/tokenize/byte_spelling.hpp"
 #include "adainfer/tokenize/space_escape.hpp"
 #include "adainfer/tokenize/special_names.hpp"
+#include "adainfer/tokenize/text_hash.hpp"
 #include "adainfer/tokenize/token_index.hpp"
 #include "adainfer/tokenize/vocabulary.hpp"
 
@@ -79,12 +79,16 @@ class TokenTable {
 
     /// The id of a text in the vocabulary's own spelling, or no_token.
     [[nodiscard]] TokenId find(std::string_view text) const noexcept {
-        return text.empty() ? no_token : index_.find(texts_, text);
+        if (text.empty()) return no_token;
+        return index_.find(TextHash(text), [&](TokenId id) { return text_of(id) == text; });
     }
 
-    /// The same for every text of `wanted`, none of them empty, in less time than one by one. `ids` has as many elements.
-    void find(std::span<const std::string_view> wanted, std::span<TokenId> ids) const noexcept {
-        index_.find(texts_, wanted, ids);
+    /// The same of two texts joined, of which one at least is not empty. `hash` is that of both together.
+    [[nodiscard]] TokenId find(std::string_view left, std::string_view right, TextHash hash) const noexcept {
+        return index_.find(hash, [&](TokenId id) {
+            const std::string_view text = text_of(id);
+            return text.size() == left.size() + right.size() && text.starts_with(left) && text.ends_with(right);
+        });
     }
 
     /// The same, but never a special token, which text must not turn into by itself.
@@ -108,7 +112,9 @@ class TokenTable {
     [[nodiscard]] TokenId byte_token(char byte) const noexcept { return byte_tokens_[utf8::byte_at(&byte)]; }
 
   private:
-    struct Kind {  // small: of large vocabularies a merge table asks for millions in no order
+    [[nodiscard]] std::string_view text_of(TokenId id) const noexcept { return texts_[static_cast<std::size_t>(id)]; }
+
+    struct Kind {
         std::uint8_t type;  ///< a TokenType
         bool end;
     };

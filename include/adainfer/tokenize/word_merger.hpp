@@ -13,17 +13,18 @@ namespace adainfer::inline v0 {
 
 namespace detail::tokenizing {
 
+/// Longest piece of text that merges, in symbols.
+inline constexpr std::size_t max_word_symbols = 0xFFFFFFFE;
+
 /// Merges the symbols of one piece of text: always the pair of lowest rank, among equal ones the leftmost.
-/// Holds the scratch memory, so one object serves many pieces; not shared between threads.
+/// Holds the scratch memory, so one object serves many pieces; not shared between threads. Merges: has find(left, right),
+/// which returns a Merge.
+template <class Merges>
 class WordMerger {
   public:
-    explicit WordMerger(const MergeTable& merges) noexcept : merges_(&merges) {}
-    explicit WordMerger(MergeTable&&) = delete;
+    explicit WordMerger(Merges& merges) noexcept : merges_(merges) {}
 
-    /// Longest piece that apply() takes.
-    static constexpr std::size_t max_symbols = 0xFFFFFFFE;
-
-    /// Appends what `count` symbols merge to. A no_token among them merges with nothing and is left out.
+    /// Appends what `count` symbols, at most max_word_symbols, merge to. A no_token among them merges with nothing and is left out.
     void apply(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) {
         if (count <= short_word) {
             apply_short(symbols, count, out);
@@ -55,11 +56,11 @@ class WordMerger {
         if (token != no_token) out.push_back(token);
     }
 
-    void apply_short(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) const {
+    void apply_short(const TokenId* symbols, std::size_t count, std::vector<TokenId>& out) {
         std::array<TokenId, short_word> tokens;
         std::array<Merge, short_word> pairs;  // pairs[i]: tokens i and i + 1
         std::copy(symbols, symbols + count, tokens.begin());
-        for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_->find(tokens[i], tokens[i + 1]);
+        for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_.find(tokens[i], tokens[i + 1]);
         while (count > 1) {
             std::size_t best = 0;
             for (std::size_t i = 1; i + 1 < count; ++i) {
@@ -72,8 +73,8 @@ class WordMerger {
                 tokens[i] = tokens[i + 1];
                 pairs[i - 1] = pairs[i];
             }
-            if (best + 1 < count) pairs[best] = merges_->find(tokens[best], tokens[best + 1]);
-            if (best > 0) pairs[best - 1] = merges_->find(tokens[best - 1], tokens[best]);
+            if (best + 1 < count) pairs[best] = merges_.find(tokens[best], tokens[best + 1]);
+            if (best > 0) pairs[best - 1] = merges_.find(tokens[best - 1], tokens[best]);
         }
         for (std::size_t i = 0; i < count; ++i) emit(tokens[i], out);
     }
@@ -114,13 +115,13 @@ class WordMerger {
         const Symbol& left = list_[at];
         if (left.next == nowhere) return;
         const TokenId right = list_[left.next].token;
-        const Merge merge = merges_->find(left.token, right);
+        const Merge merge = merges_.find(left.token, right);
         if (merge.rank == no_rank) return;
         heap_.push_back({(std::uint64_t{merge.rank} << 32U) | at, left.token, right, merge.token});
         if (keep_heap) std::push_heap(heap_.begin(), heap_.end(), Later{});
     }
 
-    const MergeTable* merges_;
+    Merges& merges_;
     std::vector<Symbol> list_;
     std::vector<Candidate> heap_;
 };
