@@ -1032,8 +1032,37 @@ class ActivationWords {
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx2 {
+
+/// Eight elements of a float row as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
+    if constexpr (dtype == DType::F32) return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+/// The same of the last `left`, fewer than eight; zeros follow them.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at, std::size_t left) noexcept {
+    std::byte some[8 * info(dtype).block_bytes] = {};
+    std::memcpy(some, at, left * info(dtype).block_bytes);
+    return floats8<dtype>(some);
+}
+
+/// Sum of the eight lanes.
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline float sum_of(__m256 v) noexcept {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+}  // namespace adainfer::inline v0::detail::avx2
 
 namespace adainfer::inline v0::detail::avx512 {
 
@@ -3870,6 +3899,7 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 
 // ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -3877,58 +3907,101 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 
 #if ADAINFER_X86
 
-namespace adainfer::inline v0::detail::avx512 {
+namespace adainfer::inline v0::detail {
 
 /// Rows that are read at once: memory answers more when it is asked in several places.
 inline constexpr std::size_t float_rows_at_once = 4;
 
 /// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
 /// rows after these are found, or 0 where that is not known.
-template <DType dtype, std::size_t rows>
-[[ADAINFER_TARGET_AVX512]] inline void float_row_dots(const std::byte* const* row, std::size_t cols, const float* x,
-                                                      std::size_t ahead, float* out) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
-    __m512 sum[rows][4];
+struct FloatRowsAvx512 {
+    template <DType dtype, std::size_t rows>
+    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                                                float* out) noexcept {
+        using avx512::first_lanes, avx512::floats16;
+        constexpr std::size_t bytes = info(dtype).block_bytes;
+        __m512 sum[rows][4];
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
-    std::size_t k = 0;
-    for (; k + 64 <= cols; k += 64) {
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
+        std::size_t k = 0;
+        for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
-        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-            for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+                for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
 #pragma GCC unroll 4
-            for (std::size_t i = 0; i < 4; ++i) {
-                const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
-                sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+                for (std::size_t i = 0; i < 4; ++i) {
+                    const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
+                    sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+                }
             }
         }
-    }
-    for (; k < cols; k += 16) {
-        const std::size_t left = cols - k;
-        const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
+        for (; k < cols; k += 16) {
+            const std::size_t left = cols - k;
+            const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
 #pragma GCC unroll 4
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
-    }
+            for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
+        }
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < rows; ++r) {
-        out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+        for (std::size_t r = 0; r < rows; ++r) {
+            out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+        }
     }
-}
+};
 
-/// The same of `count` rows, at most float_rows_at_once, of a type of floats.
-inline void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
-                           std::size_t ahead, float* out) noexcept {
+/// The same.
+struct FloatRowsAvx2 {
+    template <DType dtype, std::size_t rows>
+    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                                              float* out) noexcept {
+        using avx2::floats8;
+        constexpr std::size_t bytes = info(dtype).block_bytes;
+        __m256 sum[rows][2];
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+        std::size_t k = 0;
+        for (; k + 32 <= cols; k += 32) {
+#pragma GCC unroll 4
+            for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+                for (std::size_t i = 0; i < 32 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+            }
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                const __m256 some = _mm256_loadu_ps(x + k + 8 * i);
+#pragma GCC unroll 4
+                for (std::size_t r = 0; r < rows; ++r) {
+                    sum[r][i % 2] = _mm256_fmadd_ps(floats8<dtype>(row[r] + (k + 8 * i) * bytes), some, sum[r][i % 2]);
+                }
+            }
+        }
+        for (; k < cols; k += 8) {
+            const std::size_t left = (std::min)(cols - k, std::size_t{8});
+            const __m256 some = floats8<DType::F32>(reinterpret_cast<const std::byte*>(x + k), left);
+#pragma GCC unroll 4
+            for (std::size_t r = 0; r < rows; ++r) {
+                sum[r][0] = _mm256_fmadd_ps(floats8<dtype>(row[r] + k * bytes, left), some, sum[r][0]);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) out[r] = avx2::sum_of(_mm256_add_ps(sum[r][0], sum[r][1]));
+    }
+};
+
+/// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
+template <class Kernel>
+void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                    float* out) noexcept {
     const auto dots = [&]<DType type>() {
-        if (count == float_rows_at_once) return float_row_dots<type, float_rows_at_once>(row, cols, x, ahead, out);
-        for (std::size_t r = 0; r < count; ++r) float_row_dots<type, 1>(row + r, cols, x, ahead, out + r);
+        if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
+        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);
     };
     if (dtype == DType::F32) dots.template operator()<DType::F32>();
     else if (dtype == DType::F16) dots.template operator()<DType::F16>();
     else dots.template operator()<DType::BF16>();
 }
 
-}  // namespace adainfer::inline v0::detail::avx512
+}  // namespace adainfer::inline v0::detail
 
 #endif
 
@@ -4079,9 +4152,7 @@ template <DType dtype>
         }
         if constexpr (format.has_minimum) rest += minima[p % pieces] * x[p].sum;
     }
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))) + rest;
+    return sum_of(total) + rest;
 }
 
 using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock* x) noexcept;
@@ -4124,20 +4195,30 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 
 namespace adainfer::inline v0::detail {
 
-/// Bytes ahead of what is read that is asked for. Intel (Sapphire Rapids): 8 KB, into the second cache, since the first waits for
-/// few lines at once. AMD (Zen 4): none, because its own prefetchers bring a panel faster when nothing asks for lines far ahead
-/// of them; asking for all lines of the next few products at once, into the first cache, is what helps there.
-[[nodiscard]] inline std::size_t lane_fetch_distance() noexcept { return is_amd() ? 0 : 8192; }
+/// Where the weights lie that are asked for, and for which cache.
+struct LaneFetch {
+    std::size_t ahead;  ///< bytes behind what is read next
+    bool first_cache;   ///< else the second
+};
 
-/// Asks for `bytes` from `at` + `distance` on.
+/// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4 all
+/// lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks for
+/// lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache: a fifth to a quarter more tokens
+/// than as on Zen 4.
+[[nodiscard]] inline LaneFetch lane_fetch() noexcept {
+    if (!is_amd()) return {8192, false};
+    return {best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+}
+
+/// Asks for `bytes` from `at` on, as `fetch` says.
 template <std::size_t bytes>
-[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, std::size_t distance) noexcept {
-    if (distance == 0) {
+[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, LaneFetch fetch) noexcept {
+    if (fetch.first_cache) {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + i, _MM_HINT_T0);
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
     } else {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + distance + i, _MM_HINT_T1);
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
     }
 }
 
@@ -4233,8 +4314,8 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
 /// The same of all quads.
 template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
 [[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
-                                             std::size_t distance, QuadSums<tokens, groups>& sums) noexcept {
-    fetch_lanes<halves * lane_layout(dtype).half>(half, distance);
+                                             LaneFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
+    fetch_lanes<halves * lane_layout(dtype).half>(half, fetch);
     add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
@@ -4253,7 +4334,7 @@ template <DType dtype, std::size_t tokens>
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    const std::size_t distance = lane_fetch_distance();
+    const LaneFetch fetch = lane_fetch();
     const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
@@ -4267,10 +4348,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        fetch_lanes<layout.head>(panel, distance);
+        fetch_lanes<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.codes>(piece, distance);
+            fetch_lanes<layout.codes>(piece, fetch);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -4283,10 +4364,10 @@ template <DType dtype, std::size_t tokens>
                 }
             }
             if constexpr (tokens == 1) {  // bound by memory, so in its order
-                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, distance, sums);
-                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, distance, sums);
+                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, fetch, sums);
+                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, fetch, sums);
             } else {  // bound by products: both halves with the same activations
-                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, distance, sums);
+                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, fetch, sums);
             }
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
@@ -4600,7 +4681,7 @@ template <DType dtype>
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
-    const std::size_t distance = lane_fetch_distance();
+    const LaneFetch fetch = lane_fetch();
     __m256 total[4];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
@@ -4608,10 +4689,10 @@ template <DType dtype>
         __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
-        fetch_lanes<layout.head>(panel, distance);
+        fetch_lanes<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.piece>(piece, distance);
+            fetch_lanes<layout.piece>(piece, fetch);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
@@ -5051,16 +5132,20 @@ inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float*
 
 namespace avx2 {
 
-/// The same of 16 lanes, squares of 8 by 8 at once.
-[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
-    constexpr std::size_t lanes = 16;
-    const std::size_t whole = depth / 8 * 8;
+/// panel [depth][16] of float rows, squares of 8 by 8 at once. Bound: three shuffles and a store for 8 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
+    constexpr std::size_t lanes = 16, bytes = info(dtype).block_bytes;
     for (std::size_t first = 0; first < lanes; first += 8) {
-        const float* const from = rows + first * depth;
-        for (std::size_t k = 0; k < whole; k += 8) {
+        const std::byte* rows[8];
+        for (std::size_t r = 0; r < 8; ++r) rows[r] = part.row(first + r);
+        for (std::size_t k = 0; k < part.depth; k += 8) {
+            const std::size_t left = part.depth - k;
             __m256 v[8], t[8];
 #pragma GCC unroll 8
-            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
+            for (std::size_t r = 0; r < 8; ++r) {
+                v[r] = left >= 8 ? floats8<dtype>(rows[r] + k * bytes) : floats8<dtype>(rows[r] + k * bytes, left);
+            }
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 8; i += 2) {
                 t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
@@ -5073,16 +5158,21 @@ namespace avx2 {
                 v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
                 v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
             }
+            float* const out = panel + k * lanes + first;
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
-                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
-                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+                if (i < left) _mm256_storeu_ps(out + i * lanes, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
+                if (i + 4 < left) _mm256_storeu_ps(out + (i + 4) * lanes, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
             }
         }
-        for (std::size_t k = whole; k < depth; ++k) {
-            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
-        }
     }
+}
+
+/// panel [depth][16] = the part, which is of floats.
+inline void pack_panel(const WeightPart& part, float* panel) noexcept {
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+    });
 }
 
 }  // namespace avx2
@@ -5178,30 +5268,34 @@ namespace neon {
 
 #endif
 
-/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
+/// panel [depth][Tile::lanes] = the part: dequantised with what the level has for loops, then turned.
+template <class Tile>
+void pack_turned(const WeightPart& part, float* panel) {
+    struct Rows;
+    float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
+    at_level<Tile::level>([&] {
+        for (std::size_t r = 0; r < Tile::lanes; ++r) {
+            dequantize::row_to_floats(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+        }
+    });
+#if ADAINFER_ARM64
+    if constexpr (Tile::level == CpuLevel::Neon) return neon::turn(rows, part.depth, panel);
+#endif
+    turn(rows, part.depth, Tile::lanes, panel);
+}
+
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for; for AVX2's it must be one of floats.
 template <class Tile>
 void pack_panel_for(const WeightPart& part, float* panel) {
 #if ADAINFER_X86
     if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
+    } else if constexpr (Tile::level == CpuLevel::Avx2) {
+        avx2::pack_panel(part, panel);
     } else
 #endif
     {
-        struct Rows;
-        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
-        at_level<Tile::level>([&] {
-            for (std::size_t r = 0; r < Tile::lanes; ++r) {
-                dequantize::row_to_floats(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
-            }
-        });
-#if ADAINFER_X86
-        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
-        else
-#elif ADAINFER_ARM64
-        if constexpr (Tile::level == CpuLevel::Neon) neon::turn(rows, part.depth, panel);
-        else
-#endif
-            turn(rows, part.depth, Tile::lanes, panel);
+        pack_turned<Tile>(part, panel);
     }
 }
 
@@ -6847,6 +6941,7 @@ struct LevelLoops {
 #include <array>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 // The products of SimdBackend, spread over its threads: y [tokens, rows] = x [tokens, cols] times the weight transposed.
 
@@ -6888,14 +6983,15 @@ template <CpuLevel level>
 void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
     pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
 #if ADAINFER_X86
-        if constexpr (level == CpuLevel::Avx512) {
-            constexpr std::size_t most = avx512::float_rows_at_once;
+        if constexpr (level == CpuLevel::Avx512 || level == CpuLevel::Avx2) {
+            using Kernel = std::conditional_t<level == CpuLevel::Avx512, FloatRowsAvx512, FloatRowsAvx2>;
+            constexpr std::size_t most = float_rows_at_once;
             const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
             for (std::size_t i = begin; i < end; i += most) {
                 const std::byte* rows[most];
                 const std::size_t count = (std::min)(most, end - i);
                 for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
-                avx512::float_row_dots(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
             }
             return;
         }

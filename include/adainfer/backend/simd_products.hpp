@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 #include "adainfer/backend/ops.hpp"
 #include "adainfer/backend/simd_loops.hpp"
@@ -81,14 +82,15 @@ template <CpuLevel level>
 void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
     pool.parallel_for(chosen.count, 16, [&](std::size_t begin, std::size_t end) {
 #if ADAINFER_X86
-        if constexpr (level == CpuLevel::Avx512) {
-            constexpr std::size_t most = avx512::float_rows_at_once;
+        if constexpr (level == CpuLevel::Avx512 || level == CpuLevel::Avx2) {
+            using Kernel = std::conditional_t<level == CpuLevel::Avx512, FloatRowsAvx512, FloatRowsAvx2>;
+            constexpr std::size_t most = float_rows_at_once;
             const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
             for (std::size_t i = begin; i < end; i += most) {
                 const std::byte* rows[most];
                 const std::size_t count = (std::min)(most, end - i);
                 for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
-                avx512::float_row_dots(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
             }
             return;
         }

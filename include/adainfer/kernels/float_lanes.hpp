@@ -2,11 +2,40 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 #if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx2 {
+
+/// Eight elements of a float row as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
+    if constexpr (dtype == DType::F32) return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+/// The same of the last `left`, fewer than eight; zeros follow them.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at, std::size_t left) noexcept {
+    std::byte some[8 * info(dtype).block_bytes] = {};
+    std::memcpy(some, at, left * info(dtype).block_bytes);
+    return floats8<dtype>(some);
+}
+
+/// Sum of the eight lanes.
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline float sum_of(__m256 v) noexcept {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+}  // namespace adainfer::inline v0::detail::avx2
 
 namespace adainfer::inline v0::detail::avx512 {
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -11,58 +12,101 @@
 
 #if ADAINFER_X86
 
-namespace adainfer::inline v0::detail::avx512 {
+namespace adainfer::inline v0::detail {
 
 /// Rows that are read at once: memory answers more when it is asked in several places.
 inline constexpr std::size_t float_rows_at_once = 4;
 
 /// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
 /// rows after these are found, or 0 where that is not known.
-template <DType dtype, std::size_t rows>
-[[ADAINFER_TARGET_AVX512]] inline void float_row_dots(const std::byte* const* row, std::size_t cols, const float* x,
-                                                      std::size_t ahead, float* out) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
-    __m512 sum[rows][4];
+struct FloatRowsAvx512 {
+    template <DType dtype, std::size_t rows>
+    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                                                float* out) noexcept {
+        using avx512::first_lanes, avx512::floats16;
+        constexpr std::size_t bytes = info(dtype).block_bytes;
+        __m512 sum[rows][4];
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
-    std::size_t k = 0;
-    for (; k + 64 <= cols; k += 64) {
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = _mm512_setzero_ps();
+        std::size_t k = 0;
+        for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
-        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-            for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+                for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
 #pragma GCC unroll 4
-            for (std::size_t i = 0; i < 4; ++i) {
-                const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
-                sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+                for (std::size_t i = 0; i < 4; ++i) {
+                    const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
+                    sum[r][i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + k + 16 * i), sum[r][i]);
+                }
             }
         }
-    }
-    for (; k < cols; k += 16) {
-        const std::size_t left = cols - k;
-        const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
+        for (; k < cols; k += 16) {
+            const std::size_t left = cols - k;
+            const __m512 some = _mm512_maskz_loadu_ps(first_lanes(left), x + k);
 #pragma GCC unroll 4
-        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
-    }
+            for (std::size_t r = 0; r < rows; ++r) sum[r][0] = _mm512_fmadd_ps(floats16<dtype>(row[r], k, left), some, sum[r][0]);
+        }
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < rows; ++r) {
-        out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+        for (std::size_t r = 0; r < rows; ++r) {
+            out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[r][0], sum[r][1]), _mm512_add_ps(sum[r][2], sum[r][3])));
+        }
     }
-}
+};
 
-/// The same of `count` rows, at most float_rows_at_once, of a type of floats.
-inline void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
-                           std::size_t ahead, float* out) noexcept {
+/// The same.
+struct FloatRowsAvx2 {
+    template <DType dtype, std::size_t rows>
+    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                                              float* out) noexcept {
+        using avx2::floats8;
+        constexpr std::size_t bytes = info(dtype).block_bytes;
+        __m256 sum[rows][2];
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+        std::size_t k = 0;
+        for (; k + 32 <= cols; k += 32) {
+#pragma GCC unroll 4
+            for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+                for (std::size_t i = 0; i < 32 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+            }
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) {
+                const __m256 some = _mm256_loadu_ps(x + k + 8 * i);
+#pragma GCC unroll 4
+                for (std::size_t r = 0; r < rows; ++r) {
+                    sum[r][i % 2] = _mm256_fmadd_ps(floats8<dtype>(row[r] + (k + 8 * i) * bytes), some, sum[r][i % 2]);
+                }
+            }
+        }
+        for (; k < cols; k += 8) {
+            const std::size_t left = (std::min)(cols - k, std::size_t{8});
+            const __m256 some = floats8<DType::F32>(reinterpret_cast<const std::byte*>(x + k), left);
+#pragma GCC unroll 4
+            for (std::size_t r = 0; r < rows; ++r) {
+                sum[r][0] = _mm256_fmadd_ps(floats8<dtype>(row[r] + k * bytes, left), some, sum[r][0]);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < rows; ++r) out[r] = avx2::sum_of(_mm256_add_ps(sum[r][0], sum[r][1]));
+    }
+};
+
+/// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
+template <class Kernel>
+void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+                    float* out) noexcept {
     const auto dots = [&]<DType type>() {
-        if (count == float_rows_at_once) return float_row_dots<type, float_rows_at_once>(row, cols, x, ahead, out);
-        for (std::size_t r = 0; r < count; ++r) float_row_dots<type, 1>(row + r, cols, x, ahead, out + r);
+        if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
+        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);
     };
     if (dtype == DType::F32) dots.template operator()<DType::F32>();
     else if (dtype == DType::F16) dots.template operator()<DType::F16>();
     else dots.template operator()<DType::BF16>();
 }
 
-}  // namespace adainfer::inline v0::detail::avx512
+}  // namespace adainfer::inline v0::detail
 
 #endif
 

@@ -9,6 +9,7 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 #if ADAINFER_X86
@@ -110,9 +111,7 @@ template <DType dtype>
         }
         if constexpr (format.has_minimum) rest += minima[p % pieces] * x[p].sum;
     }
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))) + rest;
+    return sum_of(total) + rest;
 }
 
 using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock* x) noexcept;

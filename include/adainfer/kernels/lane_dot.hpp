@@ -103,8 +103,8 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
 /// The same of all quads.
 template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
 [[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
-                                             std::size_t distance, QuadSums<tokens, groups>& sums) noexcept {
-    fetch_lanes<halves * lane_layout(dtype).half>(half, distance);
+                                             LaneFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
+    fetch_lanes<halves * lane_layout(dtype).half>(half, fetch);
     add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
@@ -123,7 +123,7 @@ template <DType dtype, std::size_t tokens>
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    const std::size_t distance = lane_fetch_distance();
+    const LaneFetch fetch = lane_fetch();
     const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
@@ -137,10 +137,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        fetch_lanes<layout.head>(panel, distance);
+        fetch_lanes<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.codes>(piece, distance);
+            fetch_lanes<layout.codes>(piece, fetch);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -153,10 +153,10 @@ template <DType dtype, std::size_t tokens>
                 }
             }
             if constexpr (tokens == 1) {  // bound by memory, so in its order
-                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, distance, sums);
-                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, distance, sums);
+                add_quads<dtype, tokens, groups, 0, 1>(piece + layout.codes, x, fetch, sums);
+                add_quads<dtype, tokens, groups, 1, 1>(piece + layout.codes + layout.half, x, fetch, sums);
             } else {  // bound by products: both halves with the same activations
-                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, distance, sums);
+                add_quads<dtype, tokens, groups, 0, 2>(piece + layout.codes, x, fetch, sums);
             }
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {

@@ -10,20 +10,30 @@
 
 namespace adainfer::inline v0::detail {
 
-/// Bytes ahead of what is read that is asked for. Intel (Sapphire Rapids): 8 KB, into the second cache, since the first waits for
-/// few lines at once. AMD (Zen 4): none, because its own prefetchers bring a panel faster when nothing asks for lines far ahead
-/// of them; asking for all lines of the next few products at once, into the first cache, is what helps there.
-[[nodiscard]] inline std::size_t lane_fetch_distance() noexcept { return is_amd() ? 0 : 8192; }
+/// Where the weights lie that are asked for, and for which cache.
+struct LaneFetch {
+    std::size_t ahead;  ///< bytes behind what is read next
+    bool first_cache;   ///< else the second
+};
 
-/// Asks for `bytes` from `at` + `distance` on.
+/// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4 all
+/// lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks for
+/// lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache: a fifth to a quarter more tokens
+/// than as on Zen 4.
+[[nodiscard]] inline LaneFetch lane_fetch() noexcept {
+    if (!is_amd()) return {8192, false};
+    return {best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+}
+
+/// Asks for `bytes` from `at` on, as `fetch` says.
 template <std::size_t bytes>
-[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, std::size_t distance) noexcept {
-    if (distance == 0) {
+[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, LaneFetch fetch) noexcept {
+    if (fetch.first_cache) {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + i, _MM_HINT_T0);
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
     } else {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + distance + i, _MM_HINT_T1);
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
     }
 }
 

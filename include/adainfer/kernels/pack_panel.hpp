@@ -32,16 +32,20 @@ inline void turn(const float* rows, std::size_t depth, std::size_t lanes, float*
 
 namespace avx2 {
 
-/// The same of 16 lanes, squares of 8 by 8 at once.
-[[ADAINFER_TARGET_AVX2]] inline void turn(const float* rows, std::size_t depth, float* panel) noexcept {
-    constexpr std::size_t lanes = 16;
-    const std::size_t whole = depth / 8 * 8;
+/// panel [depth][16] of float rows, squares of 8 by 8 at once. Bound: three shuffles and a store for 8 elements.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void pack_floats(const WeightPart& part, float* panel) noexcept {
+    constexpr std::size_t lanes = 16, bytes = info(dtype).block_bytes;
     for (std::size_t first = 0; first < lanes; first += 8) {
-        const float* const from = rows + first * depth;
-        for (std::size_t k = 0; k < whole; k += 8) {
+        const std::byte* rows[8];
+        for (std::size_t r = 0; r < 8; ++r) rows[r] = part.row(first + r);
+        for (std::size_t k = 0; k < part.depth; k += 8) {
+            const std::size_t left = part.depth - k;
             __m256 v[8], t[8];
 #pragma GCC unroll 8
-            for (std::size_t i = 0; i < 8; ++i) v[i] = _mm256_loadu_ps(from + i * depth + k);
+            for (std::size_t r = 0; r < 8; ++r) {
+                v[r] = left >= 8 ? floats8<dtype>(rows[r] + k * bytes) : floats8<dtype>(rows[r] + k * bytes, left);
+            }
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 8; i += 2) {
                 t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
@@ -54,16 +58,21 @@ namespace avx2 {
                 v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
                 v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
             }
+            float* const out = panel + k * lanes + first;
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
-                _mm256_storeu_ps(panel + (k + i) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
-                _mm256_storeu_ps(panel + (k + i + 4) * lanes + first, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+                if (i < left) _mm256_storeu_ps(out + i * lanes, _mm256_permute2f128_ps(v[i], v[i + 4], 0x20));
+                if (i + 4 < left) _mm256_storeu_ps(out + (i + 4) * lanes, _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
             }
         }
-        for (std::size_t k = whole; k < depth; ++k) {
-            for (std::size_t r = 0; r < 8; ++r) panel[k * lanes + first + r] = from[r * depth + k];
-        }
     }
+}
+
+/// panel [depth][16] = the part, which is of floats.
+inline void pack_panel(const WeightPart& part, float* panel) noexcept {
+    with_dtype(part.weight.dtype, [&]<DType dtype>() {
+        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+    });
 }
 
 }  // namespace avx2
@@ -159,30 +168,34 @@ namespace neon {
 
 #endif
 
-/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for.
+/// panel [depth][Tile::lanes] = the part: dequantised with what the level has for loops, then turned.
+template <class Tile>
+void pack_turned(const WeightPart& part, float* panel) {
+    struct Rows;
+    float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
+    at_level<Tile::level>([&] {
+        for (std::size_t r = 0; r < Tile::lanes; ++r) {
+            dequantize::row_to_floats(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
+        }
+    });
+#if ADAINFER_ARM64
+    if constexpr (Tile::level == CpuLevel::Neon) return neon::turn(rows, part.depth, panel);
+#endif
+    turn(rows, part.depth, Tile::lanes, panel);
+}
+
+/// panel [depth][Tile::lanes] = the part, at the level of the tile that it is for; for AVX2's it must be one of floats.
 template <class Tile>
 void pack_panel_for(const WeightPart& part, float* panel) {
 #if ADAINFER_X86
     if constexpr (Tile::level == CpuLevel::Avx512) {
         avx512::pack_panel(part, panel);
+    } else if constexpr (Tile::level == CpuLevel::Avx2) {
+        avx2::pack_panel(part, panel);
     } else
 #endif
     {
-        struct Rows;
-        float* const rows = thread_scratch<Rows>(part.depth * Tile::lanes).data();
-        at_level<Tile::level>([&] {
-            for (std::size_t r = 0; r < Tile::lanes; ++r) {
-                dequantize::row_to_floats(part.weight.dtype, part.row(r), part.depth, rows + r * part.depth);
-            }
-        });
-#if ADAINFER_X86
-        if constexpr (Tile::level == CpuLevel::Avx2) avx2::turn(rows, part.depth, panel);
-        else
-#elif ADAINFER_ARM64
-        if constexpr (Tile::level == CpuLevel::Neon) neon::turn(rows, part.depth, panel);
-        else
-#endif
-            turn(rows, part.depth, Tile::lanes, panel);
+        pack_turned<Tile>(part, panel);
     }
 }
 
