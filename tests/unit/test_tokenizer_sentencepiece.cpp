@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +27,7 @@ using adainfer::StreamDecoder;
 using adainfer::TokenId;
 using adainfer::Tokenizer;
 using adainfer::TokenizerData;
+using adainfer::TokenType;
 using test_pieces::id_of;
 using test_pieces::spelled;
 
@@ -254,6 +257,42 @@ TEST_CASE("SentencePiece BPE: bos and eos") {
           std::vector<TokenId>{id_of(d, "<s>"), id_of(d, "a"), id_of(d, "</s>")});
     d.eos.reset();
     CHECK_THROWS_AS((void)Tokenizer(d).encode("a", {.add_eos = true}), Error);
+}
+
+TEST_CASE("SentencePiece BPE: what stands for no text merges with nothing") {
+    TokenizerData d = data();
+    test_pieces::add(d, "<0x80>b", 0);
+    test_pieces::add(d, "</s>b", 0);
+    test_pieces::add(d, "q!", -1, TokenType::UserDefined);  // recognised, never merged to
+    test_pieces::add(d, "qa", -1);  // of a character that is no token
+    const Tokenizer tokenizer(d);
+    CHECK(tokenizer.encode("\x80" "b", {.invalid_utf8 = InvalidUtf8::Keep}) == std::vector<TokenId>{id_of(d, "<0x80>"), id_of(d, "b")});
+    CHECK(tokenizer.encode("</s>b") == std::vector<TokenId>{id_of(d, "</s>"), id_of(d, "b")});
+    CHECK(spelled(tokenizer, "aqab") == "a|qa|b");
+}
+
+TEST_CASE("SentencePiece BPE: a text of many different pairs merges as its words do alone") {
+    TokenizerData d = test_pieces::with_bytes("llama");
+    std::mt19937 random(7);
+    const auto letter = [&] { return static_cast<char>('a' + random() % 26); };
+    test_pieces::add(d, "▁", -1e6);
+    for (char c = 'a'; c <= 'z'; ++c) test_pieces::add(d, {&c, 1}, -1e6);
+    std::set<std::string> pieces;
+    while (pieces.size() < 500) pieces.insert({letter(), letter()});
+    while (pieces.size() < 4000) pieces.insert({letter(), letter(), letter()});
+    while (pieces.size() < 12000) pieces.insert({letter(), letter(), letter(), letter()});
+    for (const std::string& piece : pieces) test_pieces::add(d, piece, -static_cast<double>(random() % 1000));
+    const Tokenizer tokenizer(d);
+    std::string text;
+    std::vector<TokenId> expected;
+    for (int i = 0; i < 40000; ++i) {
+        std::string word = " ";
+        for (std::size_t length = 1 + random() % 9; length > 0; --length) word += letter();
+        text += word;
+        const std::vector<TokenId> ids = tokenizer.encode(word);
+        expected.insert(expected.end(), ids.begin(), ids.end());
+    }
+    CHECK(tokenizer.encode(text) == expected);
 }
 
 TEST_CASE("SentencePiece BPE: a broken vocabulary") {
