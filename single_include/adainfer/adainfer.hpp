@@ -3990,8 +3990,8 @@ struct FloatRowsAvx2 {
 
 /// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
 template <class Kernel>
-void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
-                    float* out) noexcept {
+void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
+                    std::size_t ahead, float* out) noexcept {
     const auto dots = [&]<DType type>() {
         if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
         for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);
@@ -4201,10 +4201,9 @@ struct LaneFetch {
     bool first_cache;   ///< else the second
 };
 
-/// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4 all
-/// lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks for
-/// lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache: a fifth to a quarter more tokens
-/// than as on Zen 4.
+/// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4
+/// all lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks
+/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache.
 [[nodiscard]] inline LaneFetch lane_fetch() noexcept {
     if (!is_amd()) return {8192, false};
     return {best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
@@ -13630,7 +13629,8 @@ class TokenIndex {
                 const std::string& text = texts[start + i];
                 if (text.empty()) continue;
                 const auto id = static_cast<TokenId>(start + i);
-                Slot& slot = slots_[find_slot(hashes[i], [&](TokenId other) { return texts[static_cast<std::size_t>(other)] == text; })];
+                const auto same = [&](TokenId other) { return texts[static_cast<std::size_t>(other)] == text; };
+                Slot& slot = slots_[find_slot(hashes[i], same)];
                 if (slot.id != no_token) return Twins{slot.id, id};
                 slot = {id, tag_of(hashes[i])};
             }
@@ -13651,7 +13651,9 @@ class TokenIndex {
     };
 
     /// Bits of the hash that do not choose the slot.
-    [[nodiscard]] static std::uint32_t tag_of(TextHash hash) noexcept { return static_cast<std::uint32_t>(hash.scattered() >> 32U); }
+    [[nodiscard]] static std::uint32_t tag_of(TextHash hash) noexcept {
+        return static_cast<std::uint32_t>(hash.scattered() >> 32U);
+    }
 
     [[nodiscard]] std::size_t first_slot(TextHash hash) const noexcept {
         return static_cast<std::size_t>(hash.scattered()) & (slots_.size() - 1);
@@ -15462,7 +15464,8 @@ class ScoreMerges {
   public:
     ScoreMerges() = default;
 
-    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as check_scores().
+    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as
+    /// check_scores().
     ScoreMerges(const TokenTable& table, const std::vector<double>& scores, const std::vector<std::string>& others)
         : powers_(TextHash::powers(max_scored_token)) {
         check_scores(table, scores);

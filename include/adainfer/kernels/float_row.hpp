@@ -95,8 +95,8 @@ struct FloatRowsAvx2 {
 
 /// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
 template <class Kernel>
-void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
-                    float* out) noexcept {
+void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
+                    std::size_t ahead, float* out) noexcept {
     const auto dots = [&]<DType type>() {
         if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
         for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);

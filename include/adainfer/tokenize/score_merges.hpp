@@ -45,7 +45,8 @@ class ScoreMerges {
   public:
     ScoreMerges() = default;
 
-    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as check_scores().
+    /// `others`: characters that occur in tokens and are none; they have the ids from the table's size on. Throws as
+    /// check_scores().
     ScoreMerges(const TokenTable& table, const std::vector<double>& scores, const std::vector<std::string>& others)
         : powers_(TextHash::powers(max_scored_token)) {
         check_scores(table, scores);

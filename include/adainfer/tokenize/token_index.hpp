@@ -44,7 +44,8 @@ class TokenIndex {
                 const std::string& text = texts[start + i];
                 if (text.empty()) continue;
                 const auto id = static_cast<TokenId>(start + i);
-                Slot& slot = slots_[find_slot(hashes[i], [&](TokenId other) { return texts[static_cast<std::size_t>(other)] == text; })];
+                const auto same = [&](TokenId other) { return texts[static_cast<std::size_t>(other)] == text; };
+                Slot& slot = slots_[find_slot(hashes[i], same)];
                 if (slot.id != no_token) return Twins{slot.id, id};
                 slot = {id, tag_of(hashes[i])};
             }
@@ -65,7 +66,9 @@ class TokenIndex {
     };
 
     /// Bits of the hash that do not choose the slot.
-    [[nodiscard]] static std::uint32_t tag_of(TextHash hash) noexcept { return static_cast<std::uint32_t>(hash.scattered() >> 32U); }
+    [[nodiscard]] static std::uint32_t tag_of(TextHash hash) noexcept {
+        return static_cast<std::uint32_t>(hash.scattered() >> 32U);
+    }
 
     [[nodiscard]] std::size_t first_slot(TextHash hash) const noexcept {
         return static_cast<std::size_t>(hash.scattered()) & (slots_.size() - 1);
