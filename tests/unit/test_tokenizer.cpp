@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -231,10 +230,9 @@ TEST_CASE("tokenizer: long words take the same merges as short ones, and not muc
     for (int i = 1; i < 50; ++i) expected += "|a|abc|bc";
     CHECK(spelled(tokenizer, mixed) == expected + "|a");
 
-    const auto start = std::chrono::steady_clock::now();
+    // Quadratic would take hours, and ctest waits for minutes.
     CHECK(tokenizer.encode(std::string(1'000'000, 'a')).size() == 250'000);
     CHECK(tokenizer.encode(std::string(1'000'000, ' ') + "x").size() > 1);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));  // quadratic would take hours
 }
 
 TEST_CASE("tokenizer: copies, moves and threads") {

@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <random>
 #include <set>
@@ -323,9 +322,8 @@ TEST_CASE("SentencePiece BPE: long words take the same merges as short ones, and
     for (std::size_t length = 1; length < 80; ++length) {
         CHECK(tokenizer.encode(std::string(length, 'a')).size() == length / 3 + length % 3 - (length % 3 == 2 ? 1 : 0));
     }
-    const auto start = std::chrono::steady_clock::now();
+    // Quadratic would take hours, and ctest waits for minutes.
     CHECK(tokenizer.encode(std::string(1'000'000, 'a')).size() == 333'334);
     CHECK(tokenizer.encode(std::string(1'000'000, ' ')).size() == 500'000);
     CHECK(tokenizer.encode(std::string(1'000'000, '\xFF')).size() == 3'000'000);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));  // quadratic would take hours
 }

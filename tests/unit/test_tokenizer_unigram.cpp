@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -109,9 +108,8 @@ TEST_CASE("unigram: long words take not much time") {
     TokenizerData d = data();
     test_pieces::add(d, std::string(1000, 'a'), -4);
     const Tokenizer tokenizer(d);
-    const auto start = std::chrono::steady_clock::now();
+    // Quadratic would take hours, and ctest waits for minutes.
     CHECK(tokenizer.encode(std::string(300'000, 'a')).size() == 300);
     CHECK(tokenizer.encode(std::string(1'000'000, 'b')).size() == 1'000'000);
     CHECK(tokenizer.encode(std::string(1'000'000, '\xFF')).size() == 1);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
 }
