@@ -1047,9 +1047,10 @@ template <DType dtype>
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-/// The same of the last `left`, fewer than eight; zeros follow them.
+/// The same; past `left` they are zero, and not read.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at, std::size_t left) noexcept {
+    if (left >= 8) return floats8<dtype>(at);
     std::byte some[8 * info(dtype).block_bytes] = {};
     std::memcpy(some, at, left * info(dtype).block_bytes);
     return floats8<dtype>(some);
@@ -3899,7 +3900,6 @@ inline void code_panel_times(CodeFormat format, const CodePanel& panel, const Ac
 
 // ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -3976,7 +3976,7 @@ struct FloatRowsAvx2 {
             }
         }
         for (; k < cols; k += 8) {
-            const std::size_t left = (std::min)(cols - k, std::size_t{8});
+            const std::size_t left = cols - k;
             const __m256 some = floats8<DType::F32>(reinterpret_cast<const std::byte*>(x + k), left);
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < rows; ++r) {
@@ -4203,10 +4203,14 @@ struct LaneFetch {
 
 /// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4
 /// all lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks
-/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache.
+/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache. Found once: it is asked for with
+/// every panel.
 [[nodiscard]] inline LaneFetch lane_fetch() noexcept {
-    if (!is_amd()) return {8192, false};
-    return {best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+    static const LaneFetch fetch = [] {
+        if (!is_amd()) return LaneFetch{8192, false};
+        return LaneFetch{best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+    }();
+    return fetch;
 }
 
 /// Asks for `bytes` from `at` on, as `fetch` says.
@@ -5142,9 +5146,7 @@ template <DType dtype>
             const std::size_t left = part.depth - k;
             __m256 v[8], t[8];
 #pragma GCC unroll 8
-            for (std::size_t r = 0; r < 8; ++r) {
-                v[r] = left >= 8 ? floats8<dtype>(rows[r] + k * bytes) : floats8<dtype>(rows[r] + k * bytes, left);
-            }
+            for (std::size_t r = 0; r < 8; ++r) v[r] = floats8<dtype>(rows[r] + k * bytes, left);
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 8; i += 2) {
                 t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
@@ -15474,7 +15476,7 @@ class ScoreMerges {
         order.reserve(table.size());
         for (std::size_t i = 0; i < symbols_.size(); ++i) {
             const auto id = static_cast<TokenId>(i);
-            const std::string& text = i < table.size() ? table.texts()[i] : others[i - table.size()];
+            const std::string_view text = text_of(table, others, id);
             const bool token = i < table.size() && table.is_ordinary(id);
             const bool merges = token || (!text.empty() && first_character(text).size() == text.size());
             if (merges) symbols_[i] = {TextHash(text), static_cast<std::uint32_t>(text.size()), no_rank};
@@ -15496,11 +15498,8 @@ class ScoreMerges {
         if (left < 0 || right < 0) return {};
         const Symbol &a = symbols_[static_cast<std::size_t>(left)], &b = symbols_[static_cast<std::size_t>(right)];
         if (a.bytes == 0 || b.bytes == 0) return {};
-        const auto text_of = [&](TokenId id) -> std::string_view {
-            const auto i = static_cast<std::size_t>(id);
-            return i < table.size() ? table.texts()[i] : others[i - table.size()];
-        };
-        const TokenId merged = table.find(text_of(left), text_of(right), a.hash.joined(b.hash, powers_[b.bytes]));
+        const TextHash joined = a.hash.joined(b.hash, powers_[b.bytes]);
+        const TokenId merged = table.find(text_of(table, others, left), text_of(table, others, right), joined);
         if (merged == no_token) return {};
         const std::uint32_t rank = symbols_[static_cast<std::size_t>(merged)].rank;
         return rank == no_rank ? Merge{} : Merge{rank, merged};
@@ -15512,6 +15511,12 @@ class ScoreMerges {
         std::uint32_t bytes = 0;  ///< 0: merges with nothing
         std::uint32_t rank = no_rank;
     };
+
+    [[nodiscard]] static std::string_view text_of(const TokenTable& table, const std::vector<std::string>& others,
+                                                  TokenId id) noexcept {
+        const auto i = static_cast<std::size_t>(id);
+        return i < table.size() ? table.texts()[i] : others[i - table.size()];
+    }
 
     std::vector<Symbol> symbols_;
     std::vector<std::uint64_t> powers_;
@@ -15528,6 +15533,7 @@ class ScoreMerges {
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 
@@ -15667,13 +15673,12 @@ class SentencePieceBpe {
           unknown_(table, data),
           split_words_(data.split_words),
           split_lines_(data.model == "gemma4"),
-          whole_words_(data.ignore_merges),
-          scored_(data.merges.empty()) {
+          whole_words_(data.ignore_merges) {
         add_characters(table);
-        if (scored_) {
-            by_score_ = ScoreMerges(table, data.scores, others_);
+        if (data.merges.empty()) {
+            merges_ = ScoreMerges(table, data.scores, others_);
         } else {
-            by_rank_ = read_merges(table, data.merges);
+            merges_ = read_merges(table, data.merges);
         }
     }
 
@@ -15714,8 +15719,9 @@ class SentencePieceBpe {
             RecentMerges recent;
 
             [[nodiscard]] Merge find(TokenId left, TokenId right) {
-                if (!engine.scored_) return engine.by_rank_.find(left, right);
-                return recent.find(left, right, [&] { return engine.by_score_.find(table, engine.others_, left, right); });
+                const auto* const scored = std::get_if<ScoreMerges>(&engine.merges_);
+                if (scored == nullptr) return std::get<MergeTable>(engine.merges_).find(left, right);
+                return recent.find(left, right, [&] { return scored->find(table, engine.others_, left, right); });
             }
         };
 
@@ -15820,11 +15826,10 @@ class SentencePieceBpe {
 
     WordStarts words_;
     UnknownText unknown_;
-    bool split_words_, split_lines_, whole_words_, scored_;
+    bool split_words_, split_lines_, whole_words_;
     CharacterSymbols characters_;
     std::vector<std::string> others_;  ///< characters of tokens that are no token themselves; symbol: table size + index
-    ScoreMerges by_score_;  ///< where scored_, else by_rank_
-    MergeTable by_rank_;
+    std::variant<ScoreMerges, MergeTable> merges_;
 };
 
 }  // namespace detail::tokenizing

@@ -20,9 +20,10 @@ template <DType dtype>
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-/// The same of the last `left`, fewer than eight; zeros follow them.
+/// The same; past `left` they are zero, and not read.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at, std::size_t left) noexcept {
+    if (left >= 8) return floats8<dtype>(at);
     std::byte some[8 * info(dtype).block_bytes] = {};
     std::memcpy(some, at, left * info(dtype).block_bytes);
     return floats8<dtype>(some);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -81,7 +80,7 @@ struct FloatRowsAvx2 {
             }
         }
         for (; k < cols; k += 8) {
-            const std::size_t left = (std::min)(cols - k, std::size_t{8});
+            const std::size_t left = cols - k;
             const __m256 some = floats8<DType::F32>(reinterpret_cast<const std::byte*>(x + k), left);
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < rows; ++r) {

@@ -18,10 +18,14 @@ struct LaneFetch {
 
 /// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4
 /// all lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks
-/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache.
+/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache. Found once: it is asked for with
+/// every panel.
 [[nodiscard]] inline LaneFetch lane_fetch() noexcept {
-    if (!is_amd()) return {8192, false};
-    return {best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+    static const LaneFetch fetch = [] {
+        if (!is_amd()) return LaneFetch{8192, false};
+        return LaneFetch{best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
+    }();
+    return fetch;
 }
 
 /// Asks for `bytes` from `at` on, as `fetch` says.

@@ -43,9 +43,7 @@ template <DType dtype>
             const std::size_t left = part.depth - k;
             __m256 v[8], t[8];
 #pragma GCC unroll 8
-            for (std::size_t r = 0; r < 8; ++r) {
-                v[r] = left >= 8 ? floats8<dtype>(rows[r] + k * bytes) : floats8<dtype>(rows[r] + k * bytes, left);
-            }
+            for (std::size_t r = 0; r < 8; ++r) v[r] = floats8<dtype>(rows[r] + k * bytes, left);
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 8; i += 2) {
                 t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);

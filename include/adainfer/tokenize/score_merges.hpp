@@ -55,7 +55,7 @@ class ScoreMerges {
         order.reserve(table.size());
         for (std::size_t i = 0; i < symbols_.size(); ++i) {
             const auto id = static_cast<TokenId>(i);
-            const std::string& text = i < table.size() ? table.texts()[i] : others[i - table.size()];
+            const std::string_view text = text_of(table, others, id);
             const bool token = i < table.size() && table.is_ordinary(id);
             const bool merges = token || (!text.empty() && first_character(text).size() == text.size());
             if (merges) symbols_[i] = {TextHash(text), static_cast<std::uint32_t>(text.size()), no_rank};
@@ -77,11 +77,8 @@ class ScoreMerges {
         if (left < 0 || right < 0) return {};
         const Symbol &a = symbols_[static_cast<std::size_t>(left)], &b = symbols_[static_cast<std::size_t>(right)];
         if (a.bytes == 0 || b.bytes == 0) return {};
-        const auto text_of = [&](TokenId id) -> std::string_view {
-            const auto i = static_cast<std::size_t>(id);
-            return i < table.size() ? table.texts()[i] : others[i - table.size()];
-        };
-        const TokenId merged = table.find(text_of(left), text_of(right), a.hash.joined(b.hash, powers_[b.bytes]));
+        const TextHash joined = a.hash.joined(b.hash, powers_[b.bytes]);
+        const TokenId merged = table.find(text_of(table, others, left), text_of(table, others, right), joined);
         if (merged == no_token) return {};
         const std::uint32_t rank = symbols_[static_cast<std::size_t>(merged)].rank;
         return rank == no_rank ? Merge{} : Merge{rank, merged};
@@ -93,6 +90,12 @@ class ScoreMerges {
         std::uint32_t bytes = 0;  ///< 0: merges with nothing
         std::uint32_t rank = no_rank;
     };
+
+    [[nodiscard]] static std::string_view text_of(const TokenTable& table, const std::vector<std::string>& others,
+                                                  TokenId id) noexcept {
+        const auto i = static_cast<std::size_t>(id);
+        return i < table.size() ? table.texts()[i] : others[i - table.size()];
+    }
 
     std::vector<Symbol> symbols_;
     std::vector<std::uint64_t> powers_;

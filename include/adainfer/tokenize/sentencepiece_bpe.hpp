@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "adainfer/core/error.hpp"
@@ -36,13 +37,12 @@ class SentencePieceBpe {
           unknown_(table, data),
           split_words_(data.split_words),
           split_lines_(data.model == "gemma4"),
-          whole_words_(data.ignore_merges),
-          scored_(data.merges.empty()) {
+          whole_words_(data.ignore_merges) {
         add_characters(table);
-        if (scored_) {
-            by_score_ = ScoreMerges(table, data.scores, others_);
+        if (data.merges.empty()) {
+            merges_ = ScoreMerges(table, data.scores, others_);
         } else {
-            by_rank_ = read_merges(table, data.merges);
+            merges_ = read_merges(table, data.merges);
         }
     }
 
@@ -83,8 +83,9 @@ class SentencePieceBpe {
             RecentMerges recent;
 
             [[nodiscard]] Merge find(TokenId left, TokenId right) {
-                if (!engine.scored_) return engine.by_rank_.find(left, right);
-                return recent.find(left, right, [&] { return engine.by_score_.find(table, engine.others_, left, right); });
+                const auto* const scored = std::get_if<ScoreMerges>(&engine.merges_);
+                if (scored == nullptr) return std::get<MergeTable>(engine.merges_).find(left, right);
+                return recent.find(left, right, [&] { return scored->find(table, engine.others_, left, right); });
             }
         };
 
@@ -189,11 +190,10 @@ class SentencePieceBpe {
 
     WordStarts words_;
     UnknownText unknown_;
-    bool split_words_, split_lines_, whole_words_, scored_;
+    bool split_words_, split_lines_, whole_words_;
     CharacterSymbols characters_;
     std::vector<std::string> others_;  ///< characters of tokens that are no token themselves; symbol: table size + index
-    ScoreMerges by_score_;  ///< where scored_, else by_rank_
-    MergeTable by_rank_;
+    std::variant<ScoreMerges, MergeTable> merges_;
 };
 
 }  // namespace detail::tokenizing
