@@ -15,7 +15,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct BenchOptions {
     ModelOptions model;
     std::vector<std::size_t> prompts{64, 256}, threads;
     std::size_t generated = 64, after = 256, repetitions = 5;
@@ -23,7 +23,7 @@ struct Options {
 };
 
 /// One line of the table.
-struct Row {
+struct BenchRow {
     std::string model, backend, products, test;
     std::size_t threads = 0;
     double tokens_per_second = 0, spread = 0;  ///< median, and half the distance of the quartiles
@@ -43,7 +43,7 @@ double quantile(const std::vector<double>& sorted, double q) {
 
 /// The figures of `repetitions` runs of f, which returns its seconds for `tokens` tokens; one run before them is not counted.
 template <class F>
-void time(Row& row, std::size_t tokens, std::size_t repetitions, F&& f) {
+void time(BenchRow& row, std::size_t tokens, std::size_t repetitions, F&& f) {
     static_cast<void>(f());
     std::vector<double> speeds;
     for (std::size_t i = 0; i < repetitions; ++i) speeds.push_back(static_cast<double>(tokens) / f());
@@ -59,18 +59,18 @@ std::vector<adainfer::TokenId> some_tokens(std::size_t n, std::size_t vocabulary
     return tokens;
 }
 
-std::vector<Row> measure(const DenseModel& model, const Options& options, std::size_t threads, const Context& context) {
+std::vector<BenchRow> measure(const DenseModel& model, const BenchOptions& options, std::size_t threads, const Context& context) {
     const std::size_t vocabulary = model.config().vocabulary;
     const adainfer::KvType kv = options.model.kv_type();
-    Row common{model.config().name, options.model.backend, "exact", {}, threads};
+    BenchRow common{model.config().name, options.model.backend, "exact", {}, threads};
     if (const auto* simd = model.decoder().backend().target<adainfer::SimdBackend>()) {
         common.products = to_string(simd->products());
         common.repacked_bytes = simd->repacked_bytes();
         common.repack_seconds = simd->repack_seconds();
     }
-    std::vector<Row> rows;
+    std::vector<BenchRow> rows;
     for (const std::size_t n : options.prompts) {
-        Row row = common;
+        BenchRow row = common;
         row.test = "pp" + std::to_string(n);
         const adainfer::Cost all = adainfer::cost(model.decoder().weights(), {.tokens = n, .kv = kv}).dense();
         row.each = {all.bytes / n, all.multiply_adds / n};
@@ -85,7 +85,7 @@ std::vector<Row> measure(const DenseModel& model, const Options& options, std::s
         rows.push_back(row);
     }
     if (options.generated != 0) {
-        Row row = common;
+        BenchRow row = common;
         row.test = "tg" + std::to_string(options.generated);
         row.each = adainfer::cost(model.decoder().weights(), {.tokens = 1, .context = options.after + options.generated / 2, .kv = kv}).dense();
         adainfer::Session session = model.new_session({.capacity = options.after + options.generated, .kv = kv});
@@ -111,7 +111,7 @@ Json to_json(const Machine& machine) {
             {"int8_multiply_adds_per_second", machine.int8_multiply_adds}};
 }
 
-void print(const Machine& machine) {
+void print_machine(const Machine& machine) {
     std::cout << machine.threads << (machine.threads == 1 ? " thread, " : " threads, ") << to_string(machine.level) << ": reads "
               << fixed(machine.read_bytes_per_second / 1e9, 1) << " GB/s, float products "
               << fixed(2e-9 * machine.float_multiply_adds, 0) << " GFLOP/s";
@@ -120,7 +120,7 @@ void print(const Machine& machine) {
     std::cout << '\n';
 }
 
-void bench(Options options, const Context& context) {
+void bench(BenchOptions options, const Context& context) {
     if (options.threads.empty()) options.threads = {options.model.threads};
     Json json = Json::array();
     if (options.model.path.empty() && !options.machine) throw UsageError("name a MODEL, or ask for --machine");
@@ -133,12 +133,12 @@ void bench(Options options, const Context& context) {
         if (options.machine) machines.push_back(measure_machine(threads));
         if (options.model.path.empty()) continue;
         options.model.threads = threads;
-        std::vector<Row> rows;
+        std::vector<BenchRow> rows;
         const Stopwatch loading;
         with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer&) {
             const double load_seconds = loading.seconds();
             rows = measure(model, options, threads, context);
-            for (Row& row : rows) row.load_seconds = load_seconds;
+            for (BenchRow& row : rows) row.load_seconds = load_seconds;
         });
         if (!options.json && !rows.empty()) {
             std::cerr << "loaded in " << fixed(rows[0].load_seconds, 2) << " s";
@@ -148,7 +148,7 @@ void bench(Options options, const Context& context) {
             }
             std::cerr << '\n';
         }
-        for (Row& row : rows) {
+        for (BenchRow& row : rows) {
             if (options.machine) {
                 const bool decode = row.test.starts_with("tg");
                 const auto each = static_cast<double>(decode ? row.each.bytes : row.each.multiply_adds);
@@ -173,16 +173,16 @@ void bench(Options options, const Context& context) {
     }
     for (const Machine& machine : machines) {
         if (options.json) json.push_back(to_json(machine));
-        else print(machine);
+        else print_machine(machine);
     }
-    if (options.json) cli::print(json);
+    if (options.json) print(json);
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("bench", "How fast a model runs, dense, on this machine");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command->get_option("MODEL")->required(false);

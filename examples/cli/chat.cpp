@@ -29,7 +29,7 @@ namespace {
 
 constexpr std::size_t usual_context = 4096;
 
-struct Options {
+struct ChatOptions {
     ModelOptions model;
     std::string system, policy = "dense";
     bool json = false;
@@ -66,7 +66,7 @@ class AnswerInterrupts {
 
 /// One turn: the answer to standard output as it comes, or one JSON object when it is there.
 template <class Model>
-void take_turn(adainfer::Conversation<Model>& conversation, const std::string& line, const Options& options,
+void take_turn(adainfer::Conversation<Model>& conversation, const std::string& line, const ChatOptions& options,
                const Context& context, bool terminal, std::size_t layers) {
     std::optional<AnswerInterrupts> interrupts;
     if (terminal) interrupts.emplace();
@@ -136,7 +136,7 @@ void check_system(const adainfer::ChatTemplate& chat_template, const std::string
 }
 
 template <class Model>
-void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const ChatOptions& options, const Context& context) {
     if (options.context > model.config().context) {
         throw UsageError("--context is " + std::to_string(options.context) + ", the model was made for " +
                          std::to_string(model.config().context) + " tokens");
@@ -176,7 +176,7 @@ void converse(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
     if (terminal) std::cerr << '\n';
 }
 
-void chat(const Options& options, const Context& context) {
+void chat(const ChatOptions& options, const Context& context) {
     options.sampling.validate();
     with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
         try {
@@ -194,7 +194,7 @@ void chat(const Options& options, const Context& context) {
 
 void add_chat(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("chat", "Talk with a model: a line of standard input is a turn, the answer follows");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ChatOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command->add_option("--system", options->system, "a system message in front of the conversation")->type_name("S");

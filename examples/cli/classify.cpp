@@ -15,7 +15,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct ClassifyOptions {
     ModelOptions model;
     std::string template_text, labels, policy = "dense", task = "classify";
     std::vector<std::string> texts;
@@ -48,7 +48,7 @@ std::vector<std::string> split(std::string_view list) {
 }
 
 /// The texts as the questions of a task without examples. Throws UsageError.
-adainfer::Task make_task(const Options& options) {
+adainfer::Task make_task(const ClassifyOptions& options) {
     adainfer::Task task;
     task.name = options.task;
     task.template_text = unescaped(options.template_text);
@@ -90,7 +90,7 @@ std::vector<adainfer::Classification> classify_all(const Model& model, const ada
     return results;
 }
 
-void classify(const Options& options, const Context& context) {
+void classify(const ClassifyOptions& options, const Context& context) {
     const adainfer::Task task = make_task(options);
     std::vector<adainfer::Classification> results;
     with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
@@ -127,7 +127,7 @@ void classify(const Options& options, const Context& context) {
 
 void add_classify(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("classify", "Say which of some labels fits a text");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ClassifyOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command

@@ -26,9 +26,9 @@
 //     #include "with_model.hpp"
 //     namespace cli {
 //     namespace {
-//     struct Options { ModelOptions model; std::string prompt; bool json = false; };
+//     struct CountOptions { ModelOptions model; std::string prompt; bool json = false; };
 //
-//     void count(const Options& options, const Context& context) {
+//     void count(const CountOptions& options, const Context& context) {
 //         with_model(options.model, context, [&](const auto& model, const adainfer::Tokenizer& tokenizer) {
 //             ... results to std::cout, everything else to std::cerr, problems as adainfer::Error or UsageError ...
 //         });
@@ -37,7 +37,7 @@
 //
 //     void add_count(CLI::App& app, const Context& context) {
 //         auto* command = app.add_subcommand("count", "what it does, in one line");
-//         auto options = std::make_shared<Options>();
+//         auto options = std::make_shared<CountOptions>();
 //         options->model.add_to(*command);
 //         command->add_option("--prompt", options->prompt, "...")->required();
 //         command->add_flag("--json", options->json, "print JSON");

@@ -21,7 +21,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct EvaluateOptions {
     ModelOptions model;
     std::vector<std::string> tasks, policies, names;
     std::size_t limit = 0;
@@ -113,7 +113,8 @@ std::vector<adainfer::Evaluation> means(const std::vector<adainfer::Evaluation>&
 
 /// Warns of policies whose checks cost more than they can save on the prompts of a task; of each once.
 void warn_of_costs(const adainfer::ModelWeights& weights, const adainfer::Tokenizer& tokenizer, const adainfer::Task& task,
-                   const std::vector<adainfer::NamedPolicy>& policies, const Options& options, std::set<std::string>& warned) {
+                   const std::vector<adainfer::NamedPolicy>& policies, const EvaluateOptions& options,
+                   std::set<std::string>& warned) {
     const adainfer::TaskPrompts prompts = adainfer::test_prompts(tokenizer, task, options.limit);
     for (const adainfer::NamedPolicy& policy : policies) {
         if (policy.chooses_fixed_layer || warned.contains(policy.name)) continue;
@@ -122,7 +123,7 @@ void warn_of_costs(const adainfer::ModelWeights& weights, const adainfer::Tokeni
     }
 }
 
-void evaluate(const Options& options, const Context& context) {
+void evaluate(const EvaluateOptions& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
     if (!options.names.empty() && options.names.size() != options.policies.size()) throw UsageError("--name must be given once a --policy, or not at all");
@@ -167,7 +168,7 @@ void add_evaluate(CLI::App& app, const Context& context) {
         "dense: the dense model's accuracy; ms: of a prompt after the cached few-shot prefix; checks: of a prompt; cost: what the\n"
         "checks of a prompt that exits nowhere cost, in per cent of the dense pass, by the cost model; pays: the deepest exit that\n"
         "costs less than the dense pass; the last two are per task, in a mean row their mean and the least.");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<EvaluateOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");

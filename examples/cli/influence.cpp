@@ -18,9 +18,9 @@ namespace cli {
 
 namespace {
 
-constexpr std::size_t chunk = 512;  // tokens of a text that are read together
+constexpr std::size_t influence_chunk = 512;  // tokens of a text that are read together
 
-struct Options {
+struct InfluenceOptions {
     ModelOptions model;
     std::string file;
     std::vector<std::string> tasks;
@@ -30,12 +30,12 @@ struct Options {
 
 using Sequences = std::vector<std::vector<adainfer::TokenId>>;
 
-Sequences read_file(const adainfer::Tokenizer& tokenizer, const Options& options) {
+Sequences read_file(const adainfer::Tokenizer& tokenizer, const InfluenceOptions& options) {
     std::vector<adainfer::TokenId> text = tokenizer.encode(read_text(options.file), {.parse_special = false});
     if (text.size() > options.tokens) text.resize(options.tokens);
     Sequences sequences;
-    for (std::size_t at = 0; at < text.size(); at += chunk) {
-        const auto part = std::span(text).subspan(at, (std::min)(chunk, text.size() - at));
+    for (std::size_t at = 0; at < text.size(); at += influence_chunk) {
+        const auto part = std::span(text).subspan(at, (std::min)(influence_chunk, text.size() - at));
         sequences.emplace_back(part.begin(), part.end());
     }
     return sequences;
@@ -70,7 +70,7 @@ void print_text(const std::vector<double>& influence, const std::vector<std::siz
     std::cout << "without the least influential: --policy " << spec << '\n';
 }
 
-void influence(const Options& options, const Context& context) {
+void influence(const InfluenceOptions& options, const Context& context) {
     if (options.file.empty() && options.tasks.empty()) throw UsageError("influence needs text: --file F or --task F");
     with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         const std::size_t layers = model.config().layers;
@@ -97,7 +97,7 @@ void influence(const Options& options, const Context& context) {
 void add_influence(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand(
         "influence", "How much each layer turns the hidden state (block influence, ShortGPT), for --policy skip:...");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<InfluenceOptions>();
     options->model.add_to(*command);
     command->add_option("--file", options->file, "text to measure it on")->type_name("F");
     command->add_option("--tokens", options->tokens, "tokens of the file at most")

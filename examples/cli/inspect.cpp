@@ -15,7 +15,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct InspectOptions {
     ModelOptions model;
     std::string policy;
     bool tensors = false, json = false;
@@ -81,7 +81,7 @@ Json to_json(const std::string& name, const adainfer::PolicyCost& cost) {
 }
 
 Json to_json(const adainfer::ModelInventory& file, const adainfer::ModelWeights& weights, const Facts& facts,
-             const Options& options) {
+             const InspectOptions& options) {
     const adainfer::ModelConfig& config = weights.config;
     Json by_type = Json::object();
     for (const auto& [type, count] : facts.by_type) by_type[type] = {{"count", count.tensors}, {"bytes", count.bytes}};
@@ -209,7 +209,7 @@ void print_text(const Json& json, const Facts& facts) {
     }
 }
 
-void inspect(const Options& options, const Context& context) {
+void inspect(const InspectOptions& options, const Context& context) {
     const std::string& path = options.model.path;
     const adainfer::ModelInventory file = reading(path, [&] { return adainfer::read_inventory(path); });
     const adainfer::ModelWeights weights = reading(path, [&] { return adainfer::load_any_weights(path, {{}, context.stop, options.model.access()}); });
@@ -231,7 +231,7 @@ void inspect(const Options& options, const Context& context) {
 
 void add_inspect(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("inspect", "What a model file holds, what memory it takes and where early exit can pay");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<InspectOptions>();
     options->model.add_to(*command);
     command->add_option("--policy", options->policy,
                         "and what its checks cost a generated token: " + std::string(adainfer::policy_spec_forms))

@@ -19,9 +19,9 @@ namespace cli {
 
 namespace {
 
-constexpr std::size_t chunk = 512;  // tokens of text a pass
+constexpr std::size_t lens_chunk = 512;  // tokens of text a pass
 
-struct Options {
+struct LensOptions {
     ModelOptions model;
     std::string file, output, precision = "f16";
     std::vector<std::string> tasks;
@@ -33,7 +33,8 @@ struct Options {
 
 /// Text that the model writes itself, sampled at temperature 1 from nothing but the token that ends a text.
 template <class Model>
-std::vector<adainfer::TokenId> sample_text(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+std::vector<adainfer::TokenId> sample_text(const Model& model, const adainfer::Tokenizer& tokenizer, const LensOptions& options,
+                                           const Context& context) {
     constexpr std::size_t length = 256;
     const adainfer::TokenId start = tokenizer.bos().value_or(tokenizer.eos().value_or(0));
     std::vector<adainfer::TokenId> text;
@@ -57,7 +58,7 @@ std::vector<adainfer::TokenId> sample_text(const Model& model, const adainfer::T
     return text;
 }
 
-void fit(const DenseModel& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+void fit(const DenseModel& model, const adainfer::Tokenizer& tokenizer, const LensOptions& options, const Context& context) {
     std::vector<adainfer::TokenId> text;
     if (options.self > 0) {
         text = sample_text(model, tokenizer, options, context);
@@ -70,12 +71,12 @@ void fit(const DenseModel& model, const adainfer::Tokenizer& tokenizer, const Op
     adainfer::LensOptions lens_options;
     if (!options.layers.empty()) lens_options.schedule = adainfer::Schedule::only(options.layers);
     lens_options.ridge = options.ridge;
-    lens_options.chunk = chunk;
+    lens_options.chunk = lens_chunk;
     lens_options.run = {context.stop, bar.callback()};
     adainfer::LensFitter fitter(model.decoder(), lens_options);
     adainfer::LensSamples samples;
     // Refined on the positions of the tasks, or on the start of the text where there are none.
-    const std::size_t refined = options.refine > 0 && options.tasks.empty() ? (std::min)(text.size(), 16 * chunk) : 0;
+    const std::size_t refined = options.refine > 0 && options.tasks.empty() ? (std::min)(text.size(), 16 * lens_chunk) : 0;
     if (refined > 0) fitter.keep_samples(&samples);
     fitter.add_text(std::span(text).first(refined));
     fitter.keep_samples(nullptr);
@@ -109,7 +110,7 @@ void fit(const DenseModel& model, const adainfer::Tokenizer& tokenizer, const Op
     std::cerr << "fitted in " << fixed(watch.seconds(), 1) << " s\n";
 }
 
-void lens(const Options& options, const Context& context) {
+void lens(const LensOptions& options, const Context& context) {
     if (options.file.empty() && options.self == 0 && options.tasks.empty()) throw UsageError("lens needs text: --file F, --self N or --task F");
     with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) { fit(model, tokenizer, options, context); });
 }
@@ -118,7 +119,7 @@ void lens(const Options& options, const Context& context) {
 
 void add_lens(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("lens", "Fit a linear lens: a matrix a layer that reads the hidden state there");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<LensOptions>();
     options->model.add_to(*command);
     auto* file = command->add_option("--file", options->file, "text to fit it on")->type_name("F");
     command->add_option("--self", options->self, "fit it on N tokens that the model samples itself")->type_name("N")->excludes(file);

@@ -14,7 +14,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct PerplexityOptions {
     ModelOptions model;
     std::string file;
     std::size_t chunk = 0;
@@ -22,13 +22,14 @@ struct Options {
 };
 
 /// Of a text in chunks that are scored each by itself: the first token of a chunk is given, not scored.
-struct Report {
+struct PerplexityReport {
     std::size_t chunk = 0, chunks = 0, tokens = 0;
     double nats = 0, seconds = 0;
 };
 
 template <class Model>
-Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+PerplexityReport measure(const Model& model, const adainfer::Tokenizer& tokenizer, const PerplexityOptions& options,
+                         const Context& context) {
     const std::size_t longest = model.config().context;
     if (options.chunk > longest) {
         throw UsageError("--chunk " + std::to_string(options.chunk) + " exceeds the model's context of " +
@@ -40,7 +41,7 @@ Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const O
         adainfer::fail(adainfer::ErrorCode::InvalidArgument, "'", options.file, "' is too short: ", ids.size(),
                        " tokens, 2 are needed");
     }
-    Report report;
+    PerplexityReport report;
     report.chunk = options.chunk == 0 ? longest : options.chunk;
     const std::size_t capacity = (std::min)(report.chunk, ids.size());
     adainfer::Session session = model.new_session({.capacity = capacity, .kv = options.model.kv_type(), .rewindable = 0});
@@ -60,8 +61,8 @@ Report measure(const Model& model, const adainfer::Tokenizer& tokenizer, const O
     return report;
 }
 
-void perplexity(const Options& options, const Context& context) {
-    Report report;
+void perplexity(const PerplexityOptions& options, const Context& context) {
+    PerplexityReport report;
     with_model(options.model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
         report = measure(model, tokenizer, options, context);
     });
@@ -86,7 +87,7 @@ void perplexity(const Options& options, const Context& context) {
 
 void add_perplexity(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("perplexity", "How well the model, at full depth, predicts a text");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<PerplexityOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command->add_option("--file", options->file, "the text; - for standard input")->required()->type_name("F");

@@ -23,7 +23,7 @@ using Field = adainfer::detail::json::Field;
 constexpr std::size_t max_bytes = std::size_t{64} << 20U, max_layers = 100'000;
 constexpr std::size_t policies_legend = 0, tasks_legend = 1;
 
-struct Options {
+struct PlotOptions {
     std::string results, trace, title = "Accuracy and depth", output;
 };
 
@@ -115,7 +115,7 @@ chart::Row make_row(const std::string& heading, const Field& rows, const Field* 
     return row;
 }
 
-void plot(const Options& options) {
+void plot(const PlotOptions& options) {
     const auto results = adainfer::detail::json::parse_file(options.results, max_bytes);
     const Field root(results.root(), options.results);
     chart::Picture picture{options.title,
@@ -145,7 +145,7 @@ void plot(const Options& options) {
 void add_plot(CLI::App& app, const Context&) {
     auto* command =
         app.add_subcommand("plot", "A picture (SVG) of accuracy against layers run, and of gap and top probability over depth");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<PlotOptions>();
     command->add_option("RESULTS", options->results, "what `evaluate --json` printed, or the file of examples/table.py")
         ->required()
         ->type_name("RESULTS.json");

@@ -18,7 +18,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct RunOptions {
     ModelOptions model;
     std::string prompt, system, policy = "dense";
     bool chat = false, exact_kv = false, json = false;
@@ -26,7 +26,7 @@ struct Options {
     SamplingArguments sampling;
 };
 
-struct Report {
+struct RunReport {
     std::vector<adainfer::TokenId> ids;
     std::vector<std::size_t> exit_layers;
     std::string text;
@@ -42,8 +42,8 @@ struct Report {
 };
 
 template <class Model>
-void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context,
-              Report& report) {
+void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const RunOptions& options, const Context& context,
+              RunReport& report) {
     const std::vector<adainfer::TokenId> prompt = encode_prompt(tokenizer, options.prompt, options.chat, options.system);
     const std::size_t context_length = model.config().context;
     // The last token is not put into the session; a prompt that does not fit is refused by generate().
@@ -81,9 +81,9 @@ void generate(const Model& model, const adainfer::Tokenizer& tokenizer, const Op
     deliver(decoder.finish());
 }
 
-void run(const Options& options, const Context& context) {
+void run(const RunOptions& options, const Context& context) {
     options.sampling.validate();
-    Report report;
+    RunReport report;
     try {
         with_model(options.model, context, [&](const DenseModel& dense, const adainfer::Tokenizer& tokenizer) {
             const auto model = dense.with_policy(make_policy(options.policy, dense.decoder().weights()));
@@ -122,7 +122,7 @@ void run(const Options& options, const Context& context) {
 
 void add_run(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("run", "Continue a prompt, each token as deep as the exit policy lets it run");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<RunOptions>();
     options->model.add_to(*command);
     options->model.add_kv_to(*command);
     command->add_option("--prompt", options->prompt, "what the model reads")->required()->type_name("S");

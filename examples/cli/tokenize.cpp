@@ -10,13 +10,13 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct TokenizeOptions {
     ModelOptions model;
     std::string text, file;
     bool plain = false, json = false;
 };
 
-void tokenize(const Options& options) {
+void tokenize(const TokenizeOptions& options) {
     const adainfer::Tokenizer tokenizer =
         reading(options.model.path, [&] { return adainfer::load_any_tokenizer(options.model.path); });
     const std::string text = options.file.empty() ? options.text : read_text(options.file);
@@ -36,7 +36,7 @@ void tokenize(const Options& options) {
 
 void add_tokenize(CLI::App& app, const Context&) {
     auto* command = app.add_subcommand("tokenize", "Print the tokens of a text, one a line: id and piece");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<TokenizeOptions>();
     options->model.add_to(*command);
     auto* source = command->add_option_group("source");
     source->add_option("--text", options->text, "the text")->type_name("S");

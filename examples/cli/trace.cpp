@@ -21,7 +21,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct TraceOptions {
     ModelOptions model;
     std::string prompt, policy = "dense", lens;
     std::vector<std::string> tasks;
@@ -30,7 +30,7 @@ struct Options {
 };
 
 /// What the whole head says after a layer.
-struct Row {
+struct TraceRow {
     std::size_t layer = 0;
     adainfer::TokenId token = adainfer::no_token;
     float gap = 0, top_probability = 0;
@@ -42,7 +42,7 @@ class Witness : public adainfer::ReadsWith<adainfer::AnyLens, adainfer::FullHead
     using Features = adainfer::FeatureList<adainfer::Gap, adainfer::TopProb, adainfer::TopToken>;
     struct State {};
 
-    Witness(adainfer::AnyLens lens, std::vector<Row>& rows) : ReadsWith(std::move(lens)), rows_(&rows) {}
+    Witness(adainfer::AnyLens lens, std::vector<TraceRow>& rows) : ReadsWith(std::move(lens)), rows_(&rows) {}
 
     [[nodiscard]] adainfer::ExitDecision decide(std::size_t layer, const Features::Values& values, State&) const {
         rows_->push_back({layer, static_cast<adainfer::TokenId>(values.get<adainfer::TopToken>()), values.get<adainfer::Gap>(),
@@ -51,7 +51,7 @@ class Witness : public adainfer::ReadsWith<adainfer::AnyLens, adainfer::FullHead
     }
 
   private:
-    std::vector<Row>* rows_;
+    std::vector<TraceRow>* rows_;
 };
 
 /// The policy itself; what it decides after a layer is written down.
@@ -80,8 +80,8 @@ class Overheard {
     std::map<std::size_t, adainfer::ExitDecision>* decisions_;
 };
 
-struct Report {
-    std::vector<Row> rows;  ///< the last one is the model's own answer
+struct TraceReport {
+    std::vector<TraceRow> rows;  ///< the last one is the model's own answer
     std::map<std::size_t, adainfer::ExitDecision> decisions;
     std::size_t prompt_tokens = 0, exit_layer = 0, layers = 0;
     adainfer::TokenId answer = adainfer::no_token;  ///< of the policy
@@ -90,7 +90,7 @@ struct Report {
 };
 
 template <class Model>
-Report trace(const Model& dense, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+TraceReport trace(const Model& dense, const adainfer::Tokenizer& tokenizer, const TraceOptions& options, const Context& context) {
     const adainfer::ModelWeights& weights = dense.decoder().weights();
     const Policy policy = make_policy(options.policy, weights);
     const adainfer::AnyLens lens = options.lens.empty() ? policy.lens() : adainfer::AnyLens(adainfer::load_lens(options.lens));
@@ -98,7 +98,7 @@ Report trace(const Model& dense, const adainfer::Tokenizer& tokenizer, const Opt
     adainfer::Session session = dense.new_session();
     const adainfer::RunOptions run{context.stop, {}};
 
-    Report report;
+    TraceReport report;
     report.lens = lens.kind();
     report.prompt_tokens = prompt.size();
     report.layers = dense.config().layers;
@@ -110,12 +110,12 @@ Report trace(const Model& dense, const adainfer::Tokenizer& tokenizer, const Opt
     report.exit_layer = chosen.exit_layer;
     report.answer = chosen.token;
     report.names[chosen.token] = tokenizer.token_bytes(chosen.token);
-    for (const Row& row : report.rows) report.names[row.token] = tokenizer.token_bytes(row.token);
+    for (const TraceRow& row : report.rows) report.names[row.token] = tokenizer.token_bytes(row.token);
     return report;
 }
 
 /// "exit", "continue", "not asked" (by the policy's schedule), "not run" (the policy exited before), "end" (the last layer).
-std::string decision_after(const Report& report, std::size_t layer) {
+std::string decision_after(const TraceReport& report, std::size_t layer) {
     if (layer == report.exit_layer && layer < report.layers) return "exit";
     const bool exited = !report.decisions.empty() && report.decisions.rbegin()->second == adainfer::ExitDecision::Exit;
     if (exited && layer > report.exit_layer) return "not run";
@@ -123,13 +123,13 @@ std::string decision_after(const Report& report, std::size_t layer) {
     return report.decisions.contains(layer) ? "continue" : "not asked";
 }
 
-void print_text(const Report& report, const Options& options) {
+void print_text(const TraceReport& report, const TraceOptions& options) {
     std::size_t width = 9;
     for (const auto& [token, name] : report.names) width = (std::max)(width, quote(name).size());
     const auto blanks = [](std::size_t size, std::size_t to) { return std::string(size < to ? to - size : 0, ' '); };
     std::cout << "layer  top token" << blanks(9, width) << "    gap   top prob  decision\n";
-    const Row& last = report.rows.back();
-    for (const Row& row : report.rows) {
+    const TraceRow& last = report.rows.back();
+    for (const TraceRow& row : report.rows) {
         const std::string layer = std::to_string(row.layer), token = quote(report.names.at(row.token));
         const std::string decision = decision_after(report, row.layer);
         std::cout << blanks(layer.size(), 5) << layer << "  " << token << blanks(token.size(), width) << "  "
@@ -143,10 +143,10 @@ void print_text(const Report& report, const Options& options) {
               << quote(report.names.at(last.token)) << " (layers marked = say so too)\n";
 }
 
-void print_json(const Report& report, const Options& options) {
+void print_json(const TraceReport& report, const TraceOptions& options) {
     Json rows = Json::array();
-    const Row& last = report.rows.back();
-    for (const Row& row : report.rows) {
+    const TraceRow& last = report.rows.back();
+    for (const TraceRow& row : report.rows) {
         rows.push_back({{"layer", row.layer},
                         {"token", row.token},
                         {"text", report.names.at(row.token)},
@@ -191,7 +191,7 @@ void print_tasks(const std::vector<TaskTrace>& traces, std::string_view lens, st
 }
 
 template <class Model>
-void trace_tasks(const Model& model, const adainfer::Tokenizer& tokenizer, const Options& options, const Context& context) {
+void trace_tasks(const Model& model, const adainfer::Tokenizer& tokenizer, const TraceOptions& options, const Context& context) {
     adainfer::AnyLens lens;
     if (!options.lens.empty()) lens = adainfer::AnyLens(adainfer::load_lens(options.lens));
     lens.check_model(model.decoder().weights());
@@ -206,7 +206,7 @@ void trace_tasks(const Model& model, const adainfer::Tokenizer& tokenizer, const
 
 void add_trace(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("trace", "What the model would say after each layer, and what the policy decides there");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<TraceOptions>();
     options->model.add_to(*command);
     auto* source = command->add_option_group("source");
     source->require_option(1);
@@ -234,7 +234,7 @@ void add_trace(CLI::App& app, const Context& context) {
             });
             return;
         }
-        Report report;
+        TraceReport report;
         with_model(options->model, context, [&](const DenseModel& model, const adainfer::Tokenizer& tokenizer) {
             report = trace(model, tokenizer, *options, context);
         });

@@ -16,7 +16,7 @@ namespace cli {
 
 namespace {
 
-struct Options {
+struct TrainOptions {
     ModelOptions model;
     std::vector<std::string> tasks, classifiers, outputs;
     std::vector<std::size_t> layers;
@@ -45,7 +45,7 @@ void report(const std::string& name, const adainfer::Calibration& c) {
     std::cout << (c.met ? "\n" : "; no threshold meets the target, so it never exits\n");
 }
 
-void train(const Options& options, const Context& context) {
+void train(const TrainOptions& options, const Context& context) {
     std::vector<adainfer::Task> tasks;
     for (const std::string& path : options.tasks) tasks.push_back(adainfer::load_task(path));
     if (options.per_layer && options.classifiers != std::vector<std::string>{"svm"}) throw UsageError("--per-layer needs --classifier svm");
@@ -101,7 +101,7 @@ void train(const Options& options, const Context& context) {
 
 void add_train(CLI::App& app, const Context& context) {
     auto* command = app.add_subcommand("train", "Train an exit policy on the train examples of task files");
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<TrainOptions>();
     options->model.add_to(*command);
     command->add_option("--task", options->tasks, "task files")->required()->check(CLI::ExistingFile)->type_name("F");
     command->add_option("--classifier", options->classifiers,

@@ -29,6 +29,8 @@
 
 // What every backend must compute. Add a backend to BACKENDS and it is held to the same.
 
+namespace test_backends {
+
 using namespace adainfer;
 
 #define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, SIMD_BACKENDS
@@ -511,3 +513,5 @@ TEST_CASE_TEMPLATE("not finite: the first row that holds NaN or infinity", Backe
         }
     }
 }
+
+}  // namespace test_backends

@@ -25,6 +25,8 @@
 
 // Products in bfloat16: rounding, packing, the tile; test_backends.cpp holds the whole to the other backends' rules.
 
+namespace test_bfloat {
+
 using namespace adainfer;
 using Products = SimdBackend::Products;
 
@@ -347,3 +349,5 @@ TEST_CASE("gated feed-forward network: left to the caller where products do not 
 }
 
 #endif
+
+}  // namespace test_bfloat

@@ -21,6 +21,8 @@
 
 // Attention over a KV cache of each type, by every backend: those that read the type and those that are given floats.
 
+namespace test_kv_types {
+
 using namespace adainfer;
 
 namespace {
@@ -34,7 +36,7 @@ static_assert(HasStoredAttention<SimdBackend> && HasStoredAttention<SimdPortable
 static_assert(!HasStoredAttention<ReferenceBackend> && !HasStoredAttention<EigenBackend> && !HasStoredAttention<XtensorBackend> &&
               !HasStoredAttention<Bare>);
 
-#define BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, Bare, SIMD_LEVELS
+#define KV_BACKENDS ReferenceBackend, EigenBackend, XtensorBackend, Bare, SIMD_LEVELS
 
 struct Shape {
     std::size_t heads, kv_heads, d;
@@ -176,7 +178,7 @@ TEST_CASE("storing: the largest values that a type holds, and zeros") {
     }
 }
 
-TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, several blocks", Backend, BACKENDS) {
+TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, several blocks", Backend, KV_BACKENDS) {
     Random random(2);
     const Backend backend = make<Backend>(2);
     for (const KvType type : types) {
@@ -206,7 +208,7 @@ TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, se
     }
 }
 
-TEST_CASE_TEMPLATE("attention: scores that rise from block to block neither overflow nor vanish", Backend, BACKENDS) {
+TEST_CASE_TEMPLATE("attention: scores that rise from block to block neither overflow nor vanish", Backend, KV_BACKENDS) {
     const Backend backend = make<Backend>();
     const Shape shape{1, 1, 32};
     for (const KvType type : types) {
@@ -228,7 +230,7 @@ TEST_CASE_TEMPLATE("attention: scores that rise from block to block neither over
     }
 }
 
-TEST_CASE_TEMPLATE("attention over each type: the number of threads changes no bit", Backend, BACKENDS) {
+TEST_CASE_TEMPLATE("attention over each type: the number of threads changes no bit", Backend, KV_BACKENDS) {
     Random random(4);
     const Shape shape{6, 2, 32};
     for (const KvType type : types) {
@@ -299,3 +301,5 @@ TEST_CASE("attention in bfloat16: as exact as rounded queries, keys and values a
 }
 
 #endif
+
+}  // namespace test_kv_types

@@ -27,6 +27,8 @@
 
 // Weights repacked so that rows lie in lanes: the same numbers, elsewhere.
 
+namespace test_lanes {
+
 using namespace adainfer;
 
 TEST_CASE("lane memory: places that do not overlap, each a cache line's, alive as long as somebody has them") {
@@ -227,3 +229,5 @@ TEST_CASE("lanes: products of one token and more, and NaN") {
 }
 
 #endif
+
+}  // namespace test_lanes

@@ -23,6 +23,8 @@
 
 // Quantised weights with AVX2: repacked, multiplied with one token and with several, from the file and from lanes.
 
+namespace test_lanes_avx2 {
+
 using namespace adainfer;
 
 #if ADAINFER_X86
@@ -188,3 +190,5 @@ TEST_CASE("ActivationWords: rounded to the nearest of 65535 steps, tiny blocks a
 TEST_CASE("AVX2") { MESSAGE("skipped: this is no x86-64 machine"); }
 
 #endif
+
+}  // namespace test_lanes_avx2

@@ -23,6 +23,8 @@
 
 // Quantised weights with NEON: repacked, multiplied with one token and with several, from the file and from lanes.
 
+namespace test_lanes_neon {
+
 using namespace adainfer;
 
 #if ADAINFER_ARM64
@@ -143,3 +145,5 @@ TEST_CASE("NEON: activations as quantize_block() has them, but for what rounds t
 TEST_CASE("NEON") { MESSAGE("skipped: this is no 64-bit Arm machine"); }
 
 #endif
+
+}  // namespace test_lanes_neon

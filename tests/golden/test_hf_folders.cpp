@@ -16,6 +16,8 @@
 // Tiny Hugging Face folders of every family with the logits that transformers computes after every layer
 // (fixtures/make_family_fixtures.py).
 
+namespace test_hf_folders {
+
 using namespace adainfer;
 
 namespace {
@@ -64,3 +66,5 @@ TEST_CASE("Hugging Face folders: SimdBackend at every level") {
         check_folders(SimdBackend(2, level, SimdBackend::Products::Exact));
     }
 }
+
+}  // namespace test_hf_folders

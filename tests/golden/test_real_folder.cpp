@@ -20,6 +20,8 @@
 // A real checkpoint from Hugging Face, beside a greedy run of another program over its weights
 // (greedy_reference.DERIVED.txt: position, input token, argmax, its logit, the first four logits, the sum of all).
 
+namespace test_real_folder {
+
 using namespace adainfer;
 
 namespace {
@@ -102,3 +104,5 @@ TEST_CASE("a real Hugging Face folder gives the logits of another program, on ev
         check_greedy(file, steps, SimdBackend(2, level, SimdBackend::Products::Exact));
     }
 }
+
+}  // namespace test_real_folder

@@ -9,6 +9,8 @@
 
 // SimdBackend at every level that this machine has, on f32 models, where exact products round nothing.
 
+namespace test_simd {
+
 using namespace adainfer;
 
 TEST_CASE("SimdBackend: Llama models of odd sizes, one thread and three") {
@@ -23,3 +25,5 @@ TEST_CASE("SimdBackend: Llama models of odd sizes, one thread and three") {
         }
     }
 }
+
+}  // namespace test_simd

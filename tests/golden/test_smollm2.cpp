@@ -24,11 +24,13 @@
 // SmolLM2-135M-Instruct against what transformers computes in double precision (fixtures/make_real_model_fixture.py). Needs the
 // model file, named by the environment variable ADAINFER_SMOLLM2.
 
+namespace test_smollm2 {
+
 using namespace adainfer;
 
 namespace {
 
-constexpr std::size_t layers = 30;
+constexpr std::size_t smollm2_layers = 30;
 
 std::string unescaped(const std::string& text) {
     std::string result;
@@ -44,7 +46,7 @@ std::string unescaped(const std::string& text) {
 }
 
 /// The model; nothing, and a message, where there is none.
-std::optional<ModelFile> load() {
+std::optional<ModelFile> load_smollm2() {
     const auto path = real_model("ADAINFER_SMOLLM2");
     if (!path) return std::nullopt;
     return load_model(*path);
@@ -53,12 +55,12 @@ std::optional<ModelFile> load() {
 }  // namespace
 
 TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
-    std::optional<ModelFile> file = load();
+    std::optional<ModelFile> file = load_smollm2();
     if (!file) return;
-    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", smollm2_layers);
     const Tokenizer& tokenizer = file->tokenizer;
     const Model<EigenBackend> model(std::move(file->weights), NeverExit{}, EigenBackend(2));
-    REQUIRE(model.config().layers == layers);
+    REQUIRE(model.config().layers == smollm2_layers);
     for (const RealPrompt& prompt : fixture.prompts) {
         CHECK(tokenizer.encode(unescaped(prompt.text)) == prompt.tokens);
         check_top_five(model, prompt, 1e-3);
@@ -82,9 +84,9 @@ TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
 }
 
 TEST_CASE("SmolLM2 on SimdBackend, and two short prompts on the others") {
-    std::optional<ModelFile> file = load();
+    std::optional<ModelFile> file = load_smollm2();
     if (!file) return;
-    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", smollm2_layers);
     const Model<SimdBackend> simd(file->weights, NeverExit{}, SimdBackend(2, SimdBackend::Products::Exact));
     for (const RealPrompt& prompt : fixture.prompts) check_top_five(simd, prompt, 0.03);
     std::vector<RealPrompt> shortest;
@@ -99,3 +101,5 @@ TEST_CASE("SmolLM2 on SimdBackend, and two short prompts on the others") {
         check_top_five(reference, prompt, 1e-3);
     }
 }
+
+}  // namespace test_smollm2

@@ -10,6 +10,8 @@
 #include "adainfer/model/model.hpp"
 #include "real_model.hpp"
 
+namespace test_smollm2_memory {
+
 namespace {
 
 /// Resident memory of this process, bytes: "RssAnon:" what is its own, "RssFile:" what is of files. 0 where the system does not
@@ -66,3 +68,5 @@ TEST_CASE("SimdBackend: repacked weights take the place of the file's pages") {
         CHECK(session.length() == 0);
     }
 }
+
+}  // namespace test_smollm2_memory

@@ -20,6 +20,8 @@
 
 // What rounding does to a real model, at every level that this machine has: nothing to 16 bits, little to bfloat16 or 8 bits.
 
+namespace test_smollm2_simd {
+
 using namespace adainfer;
 
 namespace {
@@ -124,3 +126,5 @@ TEST_CASE("SmolLM2 with a KV cache of f16 or q8_0: perplexity within 0.5 % of f3
     CHECK(q8_0 == doctest::Approx(1.0).epsilon(0.005));
     CHECK(f16 != 1.0);  // it was another cache
 }
+
+}  // namespace test_smollm2_simd

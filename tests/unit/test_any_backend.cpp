@@ -16,6 +16,8 @@
 #include "adainfer/model/model.hpp"
 #include "tiny_model.hpp"
 
+namespace test_any_backend {
+
 using namespace adainfer;
 
 namespace {
@@ -88,3 +90,5 @@ TEST_CASE("AnyBackend says what the backend says") {
     const AnyBackend copy = any;
     CHECK(copy.target<SimdBackend>() == any.target<SimdBackend>());  // copies share the backend
 }
+
+}  // namespace test_any_backend

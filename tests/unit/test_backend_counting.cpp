@@ -16,6 +16,8 @@
 #include "adainfer/model/model.hpp"
 #include "tiny_model.hpp"
 
+namespace test_backend_counting {
+
 using namespace adainfer;
 
 namespace {
@@ -186,3 +188,5 @@ TEST_CASE("an early exit costs the layers it ran, the head and two products a la
     static_cast<void>(oracle.model.decode(oracle.session, 7));
     CHECK(oracle.counts.products == layers * layer_products);
 }
+
+}  // namespace test_backend_counting

@@ -11,6 +11,8 @@
 
 // Every conversation that tests/fixtures/make_chat_fixture.py has rendered with Jinja2.
 
+namespace test_chat_fixture {
+
 using namespace adainfer;
 
 namespace {
@@ -84,3 +86,5 @@ TEST_CASE("real templates are refused or render as Jinja2 renders them") {
     MESSAGE(counts.known << " templates known, " << counts.unknown << " refused; " << counts.equal << " texts equal, "
                          << counts.both_refuse << " conversations refused by both");
 }
+
+}  // namespace test_chat_fixture

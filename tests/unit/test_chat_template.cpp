@@ -14,6 +14,8 @@
 #include "tokenizer_source.hpp"
 #include "tokenizer_vocabulary.hpp"
 
+namespace test_chat_template {
+
 using namespace adainfer;
 
 namespace {
@@ -101,8 +103,8 @@ TEST_CASE("what is not known is refused") {
         CHECK(code(replaced(plain, change.first, change.second)) == ErrorCode::Unsupported);
     }
     const std::string message = error_of(ErrorCode::Unsupported, [&] { static_cast<void>(render_chat("[INST]", hello)); });
-    CHECK(tiny::contains(message, "known: ChatML, Llama 2, Llama 3, Gemma, Phi-3, Mistral"));
-    CHECK(tiny::contains(message, "[INST]"));
+    CHECK(contains(message, "known: ChatML, Llama 2, Llama 3, Gemma, Phi-3, Mistral"));
+    CHECK(contains(message, "[INST]"));
 
     CHECK(knows_chat_template(smollm2));
     CHECK_FALSE(knows_chat_template("{{ messages }}"));
@@ -244,3 +246,5 @@ TEST_CASE("a template whose constants grow without end is refused, not unfolded"
     std::string few = "{% set x = '<|im_end|>' %}" + plain;  // what real templates do
     CHECK(knows_chat_template(replaced(few, "'<|im_end|>' + ", "x + ")));
 }
+
+}  // namespace test_chat_template

@@ -17,6 +17,8 @@
 #include "adainfer/early_exit/random_fourier.hpp"
 #include "adainfer/early_exit/rbf_svm.hpp"
 
+namespace test_classifiers {
+
 using adainfer::AnyClassifier;
 using adainfer::LinearChainCrf;
 using adainfer::LinearSvm;
@@ -295,3 +297,5 @@ TEST_CASE("validate of the wider classifiers names what is wrong") {
     CHECK(message([] { RandomFourier(1, 1, static_cast<double>(nan), 0); }).find("gamma must be above 0") != std::string::npos);
     CHECK(message([] { RandomFourier(1, 1, 0, 0); }).find("gamma must be above 0") != std::string::npos);
 }
+
+}  // namespace test_classifiers

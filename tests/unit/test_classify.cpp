@@ -13,8 +13,11 @@
 #include "adainfer/generate/classify.hpp"
 #include "adainfer/generate/score.hpp"
 #include "adainfer/model/model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 #include "tokenizer_vocabulary.hpp"
+
+namespace test_classify {
 
 using namespace adainfer;
 
@@ -200,10 +203,10 @@ TEST_CASE("label sets: strings exactly as they continue the prompt") {
     const auto message = [&](std::vector<std::string> names) {
         return tiny::message_of([&] { LabelSet set(tokenizer, std::move(names)); });
     };
-    CHECK(tiny::contains(message({}), "at least one label"));
-    CHECK(tiny::contains(message({"a", ""}), "label 1 is empty"));
-    CHECK(tiny::contains(message({"x", " ab", "y", " ab"}), "' ab' stands twice"));
-    CHECK(tiny::contains(message({"xy", "x"}), "'x' begins 'xy'"));
+    CHECK(contains(message({}), "at least one label"));
+    CHECK(contains(message({"a", ""}), "label 1 is empty"));
+    CHECK(contains(message({"x", " ab", "y", " ab"}), "' ab' stands twice"));
+    CHECK(contains(message({"xy", "x"}), "'x' begins 'xy'"));
     CHECK(tiny::code_of([&] { return LabelSet::from_tokens({{1}, {2}}, {"only one"}); }) == ErrorCode::InvalidArgument);
 }
 
@@ -225,3 +228,5 @@ TEST_CASE("classify text") {
     same(classify(model, session, tokenizer, "aa 12", labels), classify(model, session, tokenizer.encode("aa 12"), labels));
     CHECK(session.length() == 2);
 }
+
+}  // namespace test_classify

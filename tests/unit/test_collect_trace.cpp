@@ -20,6 +20,8 @@
 #include "adainfer/train/dataset.hpp"
 #include "tiny_model.hpp"
 
+namespace test_collect_trace {
+
 using namespace adainfer;
 
 namespace {
@@ -84,3 +86,5 @@ TEST_CASE("more checks than are computed at once, and none") {
     CHECK(none.steps() == 0);
     CHECK(none.final_token == trace.final_token);
 }
+
+}  // namespace test_collect_trace

@@ -17,6 +17,8 @@
 #include "tiny_model.hpp"
 #include "tokenizer_vocabulary.hpp"
 
+namespace test_conversation {
+
 using namespace adainfer;
 
 namespace {
@@ -206,3 +208,5 @@ TEST_CASE("a model without a known template does not converse") {
     CHECK(contains(error_of(ErrorCode::Unsupported, [&] { Conversation<Dense>(model, none); }), "no chat template"));
     CHECK(contains(error_of(ErrorCode::Unsupported, [&] { Conversation<Dense>(model, unknown); }), "no known family"));
 }
+
+}  // namespace test_conversation

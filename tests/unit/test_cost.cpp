@@ -16,6 +16,8 @@
 #include "adainfer/model/cost.hpp"
 #include "adainfer/model/random_model.hpp"
 
+namespace test_cost {
+
 using namespace adainfer;
 
 namespace {
@@ -255,3 +257,5 @@ TEST_CASE("a bound is not warned of") {
     CHECK_FALSE(c.exits_for_real);
     CHECK_FALSE(c.loses());
 }
+
+}  // namespace test_cost

@@ -13,6 +13,8 @@
 
 // Which levels this machine has, and who may choose another.
 
+namespace test_cpu_levels {
+
 using namespace adainfer;
 
 TEST_CASE("CPU levels: from the portable one up to the best, those of one architecture") {
@@ -53,3 +55,5 @@ TEST_CASE("ADAINFER_CPU: a level of this machine, or an error that lists them") 
 }
 
 #endif
+
+}  // namespace test_cpu_levels

@@ -20,7 +20,10 @@
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/generate/score.hpp"
 #include "adainfer/model/model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
+
+namespace test_deferred_exact {
 
 using namespace adainfer;
 
@@ -359,7 +362,7 @@ TEST_CASE("NaN in a deep layer: shallow tokens go on, a deep one is refused and 
     for (std::size_t step = 0; step < 3; ++step) {
         CHECK(run(session, step) == run(other, step));
         const std::string message = tiny::message_of([&] { return model.decode(session, 4, {.step = 3}); });
-        CHECK(tiny::contains(message, "after layer 6 at position 0"));
+        CHECK(contains(message, "after layer 6 at position 0"));
         CHECK(tiny::code_of([&] { model.finish(session); }) == ErrorCode::NotFinite);
         CHECK(tiny::code_of([&] { model.prefill(session, tiny::tokens(3)); }) == ErrorCode::NotFinite);
         CHECK(session.length() == step + 1);
@@ -484,3 +487,5 @@ TEST_CASE("generate at full depth chooses what the dense model does; exits give 
     model.finish(session);
     check_same_kv(session, expected, 0);
 }
+
+}  // namespace test_deferred_exact

@@ -21,6 +21,8 @@
 #define ADAINFER_FIXTURES "tests/fixtures"
 #endif
 
+namespace test_dequantize {
+
 namespace {
 
 using namespace adainfer;
@@ -159,3 +161,5 @@ TEST_CASE("f32_to_f16 rounds to the nearest half, ties to even") {
 
 static_assert(f16_to_f32(0x3C00) == 1.0F && f32_to_f16(1.0F) == 0x3C00);
 static_assert(f16_to_f32(0x0001) == 0x1p-24F && f32_to_f16(0x1p-24F) == 0x0001);
+
+}  // namespace test_dequantize

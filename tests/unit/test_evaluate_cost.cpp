@@ -12,6 +12,8 @@
 #include "adainfer/model/random_model.hpp"
 #include "adainfer/tensor/kv_type.hpp"
 
+namespace test_evaluate_cost {
+
 using namespace adainfer;
 
 // What evaluate() says of checks, on figures that can be worked out on paper: hidden 8, 2 query heads and 1 K/V head of 4,
@@ -71,3 +73,5 @@ TEST_CASE("the prefix is read from the cache in its type") {
     const std::size_t f32 = of("dense", prompts({})).dense.bytes, f16 = of("dense", prompts({}), KvType::F16).dense.bytes;
     CHECK(f32 - f16 == 4 * 2 * 5 * 4 * 2);
 }
+
+}  // namespace test_evaluate_cost

@@ -24,6 +24,7 @@
 #include "adainfer/early_exit/skip_layers.hpp"
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/model/model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 
 /// Types of somebody else's: a policy and a backend that know the library only by its concepts.
@@ -130,6 +131,8 @@ struct Backend {
 };
 
 }  // namespace elsewhere
+
+namespace test_exit_policies {
 
 using namespace adainfer;
 
@@ -444,7 +447,7 @@ TEST_CASE("AdaInfer with a linear SVM") {
     CHECK(tiny::code_of([&] { AdaInferPolicy<LinearSvm, WideFeatures> policy(svm); }) == ErrorCode::InvalidArgument);
     svm.weights = {1.0F};
     const std::string message = tiny::message_of([&] { AdaInferPolicy<LinearSvm> policy(svm); });
-    CHECK(tiny::contains(message, "reads 1 features, the policy has 2"));
+    CHECK(contains(message, "reads 1 features, the policy has 2"));
 }
 
 TEST_CASE("AdaInfer with a chain: the score is the last marginal of the chain so far") {
@@ -619,3 +622,5 @@ TEST_CASE("composite policies start their parts at the step") {
     const OneOf<elsewhere::Stepping, NeverExit> chosen(part);
     check(Scheduled(Schedule::every(2, 2), AnyOf(chosen, Scheduled(Schedule::only({2}), other))), 2);
 }
+
+}  // namespace test_exit_policies

@@ -16,7 +16,10 @@
 #include "adainfer/eval/policy_spec.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/train/collect_trace.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
+
+namespace test_exit_policies_wider {
 
 using namespace adainfer;
 
@@ -149,7 +152,7 @@ TEST_CASE("SkipDecode is refused where it does not fit") {
     CHECK(made({1, 4, (std::size_t{1} << 32U) + 1}) == ErrorCode::InvalidArgument);
     using SkipModel = Model<ReferenceBackend, SkipDecode<>>;
     const std::string message = tiny::message_of([] { return SkipModel(tiny::weights(), SkipDecode<>({1, 5, 4})); });
-    CHECK(tiny::contains(message, "begins with 5 layers, the model has 4"));
+    CHECK(contains(message, "begins with 5 layers, the model has 4"));
     CHECK(!tiny::code_of([] { return SkipModel(tiny::weights(), SkipDecode<>({4, 4, 4})); }).has_value());
 }
 
@@ -185,7 +188,7 @@ TEST_CASE("policy specs: a shortlist of a size") {
     CHECK(confirmed.full_depth.bytes == three.full_depth.bytes + (40 - 3) * 17 * 4);  // the answer is of the whole vocabulary
     for (const std::string head : {"shortlist:3+", "full+confirm", "shortlist:1", "shortlist:", "shortlist:x", "shortlist:3x", "shortlist:-3", "short"}) {
         const std::string message = tiny::message_of([&] { return parse_policy_spec("gap:0.5,head=" + head, weights); });
-        CHECK(tiny::contains(message, "unknown head '" + head + "'; known: full, candidates, shortlist, shortlist:K"));
+        CHECK(contains(message, "unknown head '" + head + "'; known: full, candidates, shortlist, shortlist:K"));
     }
 }
 
@@ -205,12 +208,14 @@ TEST_CASE("policy specs: calm and skipdecode") {
     const auto refused = [&](const std::string& spec) {
         return tiny::message_of([&] { return parse_policy_spec(spec, weights); });
     };
-    CHECK(tiny::contains(refused("skipdecode:3"), "FEWEST-MOST"));
-    CHECK(tiny::contains(refused("skipdecode:3-2"), "1 <= fewest <= most"));
-    CHECK(tiny::contains(refused("skipdecode:3-5"), "begins with 5 layers, the model has 4"));
-    CHECK(tiny::contains(refused("skipdecode:2-4,decay=3"), "unknown option 'decay=3'"));
-    CHECK(tiny::contains(refused("skipdecode:2-4,length=0"), "length of SkipDecode"));
-    CHECK(tiny::contains(refused("calm:2"), "must lie in [0, 1]"));
-    CHECK(tiny::contains(refused("calm:0.5,length=x"), "'x' is not a number"));
-    CHECK(tiny::contains(refused("gap:0.5,length=4"), "unknown option 'length=4'"));
+    CHECK(contains(refused("skipdecode:3"), "FEWEST-MOST"));
+    CHECK(contains(refused("skipdecode:3-2"), "1 <= fewest <= most"));
+    CHECK(contains(refused("skipdecode:3-5"), "begins with 5 layers, the model has 4"));
+    CHECK(contains(refused("skipdecode:2-4,decay=3"), "unknown option 'decay=3'"));
+    CHECK(contains(refused("skipdecode:2-4,length=0"), "length of SkipDecode"));
+    CHECK(contains(refused("calm:2"), "must lie in [0, 1]"));
+    CHECK(contains(refused("calm:0.5,length=x"), "'x' is not a number"));
+    CHECK(contains(refused("gap:0.5,length=4"), "unknown option 'length=4'"));
 }
+
+}  // namespace test_exit_policies_wider

@@ -19,10 +19,13 @@
 #include "adainfer/model/model.hpp"
 #include "adainfer/train/fit_lens.hpp"
 #include "adainfer/train/refine_lens.hpp"
+#include "errors.hpp"
 #include "test_train_fixture.hpp"
 #include "tiny_model.hpp"
 
 // The fits are those of fixtures/make_lens_fixture.py: ridge regression on the hidden states of transformers.
+
+namespace test_fit_lens {
 
 using namespace adainfer;
 
@@ -150,13 +153,13 @@ TEST_CASE("fit lens: what it refuses") {
     const auto& decoder = model().decoder();
     const auto text = numbers<TokenId>("text");
     for (const std::size_t layer : {std::size_t{0}, layers, layers + 1}) {
-        CHECK(tiny::contains(tiny::message_of([&] { return Fitter(decoder, options(Schedule::only({layer}))).positions(); }),
+        CHECK(contains(tiny::message_of([&] { return Fitter(decoder, options(Schedule::only({layer}))).positions(); }),
                              "names no layer of the model"));
     }
     CHECK(tiny::code_of([&] { return Fitter(decoder, options(Schedule::only({0}))).positions(); }) == ErrorCode::InvalidArgument);
 
     Fitter fitter(decoder, options());
-    CHECK(tiny::contains(tiny::message_of([&] { return fitter.solve(); }), "needs at least as many positions, found 0"));
+    CHECK(contains(tiny::message_of([&] { return fitter.solve(); }), "needs at least as many positions, found 0"));
     fitter.add_text(std::span(text).first(35));  // 31 positions
     CHECK(tiny::code_of([&] { return fitter.solve(); }) == ErrorCode::InvalidArgument);
     fitter.add_text(std::span(text).first(5));
@@ -255,3 +258,5 @@ TEST_CASE("refine lens: what it refuses") {
     how.run = stopped();
     CHECK(code(lens, samples) == ErrorCode::Cancelled);
 }
+
+}  // namespace test_fit_lens

@@ -175,6 +175,8 @@ struct LeaveOut {
 
 }  // namespace acme::inference
 
+namespace test_foreign_types {
+
 using namespace adainfer;
 namespace own = acme::inference;
 
@@ -269,3 +271,5 @@ TEST_CASE("a foreign completion") {
     CHECK(tokens == 3);
     CHECK(session.length() == 6);
 }
+
+}  // namespace test_foreign_types

@@ -14,6 +14,8 @@
 #include "adainfer/model/model.hpp"
 #include "tiny_model.hpp"
 
+namespace test_generate {
+
 using namespace adainfer;
 
 namespace {
@@ -199,3 +201,5 @@ TEST_CASE("every reason has a name") {
     CHECK(to_string(FinishReason::MaxTokens) == "max tokens");
     CHECK(to_string(FinishReason::ContextFull) == "context full");
 }
+
+}  // namespace test_generate

@@ -20,6 +20,8 @@
 #include "gguf_writer.hpp"
 #include "temporary_files.hpp"
 
+namespace test_gguf {
+
 namespace {
 
 using namespace adainfer;
@@ -259,3 +261,5 @@ TEST_CASE("a file that was read may be cut short or written over while it is in 
     files.write("some", some_bytes(50));
     CHECK(std::memcmp(cut.bytes().data(), bytes.data(), bytes.size()) == 0);
 }
+
+}  // namespace test_gguf

@@ -13,6 +13,8 @@
 #include "errors.hpp"
 #include "gguf_writer.hpp"
 
+namespace test_gguf_config {
+
 using namespace adainfer;
 
 namespace {
@@ -108,3 +110,5 @@ TEST_CASE("an OPT whose token embedding is a scalar") {
     const std::string message = error_of(ErrorCode::CorruptFile, [&] { static_cast<void>(load_weights(file)); });
     CHECK(contains(message, "'opt.gguf': the vocabulary size must be 1 to 16777216, found 0"));
 }
+
+}  // namespace test_gguf_config

@@ -19,6 +19,8 @@
 
 // Files as a stranger may send them. What llama.cpp's own reader refuses or loads in its tests, this one does too.
 
+namespace test_gguf_hostile {
+
 namespace {
 
 using namespace adainfer;
@@ -669,3 +671,5 @@ TEST_CASE("split gguf") {
         CHECK(GgufFile::open(files.write("one.gguf", writer.build())).tensors().empty());
     }
 }
+
+}  // namespace test_gguf_hostile

@@ -14,6 +14,8 @@
 // The expected defaults are those of the configuration classes of transformers 5; fixtures/compare_hf_config.py compares
 // thousands of configurations with them.
 
+namespace test_hf_config {
+
 using namespace adainfer;
 
 namespace {
@@ -332,3 +334,5 @@ TEST_CASE("config.json: text that is no configuration") {
     const std::string deep = of_type("llama", "\"x\":" + std::string(1000, '[') + std::string(1000, ']'));
     CHECK(contains(error_of(ErrorCode::CorruptFile, [&] { static_cast<void>(parse(deep)); }), "nested deeper"));
 }
+
+}  // namespace test_hf_config

@@ -29,6 +29,8 @@
 
 // Folders made here, good ones and hostile ones; whole models are in golden/test_hf_folders.cpp.
 
+namespace test_hf_folder {
+
 using namespace adainfer;
 
 namespace {
@@ -494,3 +496,5 @@ TEST_CASE("a folder's embedding may be padded, its tokenizer not") {
     CHECK(contains(error_of(ErrorCode::CorruptFile, [&] { static_cast<void>(load_any_model(folder.path())); }),
                    "the tokenizer has 6 tokens, the embedding 5"));
 }
+
+}  // namespace test_hf_folder

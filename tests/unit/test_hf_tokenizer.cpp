@@ -22,6 +22,8 @@
 // Ids and texts of the library `tokenizers`: see tests/fixtures/make_hf_tokenizer_fixture.py. More of them, made by the same
 // script and not part of the repository, are checked where ADAINFER_HF_TOKENIZERS names their folder.
 
+namespace test_hf_tokenizer {
+
 using adainfer::EncodeOptions;
 using adainfer::Error;
 using adainfer::ErrorCode;
@@ -477,3 +479,5 @@ TEST_CASE("NFC: by the rules of UAX #15") {
     for (int i = 0; i < 20000; ++i) marks += i % 2 == 0 ? "\u0301" : "\u0323";
     CHECK(nfc(marks).starts_with("\u1EA1\u0323\u0323"));  // the dot below composes first, then the others of its class
 }
+
+}  // namespace test_hf_tokenizer

@@ -12,9 +12,12 @@
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/random_model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 
 // Sessions whose KV cache is f32, f16 or q8_0.
+
+namespace test_kv_cache {
 
 using namespace adainfer;
 
@@ -74,9 +77,9 @@ TEST_CASE("q8_0 needs heads of whole blocks, and says so") {
     const Model<ReferenceBackend> model(tiny::weights());  // heads of 4
     CHECK(tiny::code_of([&] { return model.new_session({.kv = KvType::Q8_0}); }) == ErrorCode::InvalidArgument);
     const std::string message = tiny::message_of([&] { return model.new_session({.kv = KvType::Q8_0}); });
-    CHECK(tiny::contains(message, "q8_0"));
-    CHECK(tiny::contains(message, "multiple of 32"));
-    CHECK(tiny::contains(message, "have 4"));
+    CHECK(contains(message, "q8_0"));
+    CHECK(contains(message, "multiple of 32"));
+    CHECK(contains(message, "have 4"));
     CHECK(model.new_session({.kv = KvType::F16}).cache.type() == KvType::F16);
 }
 
@@ -176,7 +179,9 @@ TEST_CASE("keys that f16 cannot hold are an error that says so") {
     CHECK_NOTHROW(model.prefill(q8, tiny::tokens(3)));  // up to 8e6
     CHECK(tiny::code_of([&] { model.prefill(f16, tiny::tokens(3)); return 0; }) == ErrorCode::NotFinite);
     const std::string message = tiny::message_of([&] { model.prefill(f16, tiny::tokens(3)); return 0; });
-    CHECK(tiny::contains(message, "layer 2"));
-    CHECK(tiny::contains(message, "type f16"));
+    CHECK(contains(message, "layer 2"));
+    CHECK(contains(message, "type f16"));
     CHECK(f16.length() == 0);
 }
+
+}  // namespace test_kv_cache

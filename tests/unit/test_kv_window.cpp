@@ -14,9 +14,12 @@
 #include "adainfer/generate/score.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/random_model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 
 // Sessions whose windowed layers give up rows, beside sessions that keep them all: nobody may see a difference.
+
+namespace test_kv_window {
 
 using namespace adainfer;
 
@@ -138,7 +141,7 @@ TEST_CASE("rewinding: as far as was asked for and to the start; further is an er
     pair.prefill(1080);
     pair.decode(5);
     CHECK(tiny::code_of([&] { pair.sliding.rewind(300); return 0; }) == ErrorCode::InvalidArgument);
-    CHECK(tiny::contains(tiny::message_of([&] { pair.sliding.rewind(300); return 0; }), "rewindable"));
+    CHECK(contains(tiny::message_of([&] { pair.sliding.rewind(300); return 0; }), "rewindable"));
     CHECK(pair.sliding.length() == 1085);
     pair.check();
     pair.rewind(0);
@@ -226,3 +229,5 @@ TEST_CASE("the same for SimdBackend and rounded rows") {
         pair.check();
     }
 }
+
+}  // namespace test_kv_window

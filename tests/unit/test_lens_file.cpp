@@ -22,6 +22,8 @@
 #include "errors.hpp"
 #include "temporary_files.hpp"
 
+namespace test_lens_file {
+
 namespace {
 
 using namespace adainfer;
@@ -354,3 +356,5 @@ TEST_CASE("lens file: tensors that are missing or wrong") {
         }
     }
 }
+
+}  // namespace test_lens_file

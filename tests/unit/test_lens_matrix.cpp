@@ -17,6 +17,8 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "errors.hpp"
 
+namespace test_lens_matrix {
+
 namespace {
 
 using namespace adainfer;
@@ -178,3 +180,5 @@ TEST_CASE("lens matrix: a map need not be square") {
     }
     CHECK(off == 0);
 }
+
+}  // namespace test_lens_matrix

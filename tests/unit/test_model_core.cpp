@@ -14,7 +14,10 @@
 #include "adainfer/backend/reference.hpp"
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/model/model.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
+
+namespace test_model_core {
 
 using namespace adainfer;
 
@@ -188,7 +191,7 @@ TEST_CASE("the context is full exactly at its limit") {
     CHECK(tiny::code_of([&] { model.for_each_logits(session, {{1}}, [](auto, auto) {}); }) == ErrorCode::ContextOverflow);
     CHECK(session.length() == 8);
     const std::string message = tiny::message_of([&] { model.prefill(session, tiny::tokens(3)); });
-    CHECK(tiny::contains(message, "3 tokens after 8 positions"));
+    CHECK(contains(message, "3 tokens after 8 positions"));
 }
 
 TEST_CASE("bad arguments are errors that name them, and leave the session alone") {
@@ -205,7 +208,7 @@ TEST_CASE("bad arguments are errors that name them, and leave the session alone"
     CHECK(tiny::code_of([&] { return model.predict(session, negative); }) == ErrorCode::UnknownToken);
     CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(2), outside); }) == ErrorCode::UnknownToken);
     const std::string message = tiny::message_of([&] { model.prefill(session, outside); });
-    CHECK(tiny::contains(message, "token 40 at position 4"));
+    CHECK(contains(message, "token 40 at position 4"));
     CHECK(session.length() == 3);
 }
 
@@ -230,8 +233,8 @@ TEST_CASE("NaN is an error that names layer and position") {
         const Model<EigenBackend> model(std::move(weights));
         Session session = model.new_session();
         const std::string message = tiny::message_of([&] { model.prefill(session, tiny::tokens(4)); });
-        CHECK(tiny::contains(message, "not finite"));
-        CHECK(tiny::contains(message, "after layer 3 at position 0"));
+        CHECK(contains(message, "not finite"));
+        CHECK(contains(message, "after layer 3 at position 0"));
         CHECK(session.length() == 0);
         CHECK(tiny::code_of([&] { return model.decode(session, 1); }) == ErrorCode::NotFinite);
         CHECK(tiny::code_of([&] { return model.predict(session, tiny::tokens(4)); }) == ErrorCode::NotFinite);
@@ -245,7 +248,7 @@ TEST_CASE("NaN is an error that names layer and position") {
         Session session = model.new_session();
         model.prefill(session, {{1, 2}});
         const std::string message = tiny::message_of([&] { model.prefill(session, {{3, 4, 17, 5}}); });
-        CHECK(tiny::contains(message, "layer 1 at position 4"));
+        CHECK(contains(message, "layer 1 at position 4"));
         CHECK(session.length() == 2);
     }
     SUBCASE("in the head") {
@@ -312,7 +315,7 @@ TEST_CASE("a requested stop throws Cancelled and leaves the session as it was") 
         std::stop_source source;
         const auto stopping = model.with_policy(StopsAt{layer, &source});
         const std::string message = tiny::message_of([&] { return stopping.decode(session, 1, {source.get_token(), {}}); });
-        CHECK(tiny::contains(message, "stopped before layer " + std::to_string(layer + 1)));
+        CHECK(contains(message, "stopped before layer " + std::to_string(layer + 1)));
     }
     CHECK(session.length() == 8);
     CHECK(tiny::copy(model.decode(session, 5).logits) == tiny::copy(model.decode(other, 5).logits));
@@ -441,3 +444,5 @@ TEST_CASE("random models: equal options, equal weights; impossible ones are refu
     options.kv_heads = 3;  // does not divide the four heads
     CHECK(tiny::code_of([&] { return make_random_model(options); }) == ErrorCode::CorruptFile);
 }
+
+}  // namespace test_model_core

@@ -28,6 +28,7 @@
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/io/model_file.hpp"
 #include "adainfer/model/model.hpp"
+#include "errors.hpp"
 #include "gguf_writer.hpp"
 #include "memory_limit.hpp"
 #include "temporary_files.hpp"
@@ -35,6 +36,8 @@
 #include "tokenizer_vocabulary.hpp"
 
 // Well-formed GGUF files whose content is no model, and what a loaded model has to survive.
+
+namespace test_model_file_hostile {
 
 namespace {
 
@@ -167,7 +170,7 @@ void refused(const LlamaFile& file, ErrorCode code, const Parts& parts) {
         const std::string message = error.what();
         INFO(message);
         CHECK(to_string(error.code()) == to_string(code));
-        CHECK(tiny::contains(message, path.string()));
+        CHECK(contains(message, path.string()));
         CHECK(std::all_of(message.begin(), message.end(), [](char c) { return c >= ' ' && c <= '~'; }));
         for (const std::string_view part : parts) {
             INFO("expected: ", part);
@@ -606,8 +609,8 @@ TEST_CASE("loading reports progress and can be cancelled before and in the middl
     done.clear();
     options.stop = before.get_token();
     const std::string message = tiny::message_of([&] { return load_model(path, options); });
-    CHECK(tiny::contains(message, "cancelled"));
-    CHECK(tiny::contains(message, path.string()));
+    CHECK(contains(message, "cancelled"));
+    CHECK(contains(message, path.string()));
     CHECK(done.empty());
     CHECK(tiny::code_of([&] { return load_model(path, options); }) == ErrorCode::Cancelled);
 
@@ -717,7 +720,7 @@ void all_fail(const Model& model, const Parts& parts) {
     const std::string decoded = tiny::message_of([&] { return model.decode(session, 1); });
     for (const std::string& message : {predicted, decoded}) {
         INFO(message);
-        CHECK(tiny::contains(message, "not finite: "));
+        CHECK(contains(message, "not finite: "));
         for (const std::string_view part : parts) CHECK(message.find(part) != std::string::npos);
     }
     CHECK(session.length() == 0);
@@ -763,7 +766,7 @@ TEST_CASE("NaN in a layer that an exit leaves out") {
             Session session = model.new_session();
             CHECK(model.predict(session, prompt).exit_layer == 1);
             const std::string message = tiny::message_of([&] { return model.decode(session, 1); });
-            CHECK(tiny::contains(message, "keys or values of layer 2 at position 0"));
+            CHECK(contains(message, "keys or values of layer 2 at position 0"));
             CHECK(session.length() == 0);
         }
     }
@@ -807,13 +810,13 @@ TEST_CASE_TEMPLATE("the position in the message is that of the first bad token",
             Session session = model.new_session();
             const std::string message = tiny::message_of([&] { model.prefill(session, prompt); });
             INFO(message);
-            CHECK(tiny::contains(message, expected));
+            CHECK(contains(message, expected));
             CHECK(session.length() == 0);
             // The same in two passes.
             const std::span<const TokenId> all(prompt);
             if (position < 2) continue;
             model.prefill(session, all.first(position - 1));
-            CHECK(tiny::contains(tiny::message_of([&] { model.prefill(session, all.subspan(position - 1)); }), expected));
+            CHECK(contains(tiny::message_of([&] { model.prefill(session, all.subspan(position - 1)); }), expected));
             CHECK(session.length() == position - 1);
         }
     };
@@ -845,3 +848,5 @@ TEST_CASE("a team of threads that cannot all start throws, and leaves none behin
     CHECK(sum == 100);
 }
 #endif
+
+}  // namespace test_model_file_hostile

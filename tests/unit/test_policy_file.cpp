@@ -37,6 +37,8 @@
 #include "file_text.hpp"
 #include "temporary_files.hpp"
 
+namespace test_policy_file {
+
 namespace {
 
 using namespace adainfer;
@@ -557,3 +559,5 @@ TEST_CASE("policy file: what cannot be saved") {
             [](PolicyFile& p) { std::get<LinearSvm>(p.classifier).weights[1] = infinity; });
     refused(ErrorCode::ShapeMismatch, "svm mean", [](PolicyFile& p) { std::get<LinearSvm>(p.classifier).mean.pop_back(); });
 }
+
+}  // namespace test_policy_file

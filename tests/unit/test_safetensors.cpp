@@ -22,6 +22,8 @@
 #include "sanitized.hpp"
 #include "temporary_files.hpp"
 
+namespace test_safetensors {
+
 namespace {
 
 using namespace adainfer;
@@ -477,3 +479,5 @@ TEST_CASE("safetensors: files are written whole or not at all") {
     CHECK(left == 2);
     CHECK_THROWS_AS(static_cast<void>(SafetensorsFile::open(files.directory() / "absent")), Error);
 }
+
+}  // namespace test_safetensors

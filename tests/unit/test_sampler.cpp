@@ -11,7 +11,10 @@
 #include <vector>
 
 #include "adainfer/generate/sampler.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
+
+namespace test_sampler {
 
 using namespace adainfer;
 
@@ -210,14 +213,14 @@ TEST_CASE("errors name the option") {
         return tiny::message_of([&] { static_cast<void>(sample(logits, options, generator)); });
     };
     const float infinity = std::numeric_limits<float>::infinity();
-    CHECK(tiny::contains(message({.temperature = -1}), "temperature"));
-    CHECK(tiny::contains(message({.temperature = tiny::nan}), "temperature"));
-    CHECK(tiny::contains(message({.temperature = infinity}), "temperature"));
-    CHECK(tiny::contains(message({.temperature = 1, .top_p = 0}), "top_p"));
-    CHECK(tiny::contains(message({.temperature = 1, .top_p = 1.5F}), "top_p"));
-    CHECK(tiny::contains(message({.temperature = 1, .top_p = tiny::nan}), "top_p"));
-    CHECK(tiny::contains(message({.temperature = 1, .min_p = -0.1F}), "min_p"));
-    CHECK(tiny::contains(message({.temperature = 1, .min_p = 1.1F}), "min_p"));
+    CHECK(contains(message({.temperature = -1}), "temperature"));
+    CHECK(contains(message({.temperature = tiny::nan}), "temperature"));
+    CHECK(contains(message({.temperature = infinity}), "temperature"));
+    CHECK(contains(message({.temperature = 1, .top_p = 0}), "top_p"));
+    CHECK(contains(message({.temperature = 1, .top_p = 1.5F}), "top_p"));
+    CHECK(contains(message({.temperature = 1, .top_p = tiny::nan}), "top_p"));
+    CHECK(contains(message({.temperature = 1, .min_p = -0.1F}), "min_p"));
+    CHECK(contains(message({.temperature = 1, .min_p = 1.1F}), "min_p"));
     CHECK(message({.temperature = 1}).empty());
 
     const auto code = [&](std::vector<float> row, float temperature) {
@@ -229,3 +232,5 @@ TEST_CASE("errors name the option") {
         CHECK(code({}, temperature) == ErrorCode::InvalidArgument);
     }
 }
+
+}  // namespace test_sampler

@@ -23,7 +23,10 @@
 #include "adainfer/model/model.hpp"
 #include "adainfer/model/session.hpp"
 #include "adainfer/train/collect_trace.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
+
+namespace test_shortlist_head {
 
 using namespace adainfer;
 
@@ -226,7 +229,9 @@ TEST_CASE("heads by name") {
                                    "shortlist:8+confirm+confirm", "shortlist:8 +confirm", "shortlist+Confirm", "shortlist+"}) {
         CAPTURE(name);
         const std::string message = tiny::message_of([&] { return AnyHead::named(name).name(); });
-        CHECK(tiny::contains(message, "unknown head '" + name + "'; known: full"));
-        CHECK(tiny::contains(message, "shortlist:K+confirm"));
+        CHECK(contains(message, "unknown head '" + name + "'; known: full"));
+        CHECK(contains(message, "shortlist:K+confirm"));
     }
 }
+
+}  // namespace test_shortlist_head

@@ -20,8 +20,11 @@
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/model/model.hpp"
 #include "adainfer/train/block_influence.hpp"
+#include "errors.hpp"
 #include "tiny_model.hpp"
 #include "tokenizer_source.hpp"
+
+namespace test_skip_layers {
 
 using namespace adainfer;
 
@@ -147,9 +150,9 @@ TEST_CASE("K/V without some layers belong to models without them") {
     Session session = skipping.new_session();
     skipping.prefill(session, prompt);
     const std::string message = tiny::message_of([&] { return dense.predict(session, prompt); });
-    CHECK(tiny::contains(message, "identity mismatch"));
-    CHECK(tiny::contains(message, "filled by a model that skips layers 3, 5, this one skips no layer"));
-    CHECK(tiny::contains(tiny::message_of([&] { return other.decode(session, 1); }), "this one skips layer 3"));
+    CHECK(contains(message, "identity mismatch"));
+    CHECK(contains(message, "filled by a model that skips layers 3, 5, this one skips no layer"));
+    CHECK(contains(tiny::message_of([&] { return other.decode(session, 1); }), "this one skips layer 3"));
     CHECK(tiny::code_of([&] { dense.prefill(session, prompt); }) == ErrorCode::IdentityMismatch);
     CHECK(tiny::code_of([&] { dense.finish(session); }) == ErrorCode::IdentityMismatch);
     CHECK(tiny::code_of([&] { dense.for_each_logits(session, prompt, [](auto, auto) {}); }) == ErrorCode::IdentityMismatch);
@@ -170,11 +173,11 @@ TEST_CASE("K/V without some layers belong to models without them") {
 TEST_CASE("layers that are not there, or all of them, cannot be skipped") {
     const Model<EigenBackend> dense(six_layers());
     const auto message = [&](auto policy) { return tiny::message_of([&] { return dense.with_policy(std::move(policy)); }); };
-    CHECK(tiny::contains(message(SkipLayers<>({2, 0})), "cannot skip layer 0 of a model of 6 layers"));
-    CHECK(tiny::contains(message(SkipLayers<>({7})), "cannot skip layer 7 of a model of 6 layers"));
-    CHECK(tiny::contains(message(SkipLayers<>({1, 2, 3, 4, 5, 6})), "skips every layer"));
-    CHECK(tiny::contains(message(AnyPolicy(SkipLayers<>({7}))), "cannot skip layer 7"));
-    CHECK(tiny::contains(message(SkipLayers(std::vector<std::size_t>{1}, FixedDepth(9))), "cannot exit after layer 9"));
+    CHECK(contains(message(SkipLayers<>({2, 0})), "cannot skip layer 0 of a model of 6 layers"));
+    CHECK(contains(message(SkipLayers<>({7})), "cannot skip layer 7 of a model of 6 layers"));
+    CHECK(contains(message(SkipLayers<>({1, 2, 3, 4, 5, 6})), "skips every layer"));
+    CHECK(contains(message(AnyPolicy(SkipLayers<>({7}))), "cannot skip layer 7"));
+    CHECK(contains(message(SkipLayers(std::vector<std::size_t>{1}, FixedDepth(9))), "cannot exit after layer 9"));
     CHECK(message(SkipLayers<>(std::vector<std::size_t>{})).empty());
 }
 
@@ -313,3 +316,5 @@ TEST_CASE("evaluate gives a policy that skips layers a prefix of its own") {
     CHECK(rows[1].agreement == 1);
     CHECK(rows[1].mean_layers == 6);
 }
+
+}  // namespace test_skip_layers

@@ -13,6 +13,8 @@
 
 #include "errors.hpp"
 
+namespace test_svg_chart {
+
 using namespace cli::chart;
 
 namespace {
@@ -164,3 +166,5 @@ TEST_CASE("what cannot be drawn is an error") {
     lost.rows[0].panels[0].legend = 7;
     refused(ErrorCode::InvalidArgument, lost);
 }
+
+}  // namespace test_svg_chart

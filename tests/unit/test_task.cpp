@@ -25,6 +25,8 @@
 #define ADAINFER_FIXTURES "tests/fixtures"
 #endif
 
+namespace test_task {
+
 namespace {
 
 using namespace adainfer;
@@ -293,3 +295,5 @@ TEST_CASE("prompt: with the tokenizer of SmolLM2 the pieces are the whole, which
                           << static_cast<double>(rest_tokens) / static_cast<double>(questions.size()) << " a question");
     }
 }
+
+}  // namespace test_task

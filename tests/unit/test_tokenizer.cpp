@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "adainfer/tokenize/tokenizer.hpp"
+#include "errors.hpp"
 #include "tokenizer_vocabulary.hpp"
+
+namespace test_tokenizer {
 
 using adainfer::EncodeOptions;
 using adainfer::Error;
@@ -42,8 +45,6 @@ std::string refusal(TokenizerData bad, ErrorCode code) {
     }
     return "accepted";
 }
-
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 
@@ -250,3 +251,5 @@ TEST_CASE("tokenizer: copies, moves and threads") {
     for (std::thread& thread : threads) thread.join();
     for (const auto& result : results) CHECK(result == expected);
 }
+
+}  // namespace test_tokenizer

@@ -14,6 +14,8 @@
 #include "errors.hpp"
 #include "tokenizer_pieces.hpp"
 
+namespace test_tokenizer_sentencepiece {
+
 using adainfer::AddedToken;
 using adainfer::DecodeFrom;
 using adainfer::EncodeOptions;
@@ -327,3 +329,5 @@ TEST_CASE("SentencePiece BPE: long words take the same merges as short ones, and
     CHECK(tokenizer.encode(std::string(1'000'000, ' ')).size() == 500'000);
     CHECK(tokenizer.encode(std::string(1'000'000, '\xFF')).size() == 3'000'000);
 }
+
+}  // namespace test_tokenizer_sentencepiece

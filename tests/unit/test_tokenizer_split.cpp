@@ -12,6 +12,8 @@
 #include "adainfer/tokenize/pre_tokenizer.hpp"
 #include "adainfer/tokenize/unicode.hpp"
 
+namespace test_tokenizer_split {
+
 namespace {
 
 std::string split(std::string_view name, std::string_view text) {
@@ -187,3 +189,5 @@ TEST_CASE("split: Unicode classes") {
     CHECK(unicode::flags_of(0x0378) == 0);
     CHECK(unicode::flags_of(0x10FFFF) == 0);
 }
+
+}  // namespace test_tokenizer_split

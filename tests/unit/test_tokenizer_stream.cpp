@@ -7,6 +7,8 @@
 #include "adainfer/tokenize/stream_decoder.hpp"
 #include "tokenizer_vocabulary.hpp"
 
+namespace test_tokenizer_stream {
+
 using adainfer::StreamDecoder;
 using adainfer::TokenId;
 using adainfer::Tokenizer;
@@ -64,3 +66,5 @@ TEST_CASE("stream decoder: longer tokens, control tokens and reuse") {
     CHECK(hidden.finish() == "\uFFFD");
     CHECK(hidden.push('a') == "a");
 }
+
+}  // namespace test_tokenizer_stream

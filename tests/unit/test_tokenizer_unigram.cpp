@@ -7,6 +7,8 @@
 #include "errors.hpp"
 #include "tokenizer_pieces.hpp"
 
+namespace test_tokenizer_unigram {
+
 using adainfer::Error;
 using adainfer::ErrorCode;
 using adainfer::MissingByte;
@@ -113,3 +115,5 @@ TEST_CASE("unigram: long words take not much time") {
     CHECK(tokenizer.encode(std::string(1'000'000, 'b')).size() == 1'000'000);
     CHECK(tokenizer.encode(std::string(1'000'000, '\xFF')).size() == 1);
 }
+
+}  // namespace test_tokenizer_unigram

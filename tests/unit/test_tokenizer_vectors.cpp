@@ -21,6 +21,8 @@
 //   ADAINFER_SHARED            folder with tokenizers/llama.cpp_vocab (some of the same), tokenizers/ggml_prompts, and the ranks
 //                              in tokenizers/llama3 and tokenizers/qwen
 
+namespace test_tokenizer_vectors {
+
 using adainfer::EncodeOptions;
 using adainfer::InvalidUtf8;
 using adainfer::TokenId;
@@ -286,3 +288,5 @@ TEST_CASE("tokenizer vectors: Llama 3, a sentence and a user's turn") {
     }
     CHECK(cases == 2);
 }
+
+}  // namespace test_tokenizer_vectors

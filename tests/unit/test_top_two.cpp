@@ -10,6 +10,8 @@
 #include "adainfer/kernels/top_two.hpp"
 #include "errors.hpp"
 
+namespace test_top_two {
+
 using namespace adainfer;
 
 TEST_CASE("top_index and top_two: the largest logit, the first of equal ones, wherever it stands") {
@@ -56,3 +58,5 @@ TEST_CASE("top_two: softmax by hand") {
     // -(0.665241 ln 0.665241 + 0.244728 ln 0.244728 + 0.090031 ln 0.090031)
     CHECK(static_cast<double>(top.entropy) == doctest::Approx(0.832396).epsilon(1e-4));
 }
+
+}  // namespace test_top_two

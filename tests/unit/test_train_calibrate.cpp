@@ -10,7 +10,10 @@
 #include "adainfer/train/calibrate.hpp"
 #include "adainfer/train/train_crf.hpp"
 #include "adainfer/train/train_svm.hpp"
+#include "errors.hpp"
 #include "test_train_fixture.hpp"
+
+namespace test_train_calibrate {
 
 using namespace adainfer;
 
@@ -283,3 +286,5 @@ TEST_CASE("bad input to calibration is named") {
     CHECK(contains(error_of([&] { (void)calibrate(good, options); }), "it is not known which answers are right"));
     CHECK(contains(error_of([&] { (void)measure_threshold(good, std::nanf("")); }), "threshold is nan"));
 }
+
+}  // namespace test_train_calibrate

@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "adainfer/train/train_crf.hpp"
+#include "errors.hpp"
 #include "test_train_fixture.hpp"
+
+namespace test_train_crf {
 
 using namespace adainfer;
 
@@ -113,3 +116,5 @@ TEST_CASE("bad input to the CRF is named") {
     model.mean = model.scale = {1, 1};
     CHECK(contains(error_of([&] { (void)crf_marginals(model, std::vector{1.0F}); }), "expected a multiple of 2 values, found 1"));
 }
+
+}  // namespace test_train_crf

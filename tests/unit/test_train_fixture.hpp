@@ -66,4 +66,3 @@ std::string error_of(Call&& call) {
     return "";
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }

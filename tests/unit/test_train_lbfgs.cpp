@@ -7,6 +7,8 @@
 
 #include "adainfer/train/lbfgs.hpp"
 
+namespace test_train_lbfgs {
+
 using namespace adainfer;
 
 TEST_CASE("lbfgs walks Rosenbrock's valley") {
@@ -82,3 +84,5 @@ TEST_CASE("lbfgs refuses a start that is not finite and an empty history") {
     options.history = 0;
     CHECK_THROWS_AS((void)minimize_lbfgs(nan, {1.0}, options), Error);
 }
+
+}  // namespace test_train_lbfgs

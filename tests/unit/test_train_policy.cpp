@@ -22,6 +22,8 @@
 #include "errors.hpp"
 #include "tokenizer_vocabulary.hpp"
 
+namespace test_train_policy {
+
 using namespace adainfer;
 
 namespace {
@@ -155,3 +157,5 @@ TEST_CASE("what no policy can be trained with is named") {
                             [&] { static_cast<void>(train_policy(room.model, std::span(room.tasks).first(1), traces, how)); }),
                    "task number 1, tasks given: 1"));
 }
+
+}  // namespace test_train_policy

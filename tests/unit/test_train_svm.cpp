@@ -13,7 +13,10 @@
 #include "adainfer/train/train_per_layer_svm.hpp"
 #include "adainfer/train/train_rbf_svm.hpp"
 #include "adainfer/train/train_svm.hpp"
+#include "errors.hpp"
 #include "test_train_fixture.hpp"
+
+namespace test_train_svm {
 
 using namespace adainfer;
 
@@ -295,3 +298,5 @@ TEST_CASE("bad RBF options are named") {
     CHECK(contains(train({.gamma = -1}), "gamma must be above 0"));
     CHECK(contains(train({.svm = {.c = 0}}), "svm c must be > 0"));
 }
+
+}  // namespace test_train_svm

@@ -81,8 +81,6 @@ std::string message_of(Call&& call) {
     return "";
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 /// x / rms(x) * gain in double precision.
 inline std::vector<double> norm(std::span<const float> x, std::span<const float> gain, float eps) {
     double squares = 0;
