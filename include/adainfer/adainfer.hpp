@@ -64,6 +64,7 @@
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/kernels/word_panel.hpp"
+#include "adainfer/kernels/word_panel_avx512.hpp"
 #include "adainfer/backend/any_backend.hpp"
 #include "adainfer/backend/concept.hpp"
 #include "adainfer/backend/ops.hpp"

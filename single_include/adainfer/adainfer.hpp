@@ -3784,32 +3784,40 @@ struct CodePanel {
     alignas(64) float scales[panel_depth / 16][lanes];  ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+
+    /// Four columns of the sixteen rows from `half` on.
+    template <CodeFormat>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i four) noexcept {
+        _mm512_store_si512(codes[quad] + half, four);
+    }
 };
 
-/// Fills a panel with quantised rows in lanes. Bound: 3 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, CodePanel& panel) noexcept {
+/// Fills a panel, a CodePanel or one of that kind, with quantised rows in lanes. Bound: 3 instructions for 64 elements.
+template <DType dtype, class Panel>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, Panel& panel) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
     panel.depth = depth;
     for (std::size_t half = 0; half < 32; half += 16) {
         const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        const std::size_t groups = depth / code_format(dtype).group;
+        const std::size_t groups = depth / format.group;
         quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
-            if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
+            if constexpr (format.has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
         }
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
-            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) panel.template put<format>(16 * step + j, half, v[j]);
         }
     }
 }
 
 /// Fills a panel with a part of a weight that has a code format.
-inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+template <class Panel>
+void pack_codes(const WeightPart& part, Panel& panel) noexcept {
     with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
 }
 
@@ -3878,18 +3886,23 @@ struct CodeTile {
     }
 };
 
+/// f.operator()<Tile<group, has_minimum>>() for weights of this format.
+template <template <std::size_t, bool> class Tile, class F>
+void with_tile_of(CodeFormat format, F&& f) {
+    if (format.group == 16) return f.template operator()<Tile<16, false>>();
+    if (format.has_minimum) return f.template operator()<Tile<32, true>>();
+    f.template operator()<Tile<32, false>>();
+}
+
 /// y[tokens][32] += the panel times the activations from `column` on.
 inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
                              std::size_t column, float* y, std::size_t y_stride) noexcept {
-    const auto run = [&]<class Tile>(Tile) {
+    with_tile_of<CodeTile>(format, [&]<class Tile>() {
         for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
             const CodedTokens from(x, first, column);
             run_tile<Tile>(count, panel, &from, 0, y + first * y_stride, y_stride);
         });
-    };
-    if (format.group == 16) return run(CodeTile<16, false>{});
-    if (format.has_minimum) return run(CodeTile<32, true>{});
-    run(CodeTile<32, false>{});
+    });
 }
 
 }  // namespace detail::avx512
@@ -6034,6 +6047,114 @@ inline void word_panel_times(const WeightPart& part, const ActivationWords& x, s
 
 #endif
 
+// ---- adainfer/kernels/word_panel_avx512.hpp ------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if ADAINFER_X86
+
+// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Some columns of 32 rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 32;
+
+    alignas(64) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in avx2::WordBlock
+    alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(64) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+
+    /// Four columns of the sixteen rows from `half` on.
+    template <CodeFormat format>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
+        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(format.bias));
+        const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
+        _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
+        _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
+    }
+};
+
+/// sum += products of two words each. GCC 12 copies the sum of the intrinsic back and forth.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_word_products(__m512i& sum, __m512i weight,
+                                                                             __m512i activation) noexcept {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
+/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
+/// instructions to scale.
+template <std::size_t group, bool has_minimum>
+struct WordTile {
+    static constexpr std::size_t tokens = 12;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
+                                               std::size_t y_stride) noexcept {
+        __m512 total[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
+            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
+        }
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const avx2::WordBlock* const block = x + g * group / activation_block;
+            const std::size_t from = g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m512i sum[count][2];
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_si512();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
+#pragma GCC unroll 12
+                for (std::size_t t = 0; t < count; ++t) {
+                    std::int32_t two;
+                    std::memcpy(&two, block[t * x_stride].words + from + 2 * j, sizeof two);
+                    const __m512i pair = _mm512_set1_epi32(two);
+                    add_word_products(sum[t][0], w0, pair);
+                    add_word_products(sum[t][1], w1, pair);
+                }
+            }
+            const __m512 s0 = _mm512_load_ps(panel.scales[g]), s1 = _mm512_load_ps(panel.scales[g] + 16);
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                const __m512 scale = _mm512_set1_ps(block[t * x_stride].scale);
+                total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
+                total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
+                if constexpr (has_minimum) {
+                    const __m512 x_sum = _mm512_set1_ps(block[t * x_stride].sum);
+                    total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
+                    total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
+                }
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+        }
+    }
+};
+
+/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
+inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords& x, std::size_t tokens, float* y,
+                             std::size_t y_stride) noexcept {
+    WordPanel panel;
+    pack_codes(part, panel);
+    with_tile_of<WordTile>(code_format(part.weight.dtype), [&]<class Tile>() {
+        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<Tile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
+        });
+    });
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
 // ---- adainfer/backend/any_backend.hpp ------------------------------------------------------------------------------------
 
 #include <array>
@@ -7163,12 +7284,16 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
     });
 }
 
-/// Of many tokens with AVX2: of integers where the weight is quantised, the activations rounded to 16 bits.
-inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileAvx2>(pool, weight, x, y);
+/// Of many tokens: of integers where the weight is quantised, the activations rounded to 16 bits.
+template <CpuLevel level>
+void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    constexpr bool wide = level == CpuLevel::Avx512;
+    using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
+    if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
     const avx2::ActivationWords& words = words_of(pool, x);
     for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        avx2::word_panel_times(part, words, x.rows(), out, stride);
+        if constexpr (wide) avx512::word_panel_times(part, words, x.rows(), out, stride);
+        else avx2::word_panel_times(part, words, x.rows(), out, stride);
     });
 }
 
@@ -7229,10 +7354,10 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
     bfloat_times<Tile>(pool, weights.down, inner, y);
 }
 
-/// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
+/// word_panels(), but weights that are floats themselves are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
+    if (code_format(weight.view.dtype).group != 0) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
     const auto& nearest = bfloat_rows<Tile>(pool, x);
     const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
@@ -7380,6 +7505,7 @@ const SimdKernels& simd_kernels() {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
+            k.exact = simd::word_panels<base>;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
             k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
@@ -7395,7 +7521,7 @@ const SimdKernels& simd_kernels() {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
             k.lane_tokens = 2;
             k.lanes = simd::word_lanes;
-            k.exact = simd::word_panels;
+            k.exact = simd::word_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
         }
 #elif ADAINFER_ARM64
@@ -7444,16 +7570,16 @@ namespace adainfer::inline v0 {
 /// threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
-/// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
-/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2
-/// and on Arm all products with quantised weights are computed so. The portable level is float throughout.
+/// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). How
+/// products of many tokens are computed, with AVX-512 more than 24, is the caller's choice: see Products. The portable level is
+/// float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
-        /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
+        /// As a token's: of integers where the weight is quantised, activations rounded to 16 bits, else in float. With AMX, where
+        /// the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -11,6 +12,8 @@
 #include "adainfer/kernels/dequantize.hpp"
 #include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/tensor/dtype.hpp"
 #include "adainfer/tensor/half.hpp"
 #include "adainfer/tensor/weight_view.hpp"
@@ -71,6 +74,33 @@ inline bool is_product(float result, const RandomWeight& w, std::size_t row, con
     return std::abs(static_cast<double>(result) - sum) <= 4e-5 * size;
 }
 
+/// How many of its products with `tokens` rows x [cols] are wrong, and how many floats beside them were written. They are what
+/// times(part, out, stride) adds to out, part after part; the parts are of the file, or of `lanes` where there are some.
+template <class Times>
+std::size_t wrong_panel_products(const RandomWeight& w, const LaneWeight* lanes, const std::vector<float>& x, std::size_t tokens,
+                                 Times&& times) {
+    constexpr std::size_t stride = 37;
+    const std::size_t rows = w.view.rows, cols = w.view.cols;
+    std::size_t wrong = 0;
+    for (std::size_t first = 0; first < rows; first += 32) {
+        std::vector<float> out(tokens * stride, 0.0F);
+        for (std::size_t begin = 0; begin < cols; begin += detail::panel_depth) {
+            const std::size_t some = std::min(detail::panel_depth, cols - begin);
+            times(detail::WeightPart{w.view, first, std::min(rows - first, std::size_t{32}), begin, some, lanes}, out.data(), stride);
+        }
+        for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t r = 0; r < 32; ++r) {
+                const std::size_t row = std::min(first + r, rows - 1);
+                if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
+            }
+            for (std::size_t r = 32; r < stride; ++r) {
+                if (out[t * stride + r] != 0.0F) ++wrong;
+            }
+        }
+    }
+    return wrong;
+}
+
 /// A quantised weight in lanes, made with the instructions of `turn`, which the machine has.
 template <detail::TurnRows turn>
 LaneWeight repacked(const WeightView& weight) {
@@ -87,3 +117,4 @@ using random_weight::is_product;
 using random_weight::quantised;
 using random_weight::RandomWeight;
 using random_weight::repacked;
+using random_weight::wrong_panel_products;

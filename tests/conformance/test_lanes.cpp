@@ -12,6 +12,7 @@
 
 #include "adainfer/backend/simd.hpp"
 #include "adainfer/kernels/activation_codes.hpp"
+#include "adainfer/kernels/activation_words.hpp"
 #include "adainfer/kernels/code_panel.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
@@ -22,6 +23,7 @@
 #include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/kernels/word_panel_avx512.hpp"
 #include "backends.hpp"
 #include "random_weight.hpp"
 
@@ -155,6 +157,9 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
                         const auto codes = std::make_unique<detail::avx512::CodePanel>();
                         detail::avx512::pack_codes(part, *codes);
                         CHECK(codes->depth == block);
+                        const auto words = std::make_unique<detail::avx512::WordPanel>();
+                        detail::avx512::pack_codes(part, *words);
+                        CHECK(words->depth == block);
                         for (std::size_t r = 0; r < 32; ++r) {
                             for (std::size_t c = 0; c < block; ++c) {
                                 const std::size_t row = std::min(first + r, rows - 1), g = c / group;
@@ -163,6 +168,10 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
                                 const float minimum = code_format(dtype).has_minimum ? codes->minima[g][r] : 0.0F;
                                 if (floats[c * 32 + r] != expected) ++wrong;
                                 if (std::fma(codes->scales[g][r], code, minimum) != expected) ++wrong;
+                                // Columns 0 2 1 3 of each four, two in a lane.
+                                const float word = words->words[c / 4 * 2 + c % 2][r][c % 4 / 2];
+                                const float least = code_format(dtype).has_minimum ? words->minima[g][r] : 0.0F;
+                                if (std::fma(words->scales[g][r], word, least) != expected) ++wrong;
                             }
                         }
                     }
@@ -221,6 +230,47 @@ TEST_CASE("lanes: products of one token and more, and NaN") {
                     for (std::size_t r = 0; r < 32; ++r) {
                         CHECK(std::isfinite(out[r]));
                         CHECK(std::isnan(out[32 + r]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("words: products of many tokens with AVX-512, from the file and from lanes, and NaN") {
+    if (!has_avx512()) return;
+    Random random(23);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size;
+        for (const std::size_t rows : Sizes{1, 32, 45}) {
+            for (const std::size_t cols : Sizes{block, 9 * block}) {
+                constexpr std::size_t tokens = 14;  // more than one tile of 12
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
+                std::vector<float> x = random.reals(tokens * cols);
+                detail::avx2::ActivationWords words;
+                words.resize(tokens, cols);
+                for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
+                for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
+                    for (std::size_t count = 1; count <= tokens; ++count) {
+                        CAPTURE(count);
+                        const auto times = [&](const auto& part, float* out, std::size_t stride) {
+                            detail::avx512::word_panel_times(part, words, count, out, stride);
+                        };
+                        CHECK(wrong_panel_products(w, from, x, count, times) == 0);
+                    }
+                }
+                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+                    x[cols] = bad;  // of token 1
+                    words.assign(1, {x.data() + cols, cols});
+                    std::vector<float> out(3 * 32, 0.0F);
+                    const std::size_t count = std::min(rows, std::size_t{32});
+                    detail::avx512::word_panel_times({w.view, 0, count, 0, block, &lanes}, words, 3, out.data(), 32);
+                    for (std::size_t r = 0; r < 32; ++r) {
+                        CHECK(std::isfinite(out[r]));
+                        CHECK(std::isnan(out[32 + r]));
+                        CHECK(std::isfinite(out[64 + r]));
                     }
                 }
             }

@@ -112,24 +112,9 @@ TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN"
 
                 for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
                     for (std::size_t count = 1; count <= tokens; ++count) {
-                        for (std::size_t first = 0; first < rows; first += 32) {
-                            constexpr std::size_t stride = 37;
-                            std::vector<float> out(count * stride, 0.0F);
-                            for (std::size_t begin = 0; begin < cols; begin += detail::panel_depth) {
-                                const std::size_t some = std::min(detail::panel_depth, cols - begin);
-                                const std::size_t here = std::min(rows - first, std::size_t{32});
-                                avx2::word_panel_times({w.view, first, here, begin, some, from}, words, count, out.data(), stride);
-                            }
-                            for (std::size_t t = 0; t < count; ++t) {
-                                for (std::size_t r = 0; r < 32; ++r) {
-                                    const std::size_t row = std::min(first + r, rows - 1);
-                                    if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
-                                }
-                                for (std::size_t r = 32; r < stride; ++r) {
-                                    if (out[t * stride + r] != 0.0F) ++wrong;
-                                }
-                            }
-                        }
+                        wrong += wrong_panel_products(w, from, x, count, [&](const auto& part, float* out, std::size_t stride) {
+                            avx2::word_panel_times(part, words, count, out, stride);
+                        });
                     }
                 }
                 CHECK(wrong == 0);

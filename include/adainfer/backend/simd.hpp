@@ -29,16 +29,16 @@ namespace adainfer::inline v0 {
 /// threads.
 ///
 /// A token's product with a quantised weight is one of integers, the activations rounded to 16 bits, 32 under one scale: what
-/// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). With
-/// AVX-512 up to 24 tokens are multiplied so; how products of more are computed is the caller's choice: see Products. With AVX2
-/// and on Arm all products with quantised weights are computed so. The portable level is float throughout.
+/// reads the weights once and changes no digit that counts. Weights are repacked for it when a model is built (see Repack). How
+/// products of many tokens are computed, with AVX-512 more than 24, is the caller's choice: see Products. The portable level is
+/// float throughout.
 class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
         Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
-        /// In float. With AVX2 and on Arm, where the weight is quantised, of integers, activations rounded to 16 bits; with AMX,
-        /// where the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
+        /// As a token's: of integers where the weight is quantised, activations rounded to 16 bits, else in float. With AMX, where
+        /// the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.

@@ -112,6 +112,7 @@ const SimdKernels& simd_kernels() {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
             k.lane_tokens = 24;  // lanes are read again for every four
             k.lanes = simd::lane_products;
+            k.exact = simd::word_panels<base>;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
             k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
@@ -127,7 +128,7 @@ const SimdKernels& simd_kernels() {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
             k.lane_tokens = 2;
             k.lanes = simd::word_lanes;
-            k.exact = simd::word_panels;
+            k.exact = simd::word_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
         }
 #elif ADAINFER_ARM64

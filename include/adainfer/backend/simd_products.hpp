@@ -39,6 +39,7 @@
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/kernels/word_panel.hpp"
+#include "adainfer/kernels/word_panel_avx512.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 #include "adainfer/tensor/weight_view.hpp"
 
@@ -261,12 +262,16 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
     });
 }
 
-/// Of many tokens with AVX2: of integers where the weight is quantised, the activations rounded to 16 bits.
-inline void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileAvx2>(pool, weight, x, y);
+/// Of many tokens: of integers where the weight is quantised, the activations rounded to 16 bits.
+template <CpuLevel level>
+void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    constexpr bool wide = level == CpuLevel::Avx512;
+    using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
+    if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
     const avx2::ActivationWords& words = words_of(pool, x);
     for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        avx2::word_panel_times(part, words, x.rows(), out, stride);
+        if constexpr (wide) avx512::word_panel_times(part, words, x.rows(), out, stride);
+        else avx2::word_panel_times(part, words, x.rows(), out, stride);
     });
 }
 
@@ -327,10 +332,10 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
     bfloat_times<Tile>(pool, weights.down, inner, y);
 }
 
-/// In float, but for weights that are floats themselves: those are multiplied in bfloat16, thrice, see avx512::split_product().
+/// word_panels(), but weights that are floats themselves are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group != 0) return float_panels<PanelTileAvx512>(pool, weight, x, y);
+    if (code_format(weight.view.dtype).group != 0) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
     const auto& nearest = bfloat_rows<Tile>(pool, x);
     const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;

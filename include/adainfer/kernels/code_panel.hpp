@@ -86,32 +86,40 @@ struct CodePanel {
     alignas(64) float scales[panel_depth / 16][lanes];  ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+
+    /// Four columns of the sixteen rows from `half` on.
+    template <CodeFormat>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i four) noexcept {
+        _mm512_store_si512(codes[quad] + half, four);
+    }
 };
 
-/// Fills a panel with quantised rows in lanes. Bound: 3 instructions for 64 elements.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, CodePanel& panel) noexcept {
+/// Fills a panel, a CodePanel or one of that kind, with quantised rows in lanes. Bound: 3 instructions for 64 elements.
+template <DType dtype, class Panel>
+[[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, Panel& panel) noexcept {
+    constexpr CodeFormat format = code_format(dtype);
     panel.depth = depth;
     for (std::size_t half = 0; half < 32; half += 16) {
         const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
-        const std::size_t groups = depth / code_format(dtype).group;
+        const std::size_t groups = depth / format.group;
         quads.scales(groups, scales, minima);
         for (std::size_t g = 0; g < groups; ++g) {
             _mm512_store_si512(panel.scales[g] + half, scales[g]);
-            if constexpr (code_format(dtype).has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
+            if constexpr (format.has_minimum) _mm512_store_si512(panel.minima[g] + half, minima[g]);
         }
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
             __m512i v[16];
             quads.codes(step, whole, v);
-            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) _mm512_store_si512(panel.codes[16 * step + j] + half, v[j]);
+            for (std::size_t j = 0; j < (whole ? 16U : 8U); ++j) panel.template put<format>(16 * step + j, half, v[j]);
         }
     }
 }
 
 /// Fills a panel with a part of a weight that has a code format.
-inline void pack_codes(const WeightPart& part, CodePanel& panel) noexcept {
+template <class Panel>
+void pack_codes(const WeightPart& part, Panel& panel) noexcept {
     with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
 }
 
@@ -180,18 +188,23 @@ struct CodeTile {
     }
 };
 
+/// f.operator()<Tile<group, has_minimum>>() for weights of this format.
+template <template <std::size_t, bool> class Tile, class F>
+void with_tile_of(CodeFormat format, F&& f) {
+    if (format.group == 16) return f.template operator()<Tile<16, false>>();
+    if (format.has_minimum) return f.template operator()<Tile<32, true>>();
+    f.template operator()<Tile<32, false>>();
+}
+
 /// y[tokens][32] += the panel times the activations from `column` on.
 inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
                              std::size_t column, float* y, std::size_t y_stride) noexcept {
-    const auto run = [&]<class Tile>(Tile) {
+    with_tile_of<CodeTile>(format, [&]<class Tile>() {
         for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
             const CodedTokens from(x, first, column);
             run_tile<Tile>(count, panel, &from, 0, y + first * y_stride, y_stride);
         });
-    };
-    if (format.group == 16) return run(CodeTile<16, false>{});
-    if (format.has_minimum) return run(CodeTile<32, true>{});
-    run(CodeTile<32, false>{});
+    });
 }
 
 }  // namespace detail::avx512

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "adainfer/kernels/activation_words.hpp"
+#include "adainfer/kernels/code_panel.hpp"
+#include "adainfer/kernels/code_rows.hpp"
+#include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/weight_part.hpp"
+#include "adainfer/tensor/dtype.hpp"
+
+#if ADAINFER_X86
+
+// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Some columns of 32 rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 32;
+
+    alignas(64) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in avx2::WordBlock
+    alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(64) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+
+    /// Four columns of the sixteen rows from `half` on.
+    template <CodeFormat format>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
+        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(format.bias));
+        const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
+        _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
+        _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
+    }
+};
+
+/// sum += products of two words each. GCC 12 copies the sum of the intrinsic back and forth.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_word_products(__m512i& sum, __m512i weight,
+                                                                             __m512i activation) noexcept {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
+/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
+/// instructions to scale.
+template <std::size_t group, bool has_minimum>
+struct WordTile {
+    static constexpr std::size_t tokens = 12;
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
+                                               std::size_t y_stride) noexcept {
+        __m512 total[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
+            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
+        }
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const avx2::WordBlock* const block = x + g * group / activation_block;
+            const std::size_t from = g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m512i sum[count][2];
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_si512();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
+#pragma GCC unroll 12
+                for (std::size_t t = 0; t < count; ++t) {
+                    std::int32_t two;
+                    std::memcpy(&two, block[t * x_stride].words + from + 2 * j, sizeof two);
+                    const __m512i pair = _mm512_set1_epi32(two);
+                    add_word_products(sum[t][0], w0, pair);
+                    add_word_products(sum[t][1], w1, pair);
+                }
+            }
+            const __m512 s0 = _mm512_load_ps(panel.scales[g]), s1 = _mm512_load_ps(panel.scales[g] + 16);
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                const __m512 scale = _mm512_set1_ps(block[t * x_stride].scale);
+                total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
+                total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
+                if constexpr (has_minimum) {
+                    const __m512 x_sum = _mm512_set1_ps(block[t * x_stride].sum);
+                    total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
+                    total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
+                }
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+        }
+    }
+};
+
+/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
+inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords& x, std::size_t tokens, float* y,
+                             std::size_t y_stride) noexcept {
+    WordPanel panel;
+    pack_codes(part, panel);
+    with_tile_of<WordTile>(code_format(part.weight.dtype), [&]<class Tile>() {
+        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
+            run_tile<Tile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
+        });
+    });
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
