@@ -18,7 +18,7 @@ spread is smallest..largest. ppN: a prompt of N tokens in one batch, logits of t
 after --after others, logits of each. Both read the same tokens. llama.cpp has its defaults: memory mapping, repacked weights, f16
 cache. Loading is what comes before the first prompt: reading the file, repacking. "Of peak" is the share that adainfer reaches of
 this machine's memory bandwidth (tg) or of the products that it computes prompts with (pp: float, bfloat16 or 8 bits), both
-measured by `adainfer bench --machine`; caches can take it past 100 %.
+measured by `adainfer bench --machine`; caches, and products of 16-bit integers, which count as float ones, can take it past 100 %.
 
 Nothing else may run on the machine: beside a program that used one of two cores, llama.cpp on two threads decoded 0.5 tokens/s
 where one thread did 38. What other programs use is measured before each round, and a warning printed where it is something.
