@@ -132,7 +132,7 @@ double bfloat16_speed(adainfer::ThreadPool& pool) {
 
 double int8_speed(adainfer::ThreadPool& pool) {
     namespace kernels = adainfer::detail::avx512;
-    using Tile = kernels::CodeTile<32, false>;
+    using Tile = kernels::CodeTile;
     constexpr std::size_t lanes = kernels::CodePanel::lanes, depth = 256;
     const std::vector<std::byte> row(adainfer::row_bytes(adainfer::DType::Q4_0, depth));
     const adainfer::WeightView weight{adainfer::DType::Q4_0, 1, depth, row.data()};

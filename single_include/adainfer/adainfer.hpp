@@ -3784,6 +3784,7 @@ struct CodePanel {
     alignas(64) float scales[panel_depth / 16][lanes];  ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+    CodeFormat format;
 
     /// Four columns of the sixteen rows from `half` on.
     template <CodeFormat>
@@ -3797,6 +3798,7 @@ template <DType dtype, class Panel>
 [[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, Panel& panel) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     panel.depth = depth;
+    panel.format = format;
     for (std::size_t half = 0; half < 32; half += 16) {
         const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
@@ -3836,7 +3838,6 @@ struct CodedTokens {
 
 /// y[token][32] += sum over groups of scale * (dot of the codes) * activation scale + minimum * activation sum.
 /// Bound: integer products, 64 an instruction; a group of 32 columns costs 8 of them and 3 or 4 instructions to scale.
-template <std::size_t group, bool has_minimum>
 struct CodeTile {
     static constexpr std::size_t tokens = 6;
 
@@ -3844,6 +3845,7 @@ struct CodeTile {
     [[ADAINFER_TARGET_AVX512]] static void run(const CodePanel& panel, const CodedTokens* tokens_at, std::size_t, float* y,
                                                std::size_t y_stride) noexcept {
         const CodedTokens x = *tokens_at;
+        const std::size_t group = panel.format.group, groups = x.cols / group;
         const std::size_t blocks = x.cols / activation_block;
         __m512 total[count][2];
 #pragma GCC unroll 6
@@ -3854,7 +3856,7 @@ struct CodeTile {
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             __m512i sum[count][2];
 #pragma GCC unroll 6
-            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_set1_epi32(x.offsets[t * (x.cols / group) + g]);
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_set1_epi32(x.offsets[t * groups + g]);
             for (std::size_t j = g * group / 4; j < (g + 1) * group / 4; ++j) {
                 const __m512i w0 = _mm512_load_si512(panel.codes[j]), w1 = _mm512_load_si512(panel.codes[j] + 16);
 #pragma GCC unroll 6
@@ -3871,7 +3873,7 @@ struct CodeTile {
                 const __m512 scale = _mm512_set1_ps(x.scales[t * blocks + block]);
                 total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
                 total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if constexpr (has_minimum) {
+                if (panel.format.has_minimum) {
                     const __m512 x_sum = _mm512_set1_ps(x.sums[t * blocks + block]);
                     total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
                     total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
@@ -3886,22 +3888,12 @@ struct CodeTile {
     }
 };
 
-/// f.operator()<Tile<group, has_minimum>>() for weights of this format.
-template <template <std::size_t, bool> class Tile, class F>
-void with_tile_of(CodeFormat format, F&& f) {
-    if (format.group == 16) return f.template operator()<Tile<16, false>>();
-    if (format.has_minimum) return f.template operator()<Tile<32, true>>();
-    f.template operator()<Tile<32, false>>();
-}
-
 /// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
-                             std::size_t column, float* y, std::size_t y_stride) noexcept {
-    with_tile_of<CodeTile>(format, [&]<class Tile>() {
-        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
-            const CodedTokens from(x, first, column);
-            run_tile<Tile>(count, panel, &from, 0, y + first * y_stride, y_stride);
-        });
+inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column, float* y,
+                             std::size_t y_stride) noexcept {
+    for_token_blocks(tokens, CodeTile::tokens, [&](std::size_t first, std::size_t count) {
+        const CodedTokens from(x, first, column);
+        run_tile<CodeTile>(count, panel, &from, 0, y + first * y_stride, y_stride);
     });
 }
 
@@ -6067,11 +6059,12 @@ struct WordPanel {
     alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+    CodeFormat format;
 
     /// Four columns of the sixteen rows from `half` on.
-    template <CodeFormat format>
+    template <CodeFormat of>
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
-        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(format.bias));
+        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(of.bias));
         const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
         _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
         _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
@@ -6087,13 +6080,13 @@ struct WordPanel {
 /// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
 /// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
 /// instructions to scale.
-template <std::size_t group, bool has_minimum>
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
                                                std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
         __m512 total[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -6124,7 +6117,7 @@ struct WordTile {
                 const __m512 scale = _mm512_set1_ps(block[t * x_stride].scale);
                 total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
                 total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if constexpr (has_minimum) {
+                if (panel.format.has_minimum) {
                     const __m512 x_sum = _mm512_set1_ps(block[t * x_stride].sum);
                     total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
                     total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
@@ -6144,10 +6137,8 @@ inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords
                              std::size_t y_stride) noexcept {
     WordPanel panel;
     pack_codes(part, panel);
-    with_tile_of<WordTile>(code_format(part.weight.dtype), [&]<class Tile>() {
-        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
-        });
+    for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
+        run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
     });
 }
 
@@ -7376,7 +7367,7 @@ inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
         avx512::CodePanel panel;
         avx512::pack_codes(part, panel);
-        avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
+        avx512::code_panel_times(panel, codes, x.rows(), part.begin, out, stride);
     });
 }
 

@@ -86,7 +86,8 @@ std::size_t wrong_panel_products(const RandomWeight& w, const LaneWeight* lanes,
         std::vector<float> out(tokens * stride, 0.0F);
         for (std::size_t begin = 0; begin < cols; begin += detail::panel_depth) {
             const std::size_t some = std::min(detail::panel_depth, cols - begin);
-            times(detail::WeightPart{w.view, first, std::min(rows - first, std::size_t{32}), begin, some, lanes}, out.data(), stride);
+            const std::size_t here = std::min(rows - first, std::size_t{32});
+            times(detail::WeightPart{w.view, first, here, begin, some, lanes}, out.data(), stride);
         }
         for (std::size_t t = 0; t < tokens; ++t) {
             for (std::size_t r = 0; r < 32; ++r) {

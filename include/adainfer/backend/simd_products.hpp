@@ -354,7 +354,7 @@ inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
         avx512::CodePanel panel;
         avx512::pack_codes(part, panel);
-        avx512::code_panel_times(format, panel, codes, x.rows(), part.begin, out, stride);
+        avx512::code_panel_times(panel, codes, x.rows(), part.begin, out, stride);
     });
 }
 

@@ -86,6 +86,7 @@ struct CodePanel {
     alignas(64) float scales[panel_depth / 16][lanes];  ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+    CodeFormat format;
 
     /// Four columns of the sixteen rows from `half` on.
     template <CodeFormat>
@@ -99,6 +100,7 @@ template <DType dtype, class Panel>
 [[ADAINFER_TARGET_AVX512]] inline void pack_quads(const std::byte* blocks, std::size_t depth, Panel& panel) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     panel.depth = depth;
+    panel.format = format;
     for (std::size_t half = 0; half < 32; half += 16) {
         const LaneQuads<dtype> quads(blocks, half / 16);
         __m512i scales[16], minima[16];
@@ -138,7 +140,6 @@ struct CodedTokens {
 
 /// y[token][32] += sum over groups of scale * (dot of the codes) * activation scale + minimum * activation sum.
 /// Bound: integer products, 64 an instruction; a group of 32 columns costs 8 of them and 3 or 4 instructions to scale.
-template <std::size_t group, bool has_minimum>
 struct CodeTile {
     static constexpr std::size_t tokens = 6;
 
@@ -146,6 +147,7 @@ struct CodeTile {
     [[ADAINFER_TARGET_AVX512]] static void run(const CodePanel& panel, const CodedTokens* tokens_at, std::size_t, float* y,
                                                std::size_t y_stride) noexcept {
         const CodedTokens x = *tokens_at;
+        const std::size_t group = panel.format.group, groups = x.cols / group;
         const std::size_t blocks = x.cols / activation_block;
         __m512 total[count][2];
 #pragma GCC unroll 6
@@ -156,7 +158,7 @@ struct CodeTile {
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             __m512i sum[count][2];
 #pragma GCC unroll 6
-            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_set1_epi32(x.offsets[t * (x.cols / group) + g]);
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_set1_epi32(x.offsets[t * groups + g]);
             for (std::size_t j = g * group / 4; j < (g + 1) * group / 4; ++j) {
                 const __m512i w0 = _mm512_load_si512(panel.codes[j]), w1 = _mm512_load_si512(panel.codes[j] + 16);
 #pragma GCC unroll 6
@@ -173,7 +175,7 @@ struct CodeTile {
                 const __m512 scale = _mm512_set1_ps(x.scales[t * blocks + block]);
                 total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
                 total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if constexpr (has_minimum) {
+                if (panel.format.has_minimum) {
                     const __m512 x_sum = _mm512_set1_ps(x.sums[t * blocks + block]);
                     total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
                     total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
@@ -188,22 +190,12 @@ struct CodeTile {
     }
 };
 
-/// f.operator()<Tile<group, has_minimum>>() for weights of this format.
-template <template <std::size_t, bool> class Tile, class F>
-void with_tile_of(CodeFormat format, F&& f) {
-    if (format.group == 16) return f.template operator()<Tile<16, false>>();
-    if (format.has_minimum) return f.template operator()<Tile<32, true>>();
-    f.template operator()<Tile<32, false>>();
-}
-
 /// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(CodeFormat format, const CodePanel& panel, const ActivationCodes& x, std::size_t tokens,
-                             std::size_t column, float* y, std::size_t y_stride) noexcept {
-    with_tile_of<CodeTile>(format, [&]<class Tile>() {
-        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
-            const CodedTokens from(x, first, column);
-            run_tile<Tile>(count, panel, &from, 0, y + first * y_stride, y_stride);
-        });
+inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column, float* y,
+                             std::size_t y_stride) noexcept {
+    for_token_blocks(tokens, CodeTile::tokens, [&](std::size_t first, std::size_t count) {
+        const CodedTokens from(x, first, column);
+        run_tile<CodeTile>(count, panel, &from, 0, y + first * y_stride, y_stride);
     });
 }
 

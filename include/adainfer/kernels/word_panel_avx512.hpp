@@ -26,11 +26,12 @@ struct WordPanel {
     alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
     alignas(64) float minima[panel_depth / 16][lanes];
     std::size_t depth;
+    CodeFormat format;
 
     /// Four columns of the sixteen rows from `half` on.
-    template <CodeFormat format>
+    template <CodeFormat of>
     [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
-        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(format.bias));
+        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(of.bias));
         const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
         _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
         _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
@@ -46,13 +47,13 @@ struct WordPanel {
 /// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
 /// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
 /// instructions to scale.
-template <std::size_t group, bool has_minimum>
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
                                                std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
         __m512 total[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -83,7 +84,7 @@ struct WordTile {
                 const __m512 scale = _mm512_set1_ps(block[t * x_stride].scale);
                 total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
                 total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if constexpr (has_minimum) {
+                if (panel.format.has_minimum) {
                     const __m512 x_sum = _mm512_set1_ps(block[t * x_stride].sum);
                     total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
                     total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
@@ -103,10 +104,8 @@ inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords
                              std::size_t y_stride) noexcept {
     WordPanel panel;
     pack_codes(part, panel);
-    with_tile_of<WordTile>(code_format(part.weight.dtype), [&]<class Tile>() {
-        for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
-        });
+    for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
+        run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
     });
 }
 
