@@ -125,6 +125,19 @@ void pack_codes(const WeightPart& part, Panel& panel) noexcept {
     with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
 }
 
+/// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
+template <class Panel>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512i (&sum)[2], const Panel& panel,
+                                                                      std::size_t g, float x_scale, float x_sum) noexcept {
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < 2; ++i) {
+        const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), _mm512_set1_ps(x_scale));
+        total[i] = _mm512_fmadd_ps(products, _mm512_load_ps(panel.scales[g] + 16 * i), total[i]);
+        if (!panel.format.has_minimum) continue;
+        total[i] = _mm512_fmadd_ps(_mm512_set1_ps(x_sum), _mm512_load_ps(panel.minima[g] + 16 * i), total[i]);
+    }
+}
+
 /// What a token's row of activations is made of, from the panel's first column on.
 struct CodedTokens {
     const std::int8_t* codes;
@@ -168,18 +181,10 @@ struct CodeTile {
                     add_products(sum[t][1], w1, activation);
                 }
             }
-            const __m512 s0 = _mm512_load_ps(panel.scales[g]), s1 = _mm512_load_ps(panel.scales[g] + 16);
             const std::size_t block = g * group / activation_block;
 #pragma GCC unroll 6
             for (std::size_t t = 0; t < count; ++t) {
-                const __m512 scale = _mm512_set1_ps(x.scales[t * blocks + block]);
-                total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
-                total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if (panel.format.has_minimum) {
-                    const __m512 x_sum = _mm512_set1_ps(x.sums[t * blocks + block]);
-                    total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
-                    total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
-                }
+                add_scaled(total[t], sum[t], panel, g, x.scales[t * blocks + block], x.sums[t * blocks + block]);
             }
         }
 #pragma GCC unroll 6

@@ -78,17 +78,9 @@ struct WordTile {
                     add_word_products(sum[t][1], w1, pair);
                 }
             }
-            const __m512 s0 = _mm512_load_ps(panel.scales[g]), s1 = _mm512_load_ps(panel.scales[g] + 16);
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
-                const __m512 scale = _mm512_set1_ps(block[t * x_stride].scale);
-                total[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), scale), s0, total[t][0]);
-                total[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), scale), s1, total[t][1]);
-                if (panel.format.has_minimum) {
-                    const __m512 x_sum = _mm512_set1_ps(block[t * x_stride].sum);
-                    total[t][0] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g]), total[t][0]);
-                    total[t][1] = _mm512_fmadd_ps(x_sum, _mm512_load_ps(panel.minima[g] + 16), total[t][1]);
-                }
+                add_scaled(total[t], sum[t], panel, g, block[t * x_stride].scale, block[t * x_stride].sum);
             }
         }
 #pragma GCC unroll 12
