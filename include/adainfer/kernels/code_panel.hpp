@@ -127,8 +127,9 @@ void pack_codes(const WeightPart& part, Panel& panel) noexcept {
 
 /// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
 template <class Panel>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512i (&sum)[2], const Panel& panel,
-                                                                      std::size_t g, float x_scale, float x_sum) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512i (&sum)[2],
+                                                                      const Panel& panel, std::size_t g, float x_scale,
+                                                                      float x_sum) noexcept {
 #pragma GCC unroll 2
     for (std::size_t i = 0; i < 2; ++i) {
         const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), _mm512_set1_ps(x_scale));
