@@ -3692,12 +3692,13 @@ void split_product(const WeightView& weight, const typename Tile::Rows& x, const
 
 #if ADAINFER_X86
 
-// Products of four bytes at once, sixteen rows in the lanes of a vector.
+// Products of four bytes or two words at once, sixteen rows in the lanes of a vector.
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Four values, the same in every lane.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i quad_of(const std::int8_t* values) noexcept {
+/// Four bytes or two words, the same in every lane.
+template <class T>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i quad_of(const T* values) noexcept {
     std::int32_t four;
     std::memcpy(&four, values, sizeof four);
     return _mm512_set1_epi32(four);
@@ -3706,6 +3707,12 @@ namespace adainfer::inline v0::detail::avx512 {
 /// sum += products of four bytes each, the weight's unsigned. GCC 12 copies the sum of the intrinsic back and forth.
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_products(__m512i& sum, __m512i weight, __m512i activation) noexcept {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
+}
+
+/// The same with products of two words each.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_word_products(__m512i& sum, __m512i weight,
+                                                                             __m512i activation) noexcept {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
@@ -6049,7 +6056,6 @@ inline void word_panel_times(const WeightPart& part, const ActivationWords& x, s
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #if ADAINFER_X86
 
@@ -6076,12 +6082,6 @@ struct WordPanel {
         _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
     }
 };
-
-/// sum += products of two words each. GCC 12 copies the sum of the intrinsic back and forth.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_word_products(__m512i& sum, __m512i weight,
-                                                                             __m512i activation) noexcept {
-    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
-}
 
 /// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
 /// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
@@ -6110,9 +6110,7 @@ struct WordTile {
                 const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
 #pragma GCC unroll 12
                 for (std::size_t t = 0; t < count; ++t) {
-                    std::int32_t two;
-                    std::memcpy(&two, block[t * x_stride].words + from + 2 * j, sizeof two);
-                    const __m512i pair = _mm512_set1_epi32(two);
+                    const __m512i pair = quad_of(block[t * x_stride].words + from + 2 * j);
                     add_word_products(sum[t][0], w0, pair);
                     add_word_products(sum[t][1], w1, pair);
                 }

@@ -27,7 +27,7 @@ namespace {
 
 const std::filesystem::path folder = std::string(ADAINFER_FIXTURES) + "/families";
 
-const std::vector<std::string> family_variants{
+const std::vector<std::string> variants{
     "gemma3_linear", "gemma3_six",     "gemma3_window", "gpt2_odd",      "gpt2_small",   "gptneox_parallel", "gptneox_sequential",
     "llama_linear",  "llama_llama3",   "mistral_full",  "mistral_window", "opt_125m",    "opt_350m",         "opt_projected",
     "phi3_longrope", "phi3_partial",   "phi3_window",   "qwen2_tied",    "qwen2_untied", "qwen3_tied",       "qwen3_untied",
@@ -37,7 +37,7 @@ GgufFile open(const std::string& variant) { return GgufFile::open(folder / varia
 
 template <class Backend>
 void check_variants(const Backend& backend) {
-    for (const std::string& variant : family_variants) {
+    for (const std::string& variant : variants) {
         CAPTURE(variant);
         const GgufFile file = open(variant);
         check_golden(load_weights(file), read_golden(file), backend);
@@ -63,7 +63,7 @@ TEST_CASE("every variant of every family is tested") {
         (std::filesystem::exists(entry.path() / (name + ".gguf")) ? both : folder_only).push_back(name);
     }
     std::sort(both.begin(), both.end());
-    CHECK(both == family_variants);
+    CHECK(both == variants);
     CHECK(folder_only == std::vector<std::string>{"gemma3_scale"});  // GGUF has no key for its attention scale
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("families: SimdBackend at every level, one thread and three") {
 }
 
 TEST_CASE("families: the GGUF file and the folder of a model give the same logits") {
-    for (const std::string& variant : family_variants) {
+    for (const std::string& variant : variants) {
         CAPTURE(variant);
         const GgufFile file = open(variant);
         const Golden golden = read_golden(file), same = read_golden(folder / variant);

@@ -26,11 +26,11 @@ using namespace adainfer;
 
 namespace {
 
-constexpr std::size_t gemma3_layers = 18;
+constexpr std::size_t layers = 18;
 constexpr double margin = 0.03;  // of logits of 30 or so
 
 /// The model; nothing, and a message, where there is none.
-std::optional<ModelWeights> load_gemma3() {
+std::optional<ModelWeights> load() {
     const auto path = real_model("ADAINFER_GEMMA3");
     if (!path) return std::nullopt;
     return load_weights(GgufFile::open(*path));
@@ -39,11 +39,11 @@ std::optional<ModelWeights> load_gemma3() {
 }  // namespace
 
 TEST_CASE("Gemma 3: top five after every layer, prompts longer than the window") {
-    std::optional<ModelWeights> weights = load_gemma3();
+    std::optional<ModelWeights> weights = load();
     if (!weights) return;
-    const std::vector<RealPrompt> prompts = read_real_fixture("gemma3_logits.txt", gemma3_layers).prompts;
+    const std::vector<RealPrompt> prompts = read_real_fixture("gemma3_logits.txt", layers).prompts;
     const Model<EigenBackend> model(std::move(*weights), NeverExit{}, EigenBackend(2));
-    REQUIRE(model.config().layers == gemma3_layers);
+    REQUIRE(model.config().layers == layers);
     std::size_t longest = 0;
     for (const RealPrompt& prompt : prompts) {
         check_top_five(model, prompt, margin);
@@ -51,7 +51,7 @@ TEST_CASE("Gemma 3: top five after every layer, prompts longer than the window")
 
         // The public calls say the same.
         Session session = model.new_session(prompt.tokens.size());
-        for (const std::size_t layer : {std::size_t{14}, gemma3_layers}) {
+        for (const std::size_t layer : {std::size_t{14}, layers}) {
             const auto& top = prompt.top[layer - 1];
             if (!clear(top, margin)) continue;
             const Prediction p = model.with_policy(ExitAtLayer<>(layer)).predict(session, prompt.tokens);
@@ -63,12 +63,12 @@ TEST_CASE("Gemma 3: top five after every layer, prompts longer than the window")
 }
 
 TEST_CASE("Gemma 3: a session that grows past the window, token by token and in chunks") {
-    std::optional<ModelWeights> weights = load_gemma3();
+    std::optional<ModelWeights> weights = load();
     if (!weights) return;
     const Model<EigenBackend> model(std::move(*weights), NeverExit{}, EigenBackend(2));
     const std::size_t window = model.config().window;
     std::size_t found = 0;
-    const RealFixture fixture = read_real_fixture("gemma3_logits.txt", gemma3_layers);
+    const RealFixture fixture = read_real_fixture("gemma3_logits.txt", layers);
     for (const RealPrompt& prompt : fixture.prompts) {
         const std::span tokens(prompt.tokens);
         if (tokens.size() < window + 20) continue;
@@ -86,9 +86,9 @@ TEST_CASE("Gemma 3: a session that grows past the window, token by token and in 
 }
 
 TEST_CASE("Gemma 3 on SimdBackend, and the shortest prompt on the others") {
-    std::optional<ModelWeights> weights = load_gemma3();
+    std::optional<ModelWeights> weights = load();
     if (!weights) return;
-    const std::vector<RealPrompt> prompts = read_real_fixture("gemma3_logits.txt", gemma3_layers).prompts;
+    const std::vector<RealPrompt> prompts = read_real_fixture("gemma3_logits.txt", layers).prompts;
     const Model<SimdBackend> simd(*weights, NeverExit{}, SimdBackend(2, SimdBackend::Products::Exact));
     for (const RealPrompt& prompt : prompts) check_top_five(simd, prompt, margin);
     const RealPrompt& shortest = *std::min_element(prompts.begin(), prompts.end(), [](const RealPrompt& a, const RealPrompt& b) {

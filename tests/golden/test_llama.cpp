@@ -22,7 +22,7 @@ using namespace adainfer;
 
 namespace {
 
-const std::vector<std::string> llama_variants{"mha", "gqa", "odd", "linear_rope", "llama3_rope", "bias", "head_dim", "q8", "q4_1", "wide_head"};
+const std::vector<std::string> variants{"mha", "gqa", "odd", "linear_rope", "llama3_rope", "bias", "head_dim", "q8", "q4_1", "wide_head"};
 
 template <class Backend>
 void check_variant(const std::string& variant, const Backend& backend, KvType kv = KvType::F32, double tolerance = 1e-4) {
@@ -41,17 +41,17 @@ TEST_CASE("every variant of the fixtures is tested") {
         if (!name.starts_with("llama_") || entry.path().extension() != ".gguf") continue;
         ++found;
         CAPTURE(name);
-        CHECK(std::find(llama_variants.begin(), llama_variants.end(), name.substr(6, name.size() - 11)) != llama_variants.end());
+        CHECK(std::find(variants.begin(), variants.end(), name.substr(6, name.size() - 11)) != variants.end());
     }
-    CHECK(found == llama_variants.size());
+    CHECK(found == variants.size());
 }
 
 TEST_CASE("reference") {
-    for (const std::string& variant : llama_variants) check_variant(variant, ReferenceBackend{});
+    for (const std::string& variant : variants) check_variant(variant, ReferenceBackend{});
 }
 
 TEST_CASE("Eigen, one thread and two") {
-    for (const std::string& variant : llama_variants) {
+    for (const std::string& variant : variants) {
         check_variant(variant, EigenBackend(1));
         check_variant(variant, EigenBackend(2));
     }
@@ -60,7 +60,7 @@ TEST_CASE("Eigen, one thread and two") {
 // These models hang on every digit of their keys. An f16 element is off by 2e-4 of a typical one, a q8_0 element, whose scale is
 // a 127th of the largest of 32, by 5e-3 (root mean squares, normally distributed).
 TEST_CASE("KV caches of fewer bits") {
-    for (const std::string& variant : llama_variants) {
+    for (const std::string& variant : variants) {
         check_variant(variant, ReferenceBackend{}, KvType::F16, 4e-3);
         check_variant(variant, SimdBackend(2, SimdBackend::Products::Exact), KvType::F16, 4e-3);
     }
@@ -74,7 +74,7 @@ TEST_CASE("KV caches of fewer bits") {
 }
 
 TEST_CASE("xtensor") {
-    for (const std::string& variant : llama_variants) check_variant(variant, XtensorBackend(2));
+    for (const std::string& variant : variants) check_variant(variant, XtensorBackend(2));
 }
 
 }  // namespace test_llama

@@ -30,7 +30,7 @@ using namespace adainfer;
 
 namespace {
 
-constexpr std::size_t smollm2_layers = 30;
+constexpr std::size_t layers = 30;
 
 std::string unescaped(const std::string& text) {
     std::string result;
@@ -46,7 +46,7 @@ std::string unescaped(const std::string& text) {
 }
 
 /// The model; nothing, and a message, where there is none.
-std::optional<ModelFile> load_smollm2() {
+std::optional<ModelFile> load() {
     const auto path = real_model("ADAINFER_SMOLLM2");
     if (!path) return std::nullopt;
     return load_model(*path);
@@ -55,12 +55,12 @@ std::optional<ModelFile> load_smollm2() {
 }  // namespace
 
 TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
-    std::optional<ModelFile> file = load_smollm2();
+    std::optional<ModelFile> file = load();
     if (!file) return;
-    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", smollm2_layers);
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
     const Tokenizer& tokenizer = file->tokenizer;
     const Model<EigenBackend> model(std::move(file->weights), NeverExit{}, EigenBackend(2));
-    REQUIRE(model.config().layers == smollm2_layers);
+    REQUIRE(model.config().layers == layers);
     for (const RealPrompt& prompt : fixture.prompts) {
         CHECK(tokenizer.encode(unescaped(prompt.text)) == prompt.tokens);
         check_top_five(model, prompt, 1e-3);
@@ -84,9 +84,9 @@ TEST_CASE("SmolLM2: tokens, top five after every layer, likelihood of a text") {
 }
 
 TEST_CASE("SmolLM2 on SimdBackend, and two short prompts on the others") {
-    std::optional<ModelFile> file = load_smollm2();
+    std::optional<ModelFile> file = load();
     if (!file) return;
-    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", smollm2_layers);
+    const RealFixture fixture = read_real_fixture("smollm2_logits.txt", layers);
     const Model<SimdBackend> simd(file->weights, NeverExit{}, SimdBackend(2, SimdBackend::Products::Exact));
     for (const RealPrompt& prompt : fixture.prompts) check_top_five(simd, prompt, 0.03);
     std::vector<RealPrompt> shortest;

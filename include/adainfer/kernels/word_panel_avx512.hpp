@@ -2,13 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "adainfer/kernels/activation_words.hpp"
 #include "adainfer/kernels/code_panel.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/quad_product.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
@@ -38,12 +38,6 @@ struct WordPanel {
     }
 };
 
-/// sum += products of two words each. GCC 12 copies the sum of the intrinsic back and forth.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_word_products(__m512i& sum, __m512i weight,
-                                                                             __m512i activation) noexcept {
-    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(activation));
-}
-
 /// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
 /// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
 /// instructions to scale.
@@ -71,9 +65,7 @@ struct WordTile {
                 const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
 #pragma GCC unroll 12
                 for (std::size_t t = 0; t < count; ++t) {
-                    std::int32_t two;
-                    std::memcpy(&two, block[t * x_stride].words + from + 2 * j, sizeof two);
-                    const __m512i pair = _mm512_set1_epi32(two);
+                    const __m512i pair = quad_of(block[t * x_stride].words + from + 2 * j);
                     add_word_products(sum[t][0], w0, pair);
                     add_word_products(sum[t][1], w1, pair);
                 }
