@@ -18,7 +18,7 @@ namespace adainfer::inline v0::detail::avx512 {
 /// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
 struct AmxTile {
     using Rows = BfloatRows<16>;
-    static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
+    static constexpr std::size_t tokens = 32, columns = 640;  ///< at most
     static constexpr std::size_t cached = std::size_t{1} << 20U;  ///< bytes of activations: half of the L2 of all CPUs with AMX
 
     /// f(first, count) for blocks of tokens that Unit::run() takes; `first` begins a tile.
@@ -58,15 +58,19 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            for (std::size_t p = 0; p < task.pairs; p += 16, x += 256) {
-                if (task.ahead.address != 0) fetch(task.ahead, p);
-                _tile_loadd(4, x, 64);
-                _tile_loadd(6, task.panel[p], row);
-                _tile_loadd(7, task.panel[p] + 16, row);
+            const std::uint32_t* panel = task.panel[0]; std::size_t t = 0;
+            for (const std::uint32_t* const end = task.panel[task.pairs]; panel < end; panel += 16 * lanes, x += 256) {
+                if (task.ahead != nullptr) fetch(*task.ahead);
+                if (t < count) {
+                    __builtin_prefetch(y + t * y_stride, 1, 3);__builtin_prefetch(y + t * y_stride + 16, 1, 3);
+                    __builtin_prefetch(y + (t+1) * y_stride, 1, 3);__builtin_prefetch(y + (t+1) * y_stride + 16, 1, 3); t += 2; }
+                _tile_stream_loadd(4, x, 64);
+                _tile_loadd(6, panel, row);
+                _tile_loadd(7, panel + 16, row);
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_dpbf16ps(1, 4, 7);
                 if (!more) continue;
-                _tile_loadd(5, x + x_stride, 64);
+                _tile_stream_loadd(5, x + x_stride, 64);
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
@@ -98,11 +102,10 @@ struct AmxTile {
             shaped_for_ = count;
         }
 
-        /// What BfloatTile::run() fetches beside the pairs p to p + 15.
-        static void fetch(const BfloatAhead& ahead, std::size_t p) noexcept {
-            for (std::size_t i = p; i < p + 16; ++i) {
-                __builtin_prefetch(reinterpret_cast<const void*>(ahead.address + i % 32 * ahead.stride + i / 32 * 64), 0, 2);
-            }
+        /// Few lines with every step: a tile waits while all of the core's requests to memory are under way.
+        static void fetch(BfloatAhead& ahead) noexcept {
+            const std::size_t end = (std::min)(ahead.first + ahead.each, ahead.end);
+            for (; ahead.first < end; ++ahead.first) __builtin_prefetch(ahead.line(ahead.first), 0, 2);
         }
 
         std::size_t shaped_for_ = 0;

@@ -37,16 +37,24 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// Where a part stands in memory; nothing unless all of its rows exist.
-[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part) noexcept {
-    if (part.count < BfloatPanel::lanes) return {};
+/// The lines of a part in memory, to be fetched beside `steps` steps of 16 pairs; none unless all of its rows exist.
+[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    if (part.count < lanes) return {};
+    BfloatAhead ahead;
+    std::size_t bytes = row_bytes(part.weight.dtype, part.depth);  // of a row
     if (part.lanes == nullptr) {
-        return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.row(0));
+        ahead.stride = part.weight.row_bytes();
+    } else {
+        const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
+        bytes = part.depth / layout.columns * layout.bytes / lanes;
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.blocks());
+        ahead.stride = (bytes + 63) / 64 * 64;
     }
-    const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-    const std::size_t bytes = part.depth / layout.columns * layout.bytes;
-    const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
-    return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
+    ahead.end = (bytes + 63) / 64 * lanes;
+    ahead.each = (ahead.end + steps - 1) / steps;
+    return ahead;
 }
 
 /// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
@@ -68,17 +76,17 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
         for (std::size_t column = 0; column < weight.cols; column += depth) {
             for (std::size_t i = 0; i < panels; ++i) {
                 pack_bfloat(part(group + i, column), panel);
+                const std::size_t steps = (panel.pairs + 15) / 16 * ((tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
-                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
-                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
-                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0));
+                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
+                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
                 Tile::for_blocks(tokens, [&](std::size_t token, std::size_t some) {
                     float* const own = sums + token * lanes;
-                    const BfloatAhead ahead = next.take((panel.pairs + 31) / 32);
-                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, ahead};
+                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, &next};
                     const std::uint32_t* const from = x.row(token, column / 2);
                     if (direct) unit.run(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
                     else unit.run(some, task, from, x.stride(), own, lanes);

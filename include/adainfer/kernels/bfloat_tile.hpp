@@ -79,18 +79,15 @@ class BfloatRows {
     std::size_t stride_ = 0;
 };
 
-/// Parts of 32 rows in memory that will be wanted soon: [32][bytes].
+/// Parts of 32 rows in memory that will be wanted soon, as lines of the cache: the first of each row, then the second of each.
 struct BfloatAhead {
-    std::uintptr_t address = 0;  ///< 0: nothing
-    std::size_t stride = 0, bytes = 0;
+    std::uintptr_t address = 0;
+    std::size_t stride = 0;          ///< bytes from row to row
+    std::size_t first = 0, end = 0;  ///< the lines that are left
+    std::size_t each = 0;            ///< of them beside 16 pairs of columns
 
-    /// The first lines of each row, which are no longer part of this.
-    BfloatAhead take(std::size_t lines) noexcept {
-        if (bytes == 0) return {};
-        const BfloatAhead first = *this;
-        address += 64 * lines;
-        bytes -= (std::min)(bytes, 64 * lines);
-        return first;
+    [[nodiscard]] const void* line(std::size_t i) const noexcept {
+        return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
     }
 };
 
@@ -107,7 +104,9 @@ struct BfloatTask {
     const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
     std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
-    BfloatAhead ahead{};          ///< brought into the second cache meanwhile
+    /// If not null, lines of it are brought into the second cache meanwhile, and are left no more. Not a copy: to gather one, a core
+    /// may wait until all it has stored before is in the cache.
+    BfloatAhead* ahead = nullptr;
 };
 
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
@@ -134,7 +133,6 @@ struct BfloatTile {
     template <std::size_t count>
     [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
                                                  std::size_t y_stride) noexcept {
-        const BfloatAhead& ahead = task.ahead;
         __m512 sum[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -142,10 +140,11 @@ struct BfloatTile {
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
         // Where there is nothing to fetch, what is in the first cache already.
-        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(task.panel);
-        const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
+        const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
+        const BfloatAhead ahead = fetches ? *task.ahead : BfloatAhead{reinterpret_cast<std::uintptr_t>(task.panel)};
+        if (fetches) task.ahead->first += task.pairs;
         for (std::size_t p = 0; p < task.pairs; ++p) {
-            _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
+            _mm_prefetch(ahead.line(ahead.first + p), _MM_HINT_T1);
             const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p]));
             const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p] + 16));
 #pragma GCC unroll 12
