@@ -1329,24 +1329,21 @@ class BfloatRows {
     std::size_t stride_ = 0;
 };
 
-/// Parts of 32 rows in memory that will be wanted soon: [32][bytes].
+/// Parts of 32 rows in memory that will be wanted soon, as lines of the cache: the first of each row, then the second of each.
 struct BfloatAhead {
-    std::uintptr_t address = 0;  ///< 0: nothing
-    std::size_t stride = 0, bytes = 0;
+    std::uintptr_t address = 0;
+    std::size_t stride = 0;          ///< bytes from row to row
+    std::size_t first = 0, end = 0;  ///< the lines that are left
+    std::size_t each = 0;            ///< of them beside 16 pairs of columns
 
-    /// The first lines of each row, which are no longer part of this.
-    BfloatAhead take(std::size_t lines) noexcept {
-        if (bytes == 0) return {};
-        const BfloatAhead first = *this;
-        address += 64 * lines;
-        bytes -= (std::min)(bytes, 64 * lines);
-        return first;
+    [[nodiscard]] const void* line(std::size_t i) const noexcept {
+        return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
     }
 };
 
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
-    static constexpr std::size_t lanes = 32, most_columns = 1024;
+    static constexpr std::size_t lanes = 32, most_columns = 640;  ///< 40 KB, of an AMX machine's first cache of 48
 
     alignas(4096) std::uint32_t values[most_columns / 2][lanes];  ///< in as few pages as can be
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
@@ -1357,7 +1354,9 @@ struct BfloatTask {
     const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
     std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
-    BfloatAhead ahead{};          ///< brought into the second cache meanwhile
+    /// If not null, lines of it are brought into the second cache meanwhile, and are left no more. Not a copy: to gather one, a core
+    /// may wait until all it has stored before is in the cache.
+    BfloatAhead* ahead = nullptr;
 };
 
 /// y[token][32] = the sums so far + the panel times rows of activations; y may be where the sums are. Bound: 16 pairs of
@@ -1384,7 +1383,6 @@ struct BfloatTile {
     template <std::size_t count>
     [[ADAINFER_TARGET_BFLOAT16]] static void run(const BfloatTask& task, const std::uint32_t* x, std::size_t x_stride, float* y,
                                                  std::size_t y_stride) noexcept {
-        const BfloatAhead& ahead = task.ahead;
         __m512 sum[count][2];
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
@@ -1392,10 +1390,11 @@ struct BfloatTile {
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
         // Where there is nothing to fetch, what is in the first cache already.
-        const std::uintptr_t from = ahead.address != 0 ? ahead.address : reinterpret_cast<std::uintptr_t>(task.panel);
-        const std::size_t from_stride = ahead.address != 0 ? ahead.stride : 0;
+        const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
+        const BfloatAhead ahead = fetches ? *task.ahead : BfloatAhead{reinterpret_cast<std::uintptr_t>(task.panel)};
+        if (fetches) task.ahead->first += task.pairs;
         for (std::size_t p = 0; p < task.pairs; ++p) {
-            _mm_prefetch(reinterpret_cast<const char*>(from + p % 32 * from_stride + p / 32 * 64), _MM_HINT_T1);
+            _mm_prefetch(ahead.line(ahead.first + p), _MM_HINT_T1);
             const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p]));
             const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p] + 16));
 #pragma GCC unroll 12
@@ -1425,7 +1424,8 @@ struct BfloatTile {
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of them from the second cache: the activations,
+/// which are asked not to stay in the first (TILELOADDT1), so that the panel does: both from the second take half as long again.
 struct AmxTile {
     using Rows = BfloatRows<16>;
     static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
@@ -1468,15 +1468,18 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            for (std::size_t p = 0; p < task.pairs; p += 16, x += 256) {
-                if (task.ahead.address != 0) fetch(task.ahead, p);
-                _tile_loadd(4, x, 64);
-                _tile_loadd(6, task.panel[p], row);
-                _tile_loadd(7, task.panel[p] + 16, row);
+            const std::uint32_t* panel = task.panel[0];
+            std::size_t asked = 0;  // rows of y
+            for (const std::uint32_t* const end = task.panel[task.pairs]; panel < end; panel += 16 * lanes, x += 256) {
+                if (task.ahead != nullptr) fetch(*task.ahead);
+                for (const std::size_t last = (std::min)(asked + 2, count); asked < last; ++asked) own(y + asked * y_stride);
+                _tile_stream_loadd(4, x, 64);
+                _tile_loadd(6, panel, row);
+                _tile_loadd(7, panel + 16, row);
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_dpbf16ps(1, 4, 7);
                 if (!more) continue;
-                _tile_loadd(5, x + x_stride, 64);
+                _tile_stream_loadd(5, x + x_stride, 64);
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
@@ -1508,11 +1511,16 @@ struct AmxTile {
             shaped_for_ = count;
         }
 
-        /// What BfloatTile::run() fetches beside the pairs p to p + 15.
-        static void fetch(const BfloatAhead& ahead, std::size_t p) noexcept {
-            for (std::size_t i = p; i < p + 16; ++i) {
-                __builtin_prefetch(reinterpret_cast<const void*>(ahead.address + i % 32 * ahead.stride + i / 32 * 64), 0, 2);
-            }
+        /// Few lines with every step: a tile waits while all of the core's requests to memory are under way.
+        static void fetch(BfloatAhead& ahead) noexcept {
+            const std::size_t end = (std::min)(ahead.first + ahead.each, ahead.end);
+            for (; ahead.first < end; ++ahead.first) __builtin_prefetch(ahead.line(ahead.first), 0, 2);
+        }
+
+        /// The lines of a row of results: written without having been asked for, they hold up all stores behind them.
+        static void own(float* row) noexcept {
+            __builtin_prefetch(row, 1, 3);
+            __builtin_prefetch(row + 16, 1, 3);
         }
 
         std::size_t shaped_for_ = 0;
@@ -3589,16 +3597,24 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// Where a part stands in memory; nothing unless all of its rows exist.
-[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part) noexcept {
-    if (part.count < BfloatPanel::lanes) return {};
+/// The lines of a part in memory, to be fetched beside `steps` steps of 16 pairs; none unless all of its rows exist.
+[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
+    constexpr std::size_t lanes = BfloatPanel::lanes;
+    if (part.count < lanes) return {};
+    BfloatAhead ahead;
+    std::size_t bytes = row_bytes(part.weight.dtype, part.depth);  // of a row
     if (part.lanes == nullptr) {
-        return {reinterpret_cast<std::uintptr_t>(part.row(0)), part.weight.row_bytes(), row_bytes(part.weight.dtype, part.depth)};
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.row(0));
+        ahead.stride = part.weight.row_bytes();
+    } else {
+        const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
+        bytes = part.depth / layout.columns * layout.bytes / lanes;
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.blocks());
+        ahead.stride = (bytes + 63) / 64 * 64;
     }
-    const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-    const std::size_t bytes = part.depth / layout.columns * layout.bytes;
-    const std::size_t each = (bytes / BfloatPanel::lanes + 63) / 64 * 64;
-    return {reinterpret_cast<std::uintptr_t>(part.blocks()), each, each};
+    ahead.end = (bytes + 63) / 64 * lanes;
+    ahead.each = (ahead.end + steps - 1) / steps;
+    return ahead;
 }
 
 /// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
@@ -3620,17 +3636,17 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
         for (std::size_t column = 0; column < weight.cols; column += depth) {
             for (std::size_t i = 0; i < panels; ++i) {
                 pack_bfloat(part(group + i, column), panel);
+                const std::size_t steps = (panel.pairs + 15) / 16 * ((tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
-                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column));
-                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth));
-                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0));
+                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
+                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
                 Tile::for_blocks(tokens, [&](std::size_t token, std::size_t some) {
                     float* const own = sums + token * lanes;
-                    const BfloatAhead ahead = next.take((panel.pairs + 31) / 32);
-                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, ahead};
+                    const BfloatTask task{panel.values, panel.pairs, column == 0 ? nullptr : own, &next};
                     const std::uint32_t* const from = x.row(token, column / 2);
                     if (direct) unit.run(some, task, from, x.stride(), y.row(token).data() + first, y.stride());
                     else unit.run(some, task, from, x.stride(), own, lanes);
@@ -6412,46 +6428,46 @@ void attention(const B& backend, const AttentionArgs& args) {
     }
 }
 
+/// x = map(x), elementwise, times the factors where there are any.
 template <class Map>
-[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, Map map) {
+[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, const MatrixView<const float>* factors, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
-        set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
+        if (factors == nullptr) {
+            set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
+        } else {
+            const float* factor = factors->row(t).data();
+            set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]) * factor[i]; });
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void activate_rows(Activation activation, MatrixView<float> x,
+                                                 const MatrixView<const float>* factors = nullptr) {
+    switch (activation) {
+        case Activation::Silu: return map_rows(x, factors, [](float v) { return v / (1.0F + exp_approx(-v)); });
+        case Activation::Gelu: return map_rows(x, factors, [](float v) { return 0.5F * v * (1.0F + std::erf(v * 0.70710678F)); });
+        case Activation::GeluTanh:
+            return map_rows(x, factors, [](float v) {
+                const float u = 1.5957691F * (v + 0.044715F * v * v * v);  // 2 sqrt(2 / pi) (...)
+                return v / (1.0F + exp_approx(-u));
+            });
+        case Activation::Relu: return map_rows(x, factors, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
     }
 }
 
 /// x = f(x), elementwise.
 template <class B>
 [[gnu::always_inline]] inline void activate(const B& backend, Activation activation, MatrixView<float> x) {
-    if constexpr (requires { backend.activate(activation, x); }) {
-        backend.activate(activation, x);
-    } else {
-        switch (activation) {
-            case Activation::Silu: return map_rows(x, [](float v) { return v / (1.0F + exp_approx(-v)); });
-            case Activation::Gelu: return map_rows(x, [](float v) { return 0.5F * v * (1.0F + std::erf(v * 0.70710678F)); });
-            case Activation::GeluTanh:
-                return map_rows(x, [](float v) {
-                    const float u = 1.5957691F * (v + 0.044715F * v * v * v);  // 2 sqrt(2 / pi) (...)
-                    return v / (1.0F + exp_approx(-u));
-                });
-            case Activation::Relu: return map_rows(x, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
-        }
-    }
+    if constexpr (requires { backend.activate(activation, x); }) backend.activate(activation, x);
+    else activate_rows(activation, x);
 }
 
 /// y = f(y) * x, elementwise: a gated feed-forward network (Shazeer, arXiv 2002.05202).
 template <class B>
 [[gnu::always_inline]] inline void gate(const B& backend, Activation activation, MatrixView<const float> x, MatrixView<float> y) {
-    if constexpr (requires { backend.gate(activation, x, y); }) {
-        backend.gate(activation, x, y);
-    } else {
-        ops::activate(backend, activation, y);
-        for (std::size_t t = 0; t < y.rows(); ++t) {
-            const float* factors = x.row(t).data();
-            float* row = y.row(t).data();
-            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
-        }
-    }
+    if constexpr (requires { backend.gate(activation, x, y); }) backend.gate(activation, x, y);
+    else activate_rows(activation, y, &x);
 }
 
 /// y [tokens, out] = down(activation(gate x) * (up x)) in one, for a backend that gains by it. False where it left y alone: then

@@ -209,46 +209,46 @@ void attention(const B& backend, const AttentionArgs& args) {
     }
 }
 
+/// x = map(x), elementwise, times the factors where there are any.
 template <class Map>
-[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, Map map) {
+[[gnu::always_inline]] inline void map_rows(MatrixView<float> x, const MatrixView<const float>* factors, Map map) {
     for (std::size_t t = 0; t < x.rows(); ++t) {
         float* row = x.row(t).data();
-        set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
+        if (factors == nullptr) {
+            set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]); });
+        } else {
+            const float* factor = factors->row(t).data();
+            set_each(row, x.cols(), [=](std::size_t i) { return map(row[i]) * factor[i]; });
+        }
+    }
+}
+
+[[gnu::always_inline]] inline void activate_rows(Activation activation, MatrixView<float> x,
+                                                 const MatrixView<const float>* factors = nullptr) {
+    switch (activation) {
+        case Activation::Silu: return map_rows(x, factors, [](float v) { return v / (1.0F + exp_approx(-v)); });
+        case Activation::Gelu: return map_rows(x, factors, [](float v) { return 0.5F * v * (1.0F + std::erf(v * 0.70710678F)); });
+        case Activation::GeluTanh:
+            return map_rows(x, factors, [](float v) {
+                const float u = 1.5957691F * (v + 0.044715F * v * v * v);  // 2 sqrt(2 / pi) (...)
+                return v / (1.0F + exp_approx(-u));
+            });
+        case Activation::Relu: return map_rows(x, factors, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
     }
 }
 
 /// x = f(x), elementwise.
 template <class B>
 [[gnu::always_inline]] inline void activate(const B& backend, Activation activation, MatrixView<float> x) {
-    if constexpr (requires { backend.activate(activation, x); }) {
-        backend.activate(activation, x);
-    } else {
-        switch (activation) {
-            case Activation::Silu: return map_rows(x, [](float v) { return v / (1.0F + exp_approx(-v)); });
-            case Activation::Gelu: return map_rows(x, [](float v) { return 0.5F * v * (1.0F + std::erf(v * 0.70710678F)); });
-            case Activation::GeluTanh:
-                return map_rows(x, [](float v) {
-                    const float u = 1.5957691F * (v + 0.044715F * v * v * v);  // 2 sqrt(2 / pi) (...)
-                    return v / (1.0F + exp_approx(-u));
-                });
-            case Activation::Relu: return map_rows(x, [](float v) { return v > 0.0F || v != v ? v : 0.0F; });
-        }
-    }
+    if constexpr (requires { backend.activate(activation, x); }) backend.activate(activation, x);
+    else activate_rows(activation, x);
 }
 
 /// y = f(y) * x, elementwise: a gated feed-forward network (Shazeer, arXiv 2002.05202).
 template <class B>
 [[gnu::always_inline]] inline void gate(const B& backend, Activation activation, MatrixView<const float> x, MatrixView<float> y) {
-    if constexpr (requires { backend.gate(activation, x, y); }) {
-        backend.gate(activation, x, y);
-    } else {
-        ops::activate(backend, activation, y);
-        for (std::size_t t = 0; t < y.rows(); ++t) {
-            const float* factors = x.row(t).data();
-            float* row = y.row(t).data();
-            set_each(row, y.cols(), [=](std::size_t i) { return row[i] * factors[i]; });
-        }
-    }
+    if constexpr (requires { backend.gate(activation, x, y); }) backend.gate(activation, x, y);
+    else activate_rows(activation, y, &x);
 }
 
 /// y [tokens, out] = down(activation(gate x) * (up x)) in one, for a backend that gains by it. False where it left y alone: then

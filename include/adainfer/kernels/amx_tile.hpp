@@ -15,10 +15,11 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, those of the activations from the second cache.
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of them from the second cache: the activations,
+/// which are asked not to stay in the first (TILELOADDT1), so that the panel does: both from the second take half as long again.
 struct AmxTile {
     using Rows = BfloatRows<16>;
-    static constexpr std::size_t tokens = 32, columns = 640;  ///< at most
+    static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
     static constexpr std::size_t cached = std::size_t{1} << 20U;  ///< bytes of activations: half of the L2 of all CPUs with AMX
 
     /// f(first, count) for blocks of tokens that Unit::run() takes; `first` begins a tile.
@@ -58,12 +59,11 @@ struct AmxTile {
                 _tile_loadd(2, task.sums + 16 * lanes, row);
                 _tile_loadd(3, task.sums + 16 * lanes + 16, row);
             }
-            const std::uint32_t* panel = task.panel[0]; std::size_t t = 0;
+            const std::uint32_t* panel = task.panel[0];
+            std::size_t asked = 0;  // rows of y
             for (const std::uint32_t* const end = task.panel[task.pairs]; panel < end; panel += 16 * lanes, x += 256) {
                 if (task.ahead != nullptr) fetch(*task.ahead);
-                if (t < count) {
-                    __builtin_prefetch(y + t * y_stride, 1, 3);__builtin_prefetch(y + t * y_stride + 16, 1, 3);
-                    __builtin_prefetch(y + (t+1) * y_stride, 1, 3);__builtin_prefetch(y + (t+1) * y_stride + 16, 1, 3); t += 2; }
+                for (const std::size_t last = (std::min)(asked + 2, count); asked < last; ++asked) own(y + asked * y_stride);
                 _tile_stream_loadd(4, x, 64);
                 _tile_loadd(6, panel, row);
                 _tile_loadd(7, panel + 16, row);
@@ -106,6 +106,12 @@ struct AmxTile {
         static void fetch(BfloatAhead& ahead) noexcept {
             const std::size_t end = (std::min)(ahead.first + ahead.each, ahead.end);
             for (; ahead.first < end; ++ahead.first) __builtin_prefetch(ahead.line(ahead.first), 0, 2);
+        }
+
+        /// The lines of a row of results: written without having been asked for, they hold up all stores behind them.
+        static void own(float* row) noexcept {
+            __builtin_prefetch(row, 1, 3);
+            __builtin_prefetch(row + 16, 1, 3);
         }
 
         std::size_t shaped_for_ = 0;

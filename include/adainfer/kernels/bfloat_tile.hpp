@@ -93,7 +93,7 @@ struct BfloatAhead {
 
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
-    static constexpr std::size_t lanes = 32, most_columns = 1024;
+    static constexpr std::size_t lanes = 32, most_columns = 640;  ///< 40 KB, of an AMX machine's first cache of 48
 
     alignas(4096) std::uint32_t values[most_columns / 2][lanes];  ///< in as few pages as can be
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
