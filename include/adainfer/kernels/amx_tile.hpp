@@ -15,8 +15,9 @@
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of them from the second cache: the activations,
-/// which are asked not to stay in the first (TILELOADDT1), so that the panel does: both from the second take half as long again.
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of which come from the second cache: the
+/// activations. They are asked not to stay in the first (TILELOADDT1), so that the panel does; with both from the second a product
+/// takes half as long again.
 struct AmxTile {
     using Rows = BfloatRows<16>;
     static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most

@@ -104,8 +104,8 @@ struct BfloatTask {
     const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
     std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
-    /// If not null, lines of it are brought into the second cache meanwhile, and are left no more. Not a copy: to gather one, a core
-    /// may wait until all it has stored before is in the cache.
+    /// If not null, some of it is brought into the second cache meanwhile, and is left no more. No copy: while one is read that was
+    /// just written piece by piece, a core waits for all results stored before.
     BfloatAhead* ahead = nullptr;
 };
 
