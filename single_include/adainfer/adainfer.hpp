@@ -1334,10 +1334,16 @@ struct BfloatAhead {
     std::uintptr_t address = 0;
     std::size_t stride = 0;          ///< bytes from row to row
     std::size_t first = 0, end = 0;  ///< the lines that are left
-    std::size_t each = 0;            ///< of them beside 16 pairs of columns
+    std::size_t each = 0;            ///< of them beside a product of 16 pairs, or beside packing them for 16 rows
 
     [[nodiscard]] const void* line(std::size_t i) const noexcept {
         return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
+    }
+
+    /// Brings lines into the second cache that are left no more then. A few at a time: while all of a core's requests to memory are
+    /// under way, what it reads from there waits too.
+    [[gnu::always_inline]] void fetch(std::size_t lines) noexcept {
+        for (const std::size_t last = (std::min)(first + lines, end); first < last; ++first) __builtin_prefetch(line(first), 0, 2);
     }
 };
 
@@ -1354,8 +1360,8 @@ struct BfloatTask {
     const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
     std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
-    /// If not null, lines of it are brought into the second cache meanwhile, and are left no more. Not a copy: to gather one, a core
-    /// may wait until all it has stored before is in the cache.
+    /// If not null, some of it is fetched meanwhile. No copy: while one is read that was just written piece by piece, a core waits
+    /// for all results stored before.
     BfloatAhead* ahead = nullptr;
 };
 
@@ -1424,8 +1430,9 @@ struct BfloatTile {
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of them from the second cache: the activations,
-/// which are asked not to stay in the first (TILELOADDT1), so that the panel does: both from the second take half as long again.
+/// 32 tokens at a time. Bound: four products of 16 cycles for four tiles loaded, two of which come from the second cache: the
+/// activations. They are asked not to stay in the first (TILELOADDT1), so that the panel does; with both from the second a product
+/// takes half as long again.
 struct AmxTile {
     using Rows = BfloatRows<16>;
     static constexpr std::size_t tokens = 32, columns = BfloatPanel::most_columns;  ///< at most
@@ -1471,7 +1478,7 @@ struct AmxTile {
             const std::uint32_t* panel = task.panel[0];
             std::size_t asked = 0;  // rows of y
             for (const std::uint32_t* const end = task.panel[task.pairs]; panel < end; panel += 16 * lanes, x += 256) {
-                if (task.ahead != nullptr) fetch(*task.ahead);
+                if (task.ahead != nullptr) task.ahead->fetch(task.ahead->each);
                 for (const std::size_t last = (std::min)(asked + 2, count); asked < last; ++asked) own(y + asked * y_stride);
                 _tile_stream_loadd(4, x, 64);
                 _tile_loadd(6, panel, row);
@@ -1509,12 +1516,6 @@ struct AmxTile {
             asm volatile("" : : "r"(&of) : "memory");  // GCC 12 believes that only eight bytes of it are read
             _tile_loadconfig(&of);
             shaped_for_ = count;
-        }
-
-        /// Few lines with every step: a tile waits while all of the core's requests to memory are under way.
-        static void fetch(BfloatAhead& ahead) noexcept {
-            const std::size_t end = (std::min)(ahead.first + ahead.each, ahead.end);
-            for (; ahead.first < end; ++ahead.first) __builtin_prefetch(ahead.line(ahead.first), 0, 2);
         }
 
         /// The lines of a row of results: written without having been asked for, they hold up all stores behind them.
@@ -3458,12 +3459,14 @@ template <DType dtype, bool rests>
 
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
 template <DType dtype, bool rests = false>
-[[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32],
+                                                               BfloatAhead& ahead) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
         for (std::size_t k = 0; k < part.depth; k += 32) {
             const std::size_t left = part.depth - k;
+            ahead.fetch(ahead.each);
             __m512i v[16];
 #pragma GCC unroll 16
             for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
@@ -3490,7 +3493,7 @@ struct CodeFloat {
 /// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
 template <DType dtype>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
-                                                              std::uint32_t (*panel)[32]) noexcept {
+                                                              std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -3506,6 +3509,7 @@ template <DType dtype>
         quads.scales(depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
+            ahead.fetch(2 * ahead.each);
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -3535,10 +3539,10 @@ template <DType dtype>
 }
 
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
-inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
-        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel);
+        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
+        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
     });
 }
 
@@ -3547,16 +3551,20 @@ inline void pad_panel(BfloatPanel& panel) noexcept {
     for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
 }
 
-/// Fills a panel with a part of at most BfloatPanel::most_columns columns.
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
+/// Fills a panel with a part of at most BfloatPanel::most_columns columns; some of what is ahead is fetched meanwhile.
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead& ahead) noexcept {
     panel.pairs = (part.depth + 1) / 2;
     for (std::size_t column = 0; column < part.depth; column += panel_depth) {
         WeightPart some = part;
         some.begin += column;
         some.depth = (std::min)(panel_depth, part.depth - column);
-        pack_bfloat(some, panel.values + column / 2);
+        pack_bfloat(some, panel.values + column / 2, ahead);
     }
     pad_panel(panel);
+}
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
+    BfloatAhead nothing;
+    pack_bfloat(part, panel, nothing);
 }
 
 /// True where numbers of this type leave rests.
@@ -3565,8 +3573,9 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
 /// The same of the rests of a weight that leaves_rests().
 inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
-    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
-    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
+    BfloatAhead nothing;
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values, nothing);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values, nothing);
     pad_panel(panel);
 }
 
@@ -3597,7 +3606,7 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// The lines of a part in memory, to be fetched beside `steps` steps of 16 pairs; none unless all of its rows exist.
+/// The lines of a part in memory, to be fetched in `steps` steps; none unless all of its rows exist.
 [[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
     constexpr std::size_t lanes = BfloatPanel::lanes;
     if (part.count < lanes) return {};
@@ -3635,12 +3644,14 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
         const std::size_t panels = (std::min)(together, end - group);
         for (std::size_t column = 0; column < weight.cols; column += depth) {
             for (std::size_t i = 0; i < panels; ++i) {
-                pack_bfloat(part(group + i, column), panel);
-                const std::size_t steps = (panel.pairs + 15) / 16 * ((tokens + Tile::tokens - 1) / Tile::tokens);
+                const WeightPart packed = part(group + i, column);
+                // Beside packing 16 rows and again 16, and beside each block of tokens.
+                const std::size_t steps = (packed.depth + 31) / 32 * (2 + (tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
                 else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
+                pack_bfloat(packed, panel, next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;

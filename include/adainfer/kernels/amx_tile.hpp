@@ -63,7 +63,7 @@ struct AmxTile {
             const std::uint32_t* panel = task.panel[0];
             std::size_t asked = 0;  // rows of y
             for (const std::uint32_t* const end = task.panel[task.pairs]; panel < end; panel += 16 * lanes, x += 256) {
-                if (task.ahead != nullptr) fetch(*task.ahead);
+                if (task.ahead != nullptr) task.ahead->fetch(task.ahead->each);
                 for (const std::size_t last = (std::min)(asked + 2, count); asked < last; ++asked) own(y + asked * y_stride);
                 _tile_stream_loadd(4, x, 64);
                 _tile_loadd(6, panel, row);
@@ -101,12 +101,6 @@ struct AmxTile {
             asm volatile("" : : "r"(&of) : "memory");  // GCC 12 believes that only eight bytes of it are read
             _tile_loadconfig(&of);
             shaped_for_ = count;
-        }
-
-        /// Few lines with every step: a tile waits while all of the core's requests to memory are under way.
-        static void fetch(BfloatAhead& ahead) noexcept {
-            const std::size_t end = (std::min)(ahead.first + ahead.each, ahead.end);
-            for (; ahead.first < end; ++ahead.first) __builtin_prefetch(ahead.line(ahead.first), 0, 2);
         }
 
         /// The lines of a row of results: written without having been asked for, they hold up all stores behind them.

@@ -37,7 +37,7 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// The lines of a part in memory, to be fetched beside `steps` steps of 16 pairs; none unless all of its rows exist.
+/// The lines of a part in memory, to be fetched in `steps` steps; none unless all of its rows exist.
 [[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
     constexpr std::size_t lanes = BfloatPanel::lanes;
     if (part.count < lanes) return {};
@@ -75,12 +75,14 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
         const std::size_t panels = (std::min)(together, end - group);
         for (std::size_t column = 0; column < weight.cols; column += depth) {
             for (std::size_t i = 0; i < panels; ++i) {
-                pack_bfloat(part(group + i, column), panel);
-                const std::size_t steps = (panel.pairs + 15) / 16 * ((tokens + Tile::tokens - 1) / Tile::tokens);
+                const WeightPart packed = part(group + i, column);
+                // Beside packing 16 rows and again 16, and beside each block of tokens.
+                const std::size_t steps = (packed.depth + 31) / 32 * (2 + (tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
                 else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
+                pack_bfloat(packed, panel, next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;

@@ -84,10 +84,16 @@ struct BfloatAhead {
     std::uintptr_t address = 0;
     std::size_t stride = 0;          ///< bytes from row to row
     std::size_t first = 0, end = 0;  ///< the lines that are left
-    std::size_t each = 0;            ///< of them beside 16 pairs of columns
+    std::size_t each = 0;            ///< of them beside a product of 16 pairs, or beside packing them for 16 rows
 
     [[nodiscard]] const void* line(std::size_t i) const noexcept {
         return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
+    }
+
+    /// Brings lines into the second cache that are left no more then. A few at a time: while all of a core's requests to memory are
+    /// under way, what it reads from there waits too.
+    [[gnu::always_inline]] void fetch(std::size_t lines) noexcept {
+        for (const std::size_t last = (std::min)(first + lines, end); first < last; ++first) __builtin_prefetch(line(first), 0, 2);
     }
 };
 
@@ -104,8 +110,8 @@ struct BfloatTask {
     const std::uint32_t (*panel)[BfloatPanel::lanes];  ///< [pairs][32], on a cache line
     std::size_t pairs;
     const float* sums = nullptr;  ///< [tokens][32], of the columns before; null: zeros
-    /// If not null, some of it is brought into the second cache meanwhile, and is left no more. No copy: while one is read that was
-    /// just written piece by piece, a core waits for all results stored before.
+    /// If not null, some of it is fetched meanwhile. No copy: while one is read that was just written piece by piece, a core waits
+    /// for all results stored before.
     BfloatAhead* ahead = nullptr;
 };
 

@@ -38,12 +38,14 @@ template <DType dtype, bool rests>
 
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
 template <DType dtype, bool rests = false>
-[[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+[[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32],
+                                                               BfloatAhead& ahead) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
         for (std::size_t k = 0; k < part.depth; k += 32) {
             const std::size_t left = part.depth - k;
+            ahead.fetch(ahead.each);
             __m512i v[16];
 #pragma GCC unroll 16
             for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
@@ -70,7 +72,7 @@ struct CodeFloat {
 /// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
 template <DType dtype>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
-                                                              std::uint32_t (*panel)[32]) noexcept {
+                                                              std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -86,6 +88,7 @@ template <DType dtype>
         quads.scales(depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
+            ahead.fetch(2 * ahead.each);
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -115,10 +118,10 @@ template <DType dtype>
 }
 
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
-inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32]) noexcept {
+inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel);
-        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel);
+        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
+        else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
     });
 }
 
@@ -127,16 +130,20 @@ inline void pad_panel(BfloatPanel& panel) noexcept {
     for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
 }
 
-/// Fills a panel with a part of at most BfloatPanel::most_columns columns.
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
+/// Fills a panel with a part of at most BfloatPanel::most_columns columns; some of what is ahead is fetched meanwhile.
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead& ahead) noexcept {
     panel.pairs = (part.depth + 1) / 2;
     for (std::size_t column = 0; column < part.depth; column += panel_depth) {
         WeightPart some = part;
         some.begin += column;
         some.depth = (std::min)(panel_depth, part.depth - column);
-        pack_bfloat(some, panel.values + column / 2);
+        pack_bfloat(some, panel.values + column / 2, ahead);
     }
     pad_panel(panel);
+}
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
+    BfloatAhead nothing;
+    pack_bfloat(part, panel, nothing);
 }
 
 /// True where numbers of this type leave rests.
@@ -145,8 +152,9 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
 /// The same of the rests of a weight that leaves_rests().
 inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
-    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
-    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
+    BfloatAhead nothing;
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values, nothing);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values, nothing);
     pad_panel(panel);
 }
 
