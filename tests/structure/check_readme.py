@@ -5,9 +5,10 @@
 
 The line before each C++ block, blank lines aside, says how the block is compiled:
     <!-- snippet: program -->       a whole program, as it is
-    <!-- snippet: declarations -->  at namespace scope, after the umbrella header and `using namespace adainfer`
-    <!-- snippet: statements -->    in a function, after the same, with the parameters `const ModelFile& file`,
+    <!-- snippet: declarations -->  in a namespace, after the umbrella header and `using namespace adainfer`
+    <!-- snippet: statements -->    in a function there, with the parameters `const ModelFile& file`,
                                     `const Model<EigenBackend>& model` and `Session& session`
+Programs are compiled one by one, all others together, each in a namespace of its own.
 A C++ block without such a line, and such a line without a C++ block, is an error. What must exist: targets of relative
 links and their headings, scripts in commands, paths into the repository's folders anywhere in the text, and for
 programs in build/ their source.
@@ -24,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = "#include <adainfer/adainfer.hpp>\nusing namespace adainfer;\n"
 FRAMES = {  # what stands before and after the block
     "program": ("", ""),
-    "declarations": (PRELUDE, ""),
-    "statements": (PRELUDE + "void snippet([[maybe_unused]] const ModelFile& file,\n"
-                             "             [[maybe_unused]] const Model<EigenBackend>& model,\n"
-                             "             [[maybe_unused]] Session& session) {\n", "}\n"),
+    "declarations": ("namespace snippet_{line} {{\n", "}}\n"),
+    "statements": ("namespace snippet_{line} {{\nvoid snippet([[maybe_unused]] const ModelFile& file,\n"
+                   "             [[maybe_unused]] const Model<EigenBackend>& model,\n"
+                   "             [[maybe_unused]] Session& session) {{\n", "}}\n}}\n"),
 }
 FLAGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "include"),
          "-isystem", "/usr/include/eigen3", "-DADAINFER_WITH_JSON"]
@@ -67,12 +68,17 @@ def parse(text):
     return blocks, "\n".join(prose), problems
 
 
-def compile_snippet(compiler, readme, line, kind, code):
-    """None, or what the compiler says. Its line numbers are those of the README."""
-    before, after = FRAMES[kind]
+def framed(readme, line, kind, code):
+    """A block with what stands around it. A compiler's line numbers are then those of the README."""
+    before, after = (frame.format(line=line) for frame in FRAMES[kind])
+    return f'{before}#line {line} "{readme.name}"\n{code}{after}'
+
+
+def compile_text(compiler, text):
+    """None, or what the compiler says."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "snippet.cpp")
-        source.write_text(f'{before}#line {line} "{readme.name}"\n{code}{after}', encoding="utf-8")
+        source.write_text(text, encoding="utf-8")
         run = subprocess.run([compiler, *FLAGS, str(source)], capture_output=True, text=True)
     return None if run.returncode == 0 else run.stderr[:3000] or f"{compiler} returned {run.returncode}"
 
@@ -136,7 +142,7 @@ def main():
         sys.exit(f"{readme} does not exist")
     text = readme.read_text(encoding="utf-8")
     blocks, prose, problems = parse(text)
-    compiled = 0
+    programs, together = [], []
     for line, language, kind, code in blocks:
         if language not in CPP:
             continue
@@ -144,10 +150,15 @@ def main():
             found = f"'{kind}' is unknown" if kind else "there is none"
             problems.append(f"{line}: a C++ block needs a line <!-- snippet: {' | '.join(FRAMES)} --> before it, {found}")
             continue
-        compiled += 1
-        message = compile_snippet(options.compiler, readme, line, kind, code)
+        (programs if kind == "program" else together).append((line, framed(readme, line, kind, code)))
+    texts = list(programs)
+    if together:
+        texts.append((together[0][0], PRELUDE + "".join(code for _, code in together)))
+    for line, code in texts:
+        message = compile_text(options.compiler, code)
         if message:
-            problems.append(f"{line}: the snippet ({kind}) does not compile:\n{message}")
+            problems.append(f"{line}: the snippet does not compile:\n{message}")
+    compiled = len(programs) + len(together)
     if compiled == 0:
         problems.append("1: there is no C++ snippet")
     for name, message in dict.fromkeys([*missing_links(prose, ROOT), *missing_paths(text)]):
