@@ -147,10 +147,11 @@ struct BfloatTile {
         }
         // Where there is nothing to fetch, what is in the first cache already.
         const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
-        const BfloatAhead ahead = fetches ? *task.ahead : BfloatAhead{reinterpret_cast<std::uintptr_t>(task.panel)};
+        const BfloatAhead here{reinterpret_cast<std::uintptr_t>(task.panel)}, &ahead = fetches ? *task.ahead : here;
+        const std::size_t line = ahead.first;
         if (fetches) task.ahead->first += task.pairs;
         for (std::size_t p = 0; p < task.pairs; ++p) {
-            _mm_prefetch(ahead.line(ahead.first + p), _MM_HINT_T1);
+            _mm_prefetch(ahead.line(line + p), _MM_HINT_T1);
             const auto w0 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p]));
             const auto w1 = reinterpret_cast<__m512bh>(_mm512_load_si512(task.panel[p] + 16));
 #pragma GCC unroll 12
