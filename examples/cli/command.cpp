@@ -28,7 +28,8 @@ void ModelOptions::add_to(CLI::App& command) {
         ->type_name("NAME")
         ->capture_default_str();
     command.add_option("--products", products,
-                       "how simd multiplies prompts: exact (in float), bfloat16, bits8, or fast (bfloat16 where the CPU is faster at it, else exact)")
+                       "how simd multiplies prompts: exact (as it does single tokens), bfloat16, bits8 (activations rounded to 8 bits), "
+                       "or fast (bfloat16 where the CPU is faster at it, else exact)")
         ->check(CLI::IsMember({"fast", "exact", "bfloat16", "bits8"}))
         ->type_name("HOW")
         ->capture_default_str();
