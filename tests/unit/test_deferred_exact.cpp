@@ -19,6 +19,7 @@
 #include "adainfer/early_exit/policies.hpp"
 #include "adainfer/generate/generate.hpp"
 #include "adainfer/generate/score.hpp"
+#include "adainfer/kernels/cpu.hpp"
 #include "adainfer/model/model.hpp"
 #include "errors.hpp"
 #include "tiny_model.hpp"
@@ -137,8 +138,14 @@ void check_ledger(const Session& session) {
     }
 }
 
+/// Of what a batch of tokens gives, beside one after the other. With AMX even Exact products of a batch are each off by up to 2^-15
+/// of themselves.
 template <class Backend>
-constexpr double tolerance = std::is_same_v<Backend, ReferenceBackend> ? 0 : 1e-5;
+double tolerance() {
+    if constexpr (std::is_same_v<Backend, ReferenceBackend>) return 0;
+    else if constexpr (std::is_same_v<Backend, SimdBackend>) return cpu_level() == CpuLevel::Amx ? 1e-4 : 1e-5;
+    else return 1e-5;
+}
 
 template <class Backend>
 Backend exact() {
@@ -179,14 +186,14 @@ struct Pair {
 
         const Prediction p = model.decode(session, token, {.step = step});
         CHECK(p.exit_layer == depth);
-        check_same(p.logits, logits, tolerance<Backend>);
+        check_same(p.logits, logits, tolerance<Backend>());
         check_ledger(session);
         CHECK(session.length() == expected.length());
         CHECK(session.deferred.empty() == (depth == layers));
         for (std::size_t i = 0; i < session.deferred.size(); ++i) {
             const std::size_t position = session.deferred.first() + i;
             if (position >= states.size() || states[position].empty()) continue;
-            check_same(session.deferred.state(position), states[position][session.deferred.depth(position)], tolerance<Backend>);
+            check_same(session.deferred.state(position), states[position][session.deferred.depth(position)], tolerance<Backend>());
         }
     }
 
@@ -194,7 +201,7 @@ struct Pair {
         Session whole = session.clone();
         dense.finish(whole);
         CHECK(whole.deferred.empty());
-        check_same_kv(whole, expected, tolerance<Backend>);
+        check_same_kv(whole, expected, tolerance<Backend>());
         check_ledger(session);  // the clone alone was finished
     }
 };
