@@ -1395,7 +1395,7 @@ struct BfloatTile {
             sum[t][0] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes);
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
-        // Where there is nothing to fetch, what is in the first cache already.
+        // A line a pair, whatever `each` says; where there is nothing to fetch, what is in the first cache already.
         const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
         const BfloatAhead here{reinterpret_cast<std::uintptr_t>(task.panel)}, &ahead = fetches ? *task.ahead : here;
         const std::size_t line = ahead.first;
@@ -3461,13 +3461,13 @@ template <DType dtype, bool rests>
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
 template <DType dtype, bool rests = false>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32],
-                                                               BfloatAhead& ahead) noexcept {
+                                                               BfloatAhead* ahead = nullptr) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
         for (std::size_t k = 0; k < part.depth; k += 32) {
             const std::size_t left = part.depth - k;
-            ahead.fetch(ahead.each);
+            if (ahead != nullptr) ahead->fetch(ahead->each);
             __m512i v[16];
 #pragma GCC unroll 16
             for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
@@ -3494,7 +3494,7 @@ struct CodeFloat {
 /// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
 template <DType dtype>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
-                                                              std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
+                                                              std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -3510,7 +3510,7 @@ template <DType dtype>
         quads.scales(depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
-            ahead.fetch(2 * ahead.each);
+            if (ahead != nullptr) ahead->fetch(2 * ahead->each);
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -3540,7 +3540,7 @@ template <DType dtype>
 }
 
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
-inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
+inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
         if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
         else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
@@ -3552,8 +3552,8 @@ inline void pad_panel(BfloatPanel& panel) noexcept {
     for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
 }
 
-/// Fills a panel with a part of at most BfloatPanel::most_columns columns; some of what is ahead is fetched meanwhile.
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead& ahead) noexcept {
+/// Fills a panel with a part of at most BfloatPanel::most_columns columns, and fetches some of what is ahead meanwhile.
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead* ahead = nullptr) noexcept {
     panel.pairs = (part.depth + 1) / 2;
     for (std::size_t column = 0; column < part.depth; column += panel_depth) {
         WeightPart some = part;
@@ -3563,10 +3563,6 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead&
     }
     pad_panel(panel);
 }
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
-    BfloatAhead nothing;
-    pack_bfloat(part, panel, nothing);
-}
 
 /// True where numbers of this type leave rests.
 [[nodiscard]] constexpr bool leaves_rests(DType dtype) noexcept { return dtype == DType::F32 || dtype == DType::F16; }
@@ -3574,9 +3570,8 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
 /// The same of the rests of a weight that leaves_rests().
 inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
-    BfloatAhead nothing;
-    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values, nothing);
-    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values, nothing);
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
     pad_panel(panel);
 }
 
@@ -3652,7 +3647,7 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
                 else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
-                pack_bfloat(packed, panel, next);
+                pack_bfloat(packed, panel, &next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;
@@ -6454,6 +6449,7 @@ template <class Map>
     }
 }
 
+/// map_rows() with the function that an activation names.
 [[gnu::always_inline]] inline void activate_rows(Activation activation, MatrixView<float> x,
                                                  const MatrixView<const float>* factors = nullptr) {
     switch (activation) {

@@ -223,6 +223,7 @@ template <class Map>
     }
 }
 
+/// map_rows() with the function that an activation names.
 [[gnu::always_inline]] inline void activate_rows(Activation activation, MatrixView<float> x,
                                                  const MatrixView<const float>* factors = nullptr) {
     switch (activation) {

@@ -82,7 +82,7 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
                 else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
                 else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
-                pack_bfloat(packed, panel, next);
+                pack_bfloat(packed, panel, &next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
                 float* const sums = scratch + i * tokens * lanes;

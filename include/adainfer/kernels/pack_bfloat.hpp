@@ -39,13 +39,13 @@ template <DType dtype, bool rests>
 /// panel [(depth + 1) / 2][32] of float rows. Bound: four shuffles and a store for 32 elements.
 template <DType dtype, bool rests = false>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_floats_as_bfloat(const WeightPart& part, std::uint32_t (*panel)[32],
-                                                               BfloatAhead& ahead) noexcept {
+                                                               BfloatAhead* ahead = nullptr) noexcept {
     for (std::size_t half = 0; half < 32; half += 16) {
         const std::byte* rows[16];
         for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(half + r);
         for (std::size_t k = 0; k < part.depth; k += 32) {
             const std::size_t left = part.depth - k;
-            ahead.fetch(ahead.each);
+            if (ahead != nullptr) ahead->fetch(ahead->each);
             __m512i v[16];
 #pragma GCC unroll 16
             for (std::size_t r = 0; r < 16; ++r) v[r] = pairs16<dtype, rests>(rows[r], k, left);
@@ -72,7 +72,7 @@ struct CodeFloat {
 /// panel [depth / 2][32] of quantised rows in lanes. Bound: 15 instructions for 64 elements.
 template <DType dtype>
 [[ADAINFER_TARGET_BFLOAT16]] inline void pack_quads_as_bfloat(const std::byte* blocks, std::size_t depth,
-                                                              std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
+                                                              std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     constexpr CodeFormat format = code_format(dtype);
     using Float = CodeFloat<dtype>;
     const __m512 base = _mm512_set1_ps(Float::base);
@@ -88,7 +88,7 @@ template <DType dtype>
         quads.scales(depth / format.group, scales, minima);
         for (std::size_t step = 0; 64 * step < depth; ++step) {
             const bool whole = 64 * step + 64 <= depth;
-            ahead.fetch(2 * ahead.each);
+            if (ahead != nullptr) ahead->fetch(2 * ahead->each);
             __m512i v[16];
             quads.codes(step, whole, v);
             std::uint32_t(*out)[32] = panel + 32 * step;
@@ -118,7 +118,7 @@ template <DType dtype>
 }
 
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
-inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead& ahead) noexcept {
+inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
         if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
         else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
@@ -130,8 +130,8 @@ inline void pad_panel(BfloatPanel& panel) noexcept {
     for (std::size_t p = panel.pairs; p % 16 != 0; ++p) std::fill_n(panel.values[p], BfloatPanel::lanes, 0U);
 }
 
-/// Fills a panel with a part of at most BfloatPanel::most_columns columns; some of what is ahead is fetched meanwhile.
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead& ahead) noexcept {
+/// Fills a panel with a part of at most BfloatPanel::most_columns columns, and fetches some of what is ahead meanwhile.
+inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead* ahead = nullptr) noexcept {
     panel.pairs = (part.depth + 1) / 2;
     for (std::size_t column = 0; column < part.depth; column += panel_depth) {
         WeightPart some = part;
@@ -141,10 +141,6 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel, BfloatAhead&
     }
     pad_panel(panel);
 }
-inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
-    BfloatAhead nothing;
-    pack_bfloat(part, panel, nothing);
-}
 
 /// True where numbers of this type leave rests.
 [[nodiscard]] constexpr bool leaves_rests(DType dtype) noexcept { return dtype == DType::F32 || dtype == DType::F16; }
@@ -152,9 +148,8 @@ inline void pack_bfloat(const WeightPart& part, BfloatPanel& panel) noexcept {
 /// The same of the rests of a weight that leaves_rests().
 inline void pack_rests(const WeightPart& part, BfloatPanel& panel) noexcept {
     panel.pairs = (part.depth + 1) / 2;
-    BfloatAhead nothing;
-    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values, nothing);
-    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values, nothing);
+    if (part.weight.dtype == DType::F32) pack_floats_as_bfloat<DType::F32, true>(part, panel.values);
+    else pack_floats_as_bfloat<DType::F16, true>(part, panel.values);
     pad_panel(panel);
 }
 
