@@ -37,6 +37,7 @@
 #include "adainfer/kernels/thread_scratch.hpp"
 #include "adainfer/kernels/touch_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/kernels/word_panel.hpp"
 #include "adainfer/kernels/word_panel_avx512.hpp"
@@ -85,13 +86,13 @@ void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
 #if ADAINFER_X86
         if constexpr (level == CpuLevel::Avx512 || level == CpuLevel::Avx2) {
             using Kernel = std::conditional_t<level == CpuLevel::Avx512, FloatRowsAvx512, FloatRowsAvx2>;
-            constexpr std::size_t most = float_rows_at_once;
-            const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
-            for (std::size_t i = begin; i < end; i += most) {
-                const std::byte* rows[most];
-                const std::size_t count = (std::min)(most, end - i);
+            auto [at_once, fetch] = float_row_reading(weight.row_bytes());
+            if (chosen.rows != nullptr) fetch.ahead = 0;
+            for (std::size_t i = begin; i < end; i += at_once) {
+                const std::byte* rows[most_float_rows];
+                const std::size_t count = (std::min)(at_once, end - i);
                 for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
-                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), fetch, out + i);
             }
             return;
         }

@@ -5,6 +5,7 @@
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 // Rows of floats times a row of activations, straight from the file's bytes. Bound: memory.
@@ -13,14 +14,10 @@
 
 namespace adainfer::inline v0::detail {
 
-/// Rows that are read at once: memory answers more when it is asked in several places.
-inline constexpr std::size_t float_rows_at_once = 4;
-
-/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
-/// rows after these are found, or 0 where that is not known.
+/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only.
 struct FloatRowsAvx512 {
     template <DType dtype, std::size_t rows>
-    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, WeightFetch fetch,
                                                 float* out) noexcept {
         using avx512::first_lanes, avx512::floats16;
         constexpr std::size_t bytes = info(dtype).block_bytes;
@@ -31,8 +28,7 @@ struct FloatRowsAvx512 {
         for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-                for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+                fetch_weights<64 * bytes>(row[r] + k * bytes, fetch);
 #pragma GCC unroll 4
                 for (std::size_t i = 0; i < 4; ++i) {
                     const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
@@ -56,7 +52,7 @@ struct FloatRowsAvx512 {
 /// The same.
 struct FloatRowsAvx2 {
     template <DType dtype, std::size_t rows>
-    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, WeightFetch fetch,
                                               float* out) noexcept {
         using avx2::floats8;
         constexpr std::size_t bytes = info(dtype).block_bytes;
@@ -66,10 +62,7 @@ struct FloatRowsAvx2 {
         std::size_t k = 0;
         for (; k + 32 <= cols; k += 32) {
 #pragma GCC unroll 4
-            for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-                for (std::size_t i = 0; i < 32 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
-            }
+            for (std::size_t r = 0; r < rows; ++r) fetch_weights<32 * bytes>(row[r] + k * bytes, fetch);
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
                 const __m256 some = _mm256_loadu_ps(x + k + 8 * i);
@@ -92,13 +85,13 @@ struct FloatRowsAvx2 {
     }
 };
 
-/// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
+/// The same of `count` rows, at most most_float_rows, of a type of floats. Kernel: one of the two.
 template <class Kernel>
 void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
-                    std::size_t ahead, float* out) noexcept {
+                    WeightFetch fetch, float* out) noexcept {
     const auto dots = [&]<DType type>() {
-        if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
-        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);
+        if (count == most_float_rows) return Kernel::template dots<type, most_float_rows>(row, cols, x, fetch, out);
+        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, fetch, out + r);
     };
     if (dtype == DType::F32) dots.template operator()<DType::F32>();
     else if (dtype == DType::F16) dots.template operator()<DType::F16>();

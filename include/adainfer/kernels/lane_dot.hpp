@@ -10,9 +10,9 @@
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/lane_fetch.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/quad_product.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 // Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
@@ -103,8 +103,8 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
 /// The same of all quads.
 template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
 [[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
-                                             LaneFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
-    fetch_lanes<halves * lane_layout(dtype).half>(half, fetch);
+                                             WeightFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
+    fetch_weights<halves * lane_layout(dtype).half>(half, fetch);
     add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
@@ -123,7 +123,7 @@ template <DType dtype, std::size_t tokens>
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    const LaneFetch fetch = lane_fetch();
+    const WeightFetch fetch = lane_fetch();
     const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
@@ -137,10 +137,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        fetch_lanes<layout.head>(panel, fetch);
+        fetch_weights<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.codes>(piece, fetch);
+            fetch_weights<layout.codes>(piece, fetch);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4

@@ -8,8 +8,8 @@
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/int8_row_avx2.hpp"
-#include "adainfer/kernels/lane_fetch.hpp"
 #include "adainfer/kernels/lane_layout.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 #if ADAINFER_X86
@@ -107,7 +107,7 @@ template <DType dtype>
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
-    const LaneFetch fetch = lane_fetch();
+    const WeightFetch fetch = lane_fetch();
     __m256 total[4];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
@@ -115,10 +115,10 @@ template <DType dtype>
         __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
-        fetch_lanes<layout.head>(panel, fetch);
+        fetch_weights<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.piece>(piece, fetch);
+            fetch_weights<layout.piece>(piece, fetch);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
