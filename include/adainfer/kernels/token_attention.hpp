@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
@@ -33,6 +35,35 @@ struct SpanResult {
     float* weighted = nullptr; ///< [group, head_dim]: sum of weight * value
 };
 
+/// Rows of keys or values as a cache stores them.
+struct StoredRows {
+    KvType type = KvType::F32;
+    const std::byte* at = nullptr;  ///< [count, row_bytes(type, d)]
+    std::size_t count = 0, d = 0;
+
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
+
+    /// The same [count, d] as floats: as they are, or unpacked to `scratch`.
+    [[nodiscard]] const float* floats(CpuLevel level, float* scratch) const noexcept {
+        if (type == KvType::F32) return reinterpret_cast<const float*>(at);
+        unpack_kv(type, level, at, count * d, scratch);
+        return scratch;
+    }
+};
+
+/// Calls f.template operator()<some>(first) for all heads of a group, up to four at a time.
+template <class F>
+void for_heads(std::size_t group, F&& f) {
+    for (std::size_t h = 0; h < group; h += 4) {
+        switch (group - h) {
+            case 1: f.template operator()<1>(h); break;
+            case 2: f.template operator()<2>(h); break;
+            case 3: f.template operator()<3>(h); break;
+            default: f.template operator()<4>(h); break;
+        }
+    }
+}
+
 /// Floats of scratch that span_attention() needs.
 [[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
     return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
@@ -42,15 +73,10 @@ struct SpanResult {
 template <class Kernels>
 void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
                     const SpanResult& result) noexcept {
-    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
     float* const scores = scratch;                            // [group][token_span]
     float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
-    const auto rows = [&](const std::byte* plane) {
-        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(plane + begin * stride);
-        unpack_kv(kv.type, Kernels::level, plane + begin * stride, count * d, floats);
-        return static_cast<const float*>(floats);
-    };
-    Kernels::scores(heads, rows(kv.k), count, d, scores);
+    Kernels::scores(heads, {kv.type, kv.k + from, count, d}, floats, scores);
     at_level<Kernels::level>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
@@ -60,17 +86,7 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
             result.sum[h] = sum(row, count);
         }
     });
-    const float* const values = rows(kv.v);
-    for (std::size_t h = 0; h < heads.group; h += 4) {
-        const float* const weights = scores + h * token_span;
-        float* const out = result.weighted + h * d;
-        switch (heads.group - h) {
-            case 1: Kernels::template values<1>(weights, values, count, d, out); break;
-            case 2: Kernels::template values<2>(weights, values, count, d, out); break;
-            case 3: Kernels::template values<3>(weights, values, count, d, out); break;
-            default: Kernels::template values<4>(weights, values, count, d, out); break;
-        }
-    }
+    Kernels::values(heads.group, scores, {kv.type, kv.v + from, count, d}, floats, result.weighted);
 }
 
 /// Floats of a SpanResult.
@@ -110,61 +126,120 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
 
 namespace avx512 {
 
-/// With vectors of 16.
+/// Elements [at, at + 16) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 stored16(const std::byte* row, std::size_t at,
+                                                                      std::size_t left) noexcept {
+    if constexpr (type != KvType::Q8_0) return floats16<dtype_of(type)>(row, at, left);
+    const std::byte* const block = row + at / 32 * 34;
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+    std::uint16_t scale;
+    std::memcpy(&scale, block, sizeof scale);
+    const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+}
+
+/// With vectors of 16, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx512;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 16 keys d multiply-adds of 16, then 64 shuffles.
-    [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
-                                               float* scores) noexcept {
-        for (std::size_t first = 0; first < count; first += 16) {
-            const std::size_t last = count - 1;
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                __m512i sums[16];
+    /// scores [group][token_span] of the keys.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
+        for_heads(heads.group, [&]<std::size_t some>(std::size_t h) {
+            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
+            with_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
+        });
+    }
+
+    /// weighted [group, d] = weights [group][token_span] times the values.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
+        for_heads(group, [&]<std::size_t some>(std::size_t h) {
+            with_type(values.type, [&]<KvType type>() {
+                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
+            });
+        });
+    }
+
+  private:
+    static constexpr std::size_t rows_ahead = 16;  ///< that are asked for: of rows read in turn only the beginnings are foreseen
+
+    template <class F>
+    static void with_type(KvType type, F&& f) {
+        if (type == KvType::F32) f.template operator()<KvType::F32>();
+        else if (type == KvType::F16) f.template operator()<KvType::F16>();
+        else f.template operator()<KvType::Q8_0>();
+    }
+
+    template <KvType type>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] static void fetch(const std::byte* row, std::size_t d) noexcept {
+        const std::size_t bytes = row_bytes(type, d);
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(row + rows_ahead * bytes + i, _MM_HINT_T0);
+    }
+
+    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17) and
+    /// 64 shuffles.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch<type>(rows[i], keys.d);
+            }
+            __m512 sum[16];  // [some][together]
 #pragma GCC unroll 16
-                for (std::size_t i = 0; i < 16; ++i) {
-                    const float* const row = k + (std::min)(first + i, last) * d;  // past the end: the last key again
-                    __m512 sum = _mm512_setzero_ps();
-                    std::size_t j = 0;
-                    for (; j + 16 <= d; j += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_loadu_ps(q + j), sum);
-                    if (j < d) {
-                        const auto mask = static_cast<__mmask16>((1U << (d - j)) - 1U);
-                        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, q + j), sum);
+            for (std::size_t i = 0; i < 16; ++i) sum[i] = _mm512_setzero_ps();
+            for (std::size_t j = 0; j < keys.d; j += 16) {
+                const std::size_t left = keys.d - j;
+                __m512 key[together];
+#pragma GCC unroll 16
+                for (std::size_t i = 0; i < together; ++i) key[i] = stored16<type>(rows[i], j, left);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const __m512 q = _mm512_maskz_loadu_ps(first_lanes(left), heads.q + h * keys.d + j);
+#pragma GCC unroll 16
+                    for (std::size_t i = 0; i < together; ++i) {
+                        sum[h * together + i] = _mm512_fmadd_ps(key[i], q, sum[h * together + i]);
                     }
-                    sums[i] = _mm512_castps_si512(sum);
                 }
-                transpose(sums);
-                __m512 total = _mm512_castsi512_ps(sums[0]);
+            }
+            __m512i sums[16];
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) sums[i] = _mm512_castps_si512(sum[i]);
+            transpose(sums);
+            __m512 total = _mm512_castsi512_ps(sums[0]);
 #pragma GCC unroll 15
-                for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
-                _mm512_storeu_ps(scores + h * token_span + first, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+            for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
+            float totals[16];
+            _mm512_storeu_ps(totals, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+            for (std::size_t h = 0; h < some; ++h) {
+                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
             }
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 16 where
-    /// one head looks at the values, four heads share one.
-    template <std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
-                                                       float* weighted) noexcept {
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
+    /// heads share one.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX512]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 64) {
-            __mmask16 mask[4];
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < 4; ++c) {
-                const std::size_t left = d - (std::min)(d, j + 16 * c);
-                mask[c] = first_lanes(left);
-            }
             __m512 sum[some][4];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_setzero_ps();
             }
-            for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch<type>(row, d);
                 __m512 value[4];
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < 4; ++c) value[c] = _mm512_maskz_loadu_ps(mask[c], v + i * d + j + 16 * c);
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 16 * c;
+                    value[c] = at < d ? stored16<type>(row, at, d - at) : _mm512_setzero_ps();
+                }
 #pragma GCC unroll 4
                 for (std::size_t h = 0; h < some; ++h) {
                     const __m512 weight = _mm512_set1_ps(weights[h * token_span + i]);
@@ -175,7 +250,10 @@ struct TokenKernels {
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < 4; ++c) _mm512_mask_storeu_ps(weighted + h * d + j + 16 * c, mask[c], sum[h][c]);
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 16 * c, left = d - (std::min)(d, at);
+                    _mm512_mask_storeu_ps(weighted + h * d + at, first_lanes(left), sum[h][c]);
+                }
             }
         }
     }

@@ -25,10 +25,12 @@ namespace adainfer::inline v0::detail::avx2 {
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx2;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 8 keys d multiply-adds of 8 and 9 / 8 as many loads, then
+    /// scores [group][token_span] of the keys. Bound: for 8 keys d multiply-adds of 8 and 9 / 8 as many loads, then
     /// 24 shuffles.
-    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
-                                               float* scores) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch,
+                                                float* scores) noexcept {
+        const float* const k = keys.floats(level, scratch);
+        const std::size_t count = keys.count, d = keys.d;
         const __m256i tail = first_lanes(d % 8);
         for (std::size_t first = 0; first < count; first += 8) {
             const float* rows[8];
@@ -63,10 +65,19 @@ struct TokenKernels {
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 8 where
-    /// one head looks at the values, four heads share one.
+    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 8 where one head
+    /// looks at the values, four heads share one.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
+        const float* const v = values.floats(level, scratch);
+        for_heads(group, [&]<std::size_t some>(std::size_t h) {
+            some_values<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
+        });
+    }
+
+  private:
+    /// The same of `some` heads and values [count, d].
     template <std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
+    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d,
                                                      float* weighted) noexcept {
         for (std::size_t j = 0; j < d; j += 16) {
             const __m256i mask[2] = {first_lanes(d - j), first_lanes(d - (std::min)(d, j + 8))};

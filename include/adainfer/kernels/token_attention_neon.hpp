@@ -16,8 +16,10 @@ namespace adainfer::inline v0::detail::neon {
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Neon;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
-    static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d, float* scores) noexcept {
+    /// scores [group][token_span] of the keys. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch, float* scores) noexcept {
+        const float* const k = keys.floats(level, scratch);
+        const std::size_t count = keys.count, d = keys.d;
         for (std::size_t first = 0; first < count; first += 4) {
             const float* rows[4];
             for (std::size_t i = 0; i < 4; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;  // past the end: the last again
@@ -42,10 +44,19 @@ struct TokenKernels {
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 4 where
-    /// one head looks at the values, four heads share one.
+    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
+    /// looks at the values, four heads share one.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
+        const float* const v = values.floats(level, scratch);
+        for_heads(group, [&]<std::size_t some>(std::size_t h) {
+            values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
+        });
+    }
+
+  private:
+    /// The same of `some` heads and values [count, d].
     template <std::size_t some>
-    static void values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
+    static void values_of(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
         std::size_t j = 0;
         for (; j + 16 <= d; j += 16) some_values<some, 4>(weights, v + j, count, d, weighted + j);
         for (; j + 4 <= d; j += 4) some_values<some, 1>(weights, v + j, count, d, weighted + j);
@@ -58,7 +69,6 @@ struct TokenKernels {
         }
     }
 
-  private:
     /// The same of 4 * vectors elements of a row.
     template <std::size_t some, std::size_t vectors>
     static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
