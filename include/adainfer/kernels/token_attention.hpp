@@ -51,16 +51,26 @@ struct StoredRows {
     }
 };
 
-/// Calls f.template operator()<some>(first) for all heads of a group, up to four at a time.
+/// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
+[[gnu::always_inline]] inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
+    constexpr std::size_t rows_ahead = 16;
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + rows_ahead * bytes + i, 0, 3);
+}
+
+/// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.
+template <std::size_t most, class F>
+void for_heads(std::size_t group, F&& f, std::size_t first = 0) {
+    for (; first + most <= group; first += most) f.template operator()<most>(first);
+    if constexpr (most > 1) for_heads<most - 1>(group, f, first);
+}
+
+/// Calls f.template operator()<type>().
 template <class F>
-void for_heads(std::size_t group, F&& f) {
-    for (std::size_t h = 0; h < group; h += 4) {
-        switch (group - h) {
-            case 1: f.template operator()<1>(h); break;
-            case 2: f.template operator()<2>(h); break;
-            case 3: f.template operator()<3>(h); break;
-            default: f.template operator()<4>(h); break;
-        }
+void with_kv_type(KvType type, F&& f) {
+    switch (type) {
+        case KvType::F32: f.template operator()<KvType::F32>(); break;
+        case KvType::F16: f.template operator()<KvType::F16>(); break;
+        case KvType::Q8_0: f.template operator()<KvType::Q8_0>(); break;
     }
 }
 
@@ -145,37 +155,22 @@ struct TokenKernels {
 
     /// scores [group][token_span] of the keys.
     static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
-        for_heads(heads.group, [&]<std::size_t some>(std::size_t h) {
+        for_heads<4>(heads.group, [&]<std::size_t some>(std::size_t h) {
             const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
-            with_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
+            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
         });
     }
 
     /// weighted [group, d] = weights [group][token_span] times the values.
     static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
-        for_heads(group, [&]<std::size_t some>(std::size_t h) {
-            with_type(values.type, [&]<KvType type>() {
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
+            with_kv_type(values.type, [&]<KvType type>() {
                 some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
             });
         });
     }
 
   private:
-    static constexpr std::size_t rows_ahead = 16;  ///< that are asked for: of rows read in turn only the beginnings are foreseen
-
-    template <class F>
-    static void with_type(KvType type, F&& f) {
-        if (type == KvType::F32) f.template operator()<KvType::F32>();
-        else if (type == KvType::F16) f.template operator()<KvType::F16>();
-        else f.template operator()<KvType::Q8_0>();
-    }
-
-    template <KvType type>
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] static void fetch(const std::byte* row, std::size_t d) noexcept {
-        const std::size_t bytes = row_bytes(type, d);
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(row + rows_ahead * bytes + i, _MM_HINT_T0);
-    }
-
     /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17) and
     /// 64 shuffles.
     template <KvType type, std::size_t some>
@@ -185,7 +180,7 @@ struct TokenKernels {
             const std::byte* rows[together];
             for (std::size_t i = 0; i < together; ++i) {
                 rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch<type>(rows[i], keys.d);
+                fetch_after(rows[i], row_bytes(type, keys.d));
             }
             __m512 sum[16];  // [some][together]
 #pragma GCC unroll 16
@@ -233,7 +228,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch<type>(row, d);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
                 __m512 value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/lane_weight_avx2.hpp"
 #include "adainfer/kernels/token_attention.hpp"
 
@@ -21,75 +24,97 @@ namespace adainfer::inline v0::detail::avx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>((std::min)(left, std::size_t{8}))), lane);
 }
 
-/// With vectors of 8.
+/// Elements [at, at + 8) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    if constexpr (type != KvType::Q8_0) return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
+    const std::byte* const block = row + at / 32 * 34;
+    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+    std::uint16_t scale;
+    std::memcpy(&scale, block, sizeof scale);
+    const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+}
+
+/// With vectors of 8, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx2;
 
-    /// scores [group][token_span] of the keys. Bound: for 8 keys d multiply-adds of 8 and 9 / 8 as many loads, then
-    /// 24 shuffles.
-    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch,
-                                                float* scores) noexcept {
-        const float* const k = keys.floats(level, scratch);
-        const std::size_t count = keys.count, d = keys.d;
-        const __m256i tail = first_lanes(d % 8);
-        for (std::size_t first = 0; first < count; first += 8) {
-            const float* rows[8];
-            for (std::size_t i = 0; i < 8; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                __m256 sum[8];
-#pragma GCC unroll 8
-                for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
-                std::size_t j = 0;
-                for (; j + 8 <= d; j += 8) {
-                    const __m256 some = _mm256_loadu_ps(q + j);
-#pragma GCC unroll 8
-                    for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_fmadd_ps(_mm256_loadu_ps(rows[i] + j), some, sum[i]);
-                }
-                if (j < d) {
-                    const __m256 some = _mm256_maskload_ps(q + j, tail);
-#pragma GCC unroll 8
-                    for (std::size_t i = 0; i < 8; ++i) {
-                        sum[i] = _mm256_fmadd_ps(_mm256_maskload_ps(rows[i] + j, tail), some, sum[i]);
-                    }
-                }
-                __m256i turned[8];
-#pragma GCC unroll 8
-                for (std::size_t i = 0; i < 8; ++i) turned[i] = _mm256_castps_si256(sum[i]);
-                transpose(turned);
-                __m256 total = _mm256_castsi256_ps(turned[0]);
-#pragma GCC unroll 7
-                for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
-                _mm256_storeu_ps(scores + h * token_span + first, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
-            }
-        }
+    /// scores [group][token_span] of the keys.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
+        for_heads<2>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
+            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
+        });
     }
 
-    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 8 where one head
-    /// looks at the values, four heads share one.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
-        const float* const v = values.floats(level, scratch);
-        for_heads(group, [&]<std::size_t some>(std::size_t h) {
-            some_values<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
+    /// weighted [group, d] = weights [group][token_span] times the values.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
+            with_kv_type(values.type, [&]<KvType type>() {
+                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
+            });
         });
     }
 
   private:
-    /// The same of `some` heads and values [count, d].
-    template <std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d,
-                                                     float* weighted) noexcept {
+    /// scores() of `some` heads. Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX2]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = 8 / some;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch_after(rows[i], row_bytes(type, keys.d));
+            }
+            __m256 sum[8];  // [some][together]
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
+            for (std::size_t j = 0; j < keys.d; j += 8) {
+                const std::size_t left = keys.d - j;
+                __m256 q[some];
+#pragma GCC unroll 2
+                for (std::size_t h = 0; h < some; ++h) q[h] = stored8<KvType::F32>(bytes_of(heads.q + h * keys.d), j, left);
+#pragma GCC unroll 8
+                for (std::size_t i = 0; i < together; ++i) {
+                    const __m256 key = stored8<type>(rows[i], j, left);
+#pragma GCC unroll 2
+                    for (std::size_t h = 0; h < some; ++h) {
+                        sum[h * together + i] = _mm256_fmadd_ps(key, q[h], sum[h * together + i]);
+                    }
+                }
+            }
+            __m256i turned[8];
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) turned[i] = _mm256_castps_si256(sum[i]);
+            transpose(turned);
+            __m256 total = _mm256_castsi256_ps(turned[0]);
+#pragma GCC unroll 7
+            for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
+            float totals[8];
+            _mm256_storeu_ps(totals, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
+            for (std::size_t h = 0; h < some; ++h) {
+                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
+            }
+        }
+    }
+
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads
+    /// share one.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 16) {
-            const __m256i mask[2] = {first_lanes(d - j), first_lanes(d - (std::min)(d, j + 8))};
+            const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
             __m256 sum[some][2];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
-            for (std::size_t i = 0; i < count; ++i) {
-                if (j == 0) {  // the rows to come, whole: only their beginnings are foreseen
-                    const char* const ahead = reinterpret_cast<const char*>(v + (i + 16) * d);
-                    for (std::size_t c = 0; c < 4 * d; c += 64) _mm_prefetch(ahead + c, _MM_HINT_T0);
-                }
-                const __m256 v0 = _mm256_maskload_ps(v + i * d + j, mask[0]), v1 = _mm256_maskload_ps(v + i * d + j + 8, mask[1]);
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
+                const __m256 v0 = stored8<type>(row, j, left[0]);
+                const __m256 v1 = left[1] != 0 ? stored8<type>(row, j + 8, left[1]) : _mm256_setzero_ps();
 #pragma GCC unroll 4
                 for (std::size_t h = 0; h < some; ++h) {
                     const __m256 weight = _mm256_set1_ps(weights[h * token_span + i]);
@@ -99,10 +124,14 @@ struct TokenKernels {
             }
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
-                _mm256_maskstore_ps(weighted + h * d + j, mask[0], sum[h][0]);
-                _mm256_maskstore_ps(weighted + h * d + j + 8, mask[1], sum[h][1]);
+                _mm256_maskstore_ps(weighted + h * d + j, first_lanes(left[0]), sum[h][0]);
+                _mm256_maskstore_ps(weighted + h * d + j + 8, first_lanes(left[1]), sum[h][1]);
             }
         }
+    }
+
+    [[nodiscard]] static const std::byte* bytes_of(const float* floats) noexcept {
+        return reinterpret_cast<const std::byte*>(floats);
     }
 };
 

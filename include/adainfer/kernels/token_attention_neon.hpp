@@ -48,7 +48,7 @@ struct TokenKernels {
     /// looks at the values, four heads share one.
     static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
         const float* const v = values.floats(level, scratch);
-        for_heads(group, [&]<std::size_t some>(std::size_t h) {
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
             values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
         });
     }
