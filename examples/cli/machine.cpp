@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "adainfer/core/thread_pool.hpp"
@@ -13,8 +14,10 @@
 #include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/code_panel.hpp"
+#include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 #include "command.hpp"
 
 namespace cli {
@@ -36,8 +39,7 @@ double best_seconds(F&& f) {
     return best;
 }
 
-/// The sum of `words` words; of the next two functions a multiple of 32. They ask for as much at once as a core can: a plain
-/// loop gets half the bytes from memory.
+/// The sum of `words` words.
 std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < words; ++i) sum += p[i];
@@ -45,24 +47,25 @@ std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
 }
 
 #if ADAINFER_X86
-[[ADAINFER_TARGET_AVX512]] std::uint64_t sum_avx512(const std::uint64_t* p, std::size_t words) {
+using adainfer::detail::WeightFetch;
+
+/// The same of a multiple of 32 words, asking for as much at once as a core can: a plain loop gets half the bytes from memory.
+[[ADAINFER_TARGET_AVX512]] std::uint64_t sum_avx512(const std::uint64_t* p, std::size_t words, WeightFetch fetch) {
     __m512i sums[4] = {};
     for (std::size_t i = 0; i < words; i += 32) {
-        for (std::size_t j = 0; j < 4; ++j) {
-            _mm_prefetch(reinterpret_cast<const char*>(p + i + 8 * j) + 4096, _MM_HINT_T1);
-            sums[j] = _mm512_add_epi64(sums[j], _mm512_loadu_si512(p + i + 8 * j));
-        }
+        adainfer::detail::fetch_weights<256>(reinterpret_cast<const std::byte*>(p + i), fetch);
+        for (std::size_t j = 0; j < 4; ++j) sums[j] = _mm512_add_epi64(sums[j], _mm512_loadu_si512(p + i + 8 * j));
     }
     std::uint64_t lanes[32];
     for (std::size_t j = 0; j < 4; ++j) _mm512_storeu_si512(lanes + 8 * j, sums[j]);
     return sum_of(lanes, 32);
 }
 
-[[ADAINFER_TARGET_AVX2]] std::uint64_t sum_avx2(const std::uint64_t* p, std::size_t words) {
+/// The same.
+[[ADAINFER_TARGET_AVX2]] std::uint64_t sum_avx2(const std::uint64_t* p, std::size_t words, WeightFetch fetch) {
     __m256i sums[4] = {};
     for (std::size_t i = 0; i < words; i += 16) {
-        _mm_prefetch(reinterpret_cast<const char*>(p + i) + 4096, _MM_HINT_T1);
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 8) + 4096, _MM_HINT_T1);
+        adainfer::detail::fetch_weights<128>(reinterpret_cast<const std::byte*>(p + i), fetch);
         for (std::size_t j = 0; j < 4; ++j) {
             sums[j] = _mm256_add_epi64(sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 4 * j)));
         }
@@ -73,19 +76,34 @@ std::uint64_t sum_of(const std::uint64_t* p, std::size_t words) {
 }
 #endif
 
-double read_speed(adainfer::ThreadPool& pool, adainfer::CpuLevel level) {
-    auto sum = sum_of;
-#if ADAINFER_X86
-    if (level >= adainfer::CpuLevel::Avx512) sum = sum_avx512;
-    if (level == adainfer::CpuLevel::Avx2) sum = sum_avx2;
-#endif
-    constexpr std::size_t words = std::size_t{32} << 20U;  // 256 MiB
-    const std::vector<std::uint64_t> memory(words, 1);
+/// Bytes a second that `sum` reads of memory.
+template <class Sum>
+double speed_of_sum(adainfer::ThreadPool& pool, std::span<const std::uint64_t> memory, const Sum& sum) {
     std::atomic<std::uint64_t> total{0};
     const double seconds = best_seconds([&] {
-        pool.parallel_for(words, 4096, [&](std::size_t begin, std::size_t end) { total += sum(memory.data() + begin, end - begin); });
+        pool.parallel_for(memory.size(), 4096,
+                          [&](std::size_t begin, std::size_t end) { total += sum(memory.data() + begin, end - begin); });
     });
-    return static_cast<double>(words * sizeof(std::uint64_t)) / seconds;
+    return static_cast<double>(memory.size_bytes()) / seconds;
+}
+
+double read_speed(adainfer::ThreadPool& pool, adainfer::CpuLevel level) {
+    constexpr std::size_t words = std::size_t{32} << 20U;  // 256 MiB
+    const auto bytes = adainfer::LaneMemory().take(words * sizeof(std::uint64_t));  // as repacked weights have it
+    const std::span memory(reinterpret_cast<std::uint64_t*>(bytes.get()), words);
+    std::ranges::fill(memory, 1);
+#if ADAINFER_X86
+    if (level >= adainfer::CpuLevel::Avx2) {
+        const auto sum = level == adainfer::CpuLevel::Avx2 ? sum_avx2 : sum_avx512;
+        double best = 0;
+        for (const WeightFetch fetch : {WeightFetch{4096, false}, WeightFetch{6144, true}}) {  // one is best for Intel, one for AMD
+            best = (std::max)(best, speed_of_sum(pool, memory, [&](auto... part) { return sum(part..., fetch); }));
+        }
+        return best;
+    }
+#endif
+    static_cast<void>(level);
+    return speed_of_sum(pool, memory, sum_of);
 }
 
 /// multiply-adds a second of `kernel`, which does `each` of them.
