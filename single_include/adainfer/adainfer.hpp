@@ -3944,20 +3944,80 @@ inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, s
 #include <cstddef>
 #include <cstring>
 
+
+// ---- adainfer/kernels/weight_fetch.hpp -----------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// How products of a few tokens ask for the weights that they read: what is fastest differs by maker, as measured.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail {
+
+/// Where the weights lie that are asked for, and for which cache.
+struct WeightFetch {
+    std::size_t ahead;  ///< bytes behind what is read next
+    bool first_cache;   ///< else the second
+};
+
+/// Of repacked weights, which lie one behind the other. Intel (Sapphire Rapids): 8 KB ahead into the second cache, since the first
+/// waits for few lines at once. AMD: into the first cache, Zen 3, which has no AVX-512, 2 to 6 KB ahead and Zen 5 4 to 8 KB; with
+/// Zen 4 all lines of the next few products at once, where far ahead into the second cache was slower. Found once: it is asked for
+/// with every panel.
+[[nodiscard]] inline WeightFetch lane_fetch() noexcept {
+    static const WeightFetch fetch = [] {
+        if (!is_amd()) return WeightFetch{8192, false};
+        if (best_cpu_level() == CpuLevel::Avx2) return WeightFetch{3072, true};
+        return WeightFetch{__builtin_cpu_is("amdfam19h") ? 0 : std::size_t{6144}, true};  // of that family only Zen 4 gets here
+    }();
+    return fetch;
+}
+
+/// Rows of floats that are read side by side, at most.
+inline constexpr std::size_t most_float_rows = 4;
+
+/// How rows of floats are read, which lie one behind the other.
+struct FloatRowReading {
+    std::size_t at_once;
+    WeightFetch fetch;
+};
+
+/// Of rows of so many bytes. Intel's memory answers more when it is asked in several places, AMD's Zen 5 when rows are read one after
+/// the other: on one thread 38 GB/s where four at a time get 28. So does Zen 4 here: it was not measured, but llama.cpp, which reads
+/// in order, got 27 GB/s of it where four rows at a time got 22.
+[[nodiscard]] inline FloatRowReading float_row_reading(std::size_t row_bytes) noexcept {
+    static const bool in_order = is_amd() && best_cpu_level() != CpuLevel::Avx2;
+    if (in_order) return {1, {4096, true}};
+    return {most_float_rows, {most_float_rows * row_bytes, false}};
+}
+
+/// Asks for `bytes` from `at` on, as `fetch` says.
+template <std::size_t bytes>
+[[gnu::always_inline]] inline void fetch_weights(const std::byte* at, WeightFetch fetch) noexcept {
+    if (fetch.first_cache) {
+#pragma GCC unroll 17
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
+    } else {
+#pragma GCC unroll 17
+        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
+
+#endif
+
 // Rows of floats times a row of activations, straight from the file's bytes. Bound: memory.
 
 #if ADAINFER_X86
 
 namespace adainfer::inline v0::detail {
 
-/// Rows that are read at once: memory answers more when it is asked in several places.
-inline constexpr std::size_t float_rows_at_once = 4;
-
-/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only. `ahead`: bytes to where the
-/// rows after these are found, or 0 where that is not known.
+/// out[i] = rows[i] . x for rows of `cols` elements; the order of the additions depends on `cols` only.
 struct FloatRowsAvx512 {
     template <DType dtype, std::size_t rows>
-    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+    [[ADAINFER_TARGET_AVX512]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, WeightFetch fetch,
                                                 float* out) noexcept {
         using avx512::first_lanes, avx512::floats16;
         constexpr std::size_t bytes = info(dtype).block_bytes;
@@ -3968,8 +4028,7 @@ struct FloatRowsAvx512 {
         for (; k + 64 <= cols; k += 64) {
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-                for (std::size_t i = 0; i < 64 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
+                fetch_weights<64 * bytes>(row[r] + k * bytes, fetch);
 #pragma GCC unroll 4
                 for (std::size_t i = 0; i < 4; ++i) {
                     const __m512 w = floats16<dtype>(row[r], k + 16 * i, 16);
@@ -3993,7 +4052,7 @@ struct FloatRowsAvx512 {
 /// The same.
 struct FloatRowsAvx2 {
     template <DType dtype, std::size_t rows>
-    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, std::size_t ahead,
+    [[ADAINFER_TARGET_AVX2]] static void dots(const std::byte* const* row, std::size_t cols, const float* x, WeightFetch fetch,
                                               float* out) noexcept {
         using avx2::floats8;
         constexpr std::size_t bytes = info(dtype).block_bytes;
@@ -4003,10 +4062,7 @@ struct FloatRowsAvx2 {
         std::size_t k = 0;
         for (; k + 32 <= cols; k += 32) {
 #pragma GCC unroll 4
-            for (std::size_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-                for (std::size_t i = 0; i < 32 * bytes; i += 64) _mm_prefetch(row[r] + k * bytes + ahead + i, _MM_HINT_T1);
-            }
+            for (std::size_t r = 0; r < rows; ++r) fetch_weights<32 * bytes>(row[r] + k * bytes, fetch);
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
                 const __m256 some = _mm256_loadu_ps(x + k + 8 * i);
@@ -4029,13 +4085,13 @@ struct FloatRowsAvx2 {
     }
 };
 
-/// The same of `count` rows, at most float_rows_at_once, of a type of floats. Kernel: one of the two.
+/// The same of `count` rows, at most most_float_rows, of a type of floats. Kernel: one of the two.
 template <class Kernel>
 void float_row_dots(DType dtype, std::size_t count, const std::byte* const* row, std::size_t cols, const float* x,
-                    std::size_t ahead, float* out) noexcept {
+                    WeightFetch fetch, float* out) noexcept {
     const auto dots = [&]<DType type>() {
-        if (count == float_rows_at_once) return Kernel::template dots<type, float_rows_at_once>(row, cols, x, ahead, out);
-        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, ahead, out + r);
+        if (count == most_float_rows) return Kernel::template dots<type, most_float_rows>(row, cols, x, fetch, out);
+        for (std::size_t r = 0; r < count; ++r) Kernel::template dots<type, 1>(row + r, cols, x, fetch, out + r);
     };
     if (dtype == DType::F32) dots.template operator()<DType::F32>();
     else if (dtype == DType::F16) dots.template operator()<DType::F16>();
@@ -4225,51 +4281,6 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const WordBlock
 #include <span>
 #include <vector>
 
-
-// ---- adainfer/kernels/lane_fetch.hpp -------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-// How products of a few tokens ask for the weights that they read.
-
-#if ADAINFER_X86
-
-namespace adainfer::inline v0::detail {
-
-/// Where the weights lie that are asked for, and for which cache.
-struct LaneFetch {
-    std::size_t ahead;  ///< bytes behind what is read next
-    bool first_cache;   ///< else the second
-};
-
-/// As measured: Intel (Sapphire Rapids) 8 KB ahead into the second cache, since the first waits for few lines at once. AMD's Zen 4
-/// all lines of the next few products at once, into the first cache: its own prefetchers bring a panel faster when nothing asks
-/// for lines far ahead of them. Zen 3, which has no AVX-512, 2 to 6 KB ahead into the first cache. Found once: it is asked for with
-/// every panel.
-[[nodiscard]] inline LaneFetch lane_fetch() noexcept {
-    static const LaneFetch fetch = [] {
-        if (!is_amd()) return LaneFetch{8192, false};
-        return LaneFetch{best_cpu_level() == CpuLevel::Avx2 ? std::size_t{3072} : 0, true};
-    }();
-    return fetch;
-}
-
-/// Asks for `bytes` from `at` on, as `fetch` says.
-template <std::size_t bytes>
-[[gnu::always_inline]] inline void fetch_lanes(const std::byte* at, LaneFetch fetch) noexcept {
-    if (fetch.first_cache) {
-#pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
-    } else {
-#pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
-    }
-}
-
-}  // namespace adainfer::inline v0::detail
-
-#endif
-
 // Products of a few tokens with the panels of lane_layout.hpp, activations rounded to 16 bits as those of int8_row.hpp.
 
 namespace adainfer::inline v0 {
@@ -4358,8 +4369,8 @@ template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first
 /// The same of all quads.
 template <DType dtype, std::size_t tokens, std::size_t groups, std::size_t first, std::size_t halves>
 [[ADAINFER_INLINE512]] inline void add_quads(const std::byte* half, const LaneActivations::Block* const (&x)[tokens],
-                                             LaneFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
-    fetch_lanes<halves * lane_layout(dtype).half>(half, fetch);
+                                             WeightFetch fetch, QuadSums<tokens, groups>& sums) noexcept {
+    fetch_weights<halves * lane_layout(dtype).half>(half, fetch);
     add_two_quads<dtype, tokens, groups, first, halves, 0>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 1>(half, x, sums);
     add_two_quads<dtype, tokens, groups, first, halves, 2>(half, x, sums);
@@ -4378,7 +4389,7 @@ template <DType dtype, std::size_t tokens>
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    const LaneFetch fetch = lane_fetch();
+    const WeightFetch fetch = lane_fetch();
     const LaneActivations::Block* rows[tokens];
     __m512 total[tokens][2];
 #pragma GCC unroll 4
@@ -4392,10 +4403,10 @@ template <DType dtype, std::size_t tokens>
         for (std::size_t t = 0; t < tokens; ++t) {
             block_sum[t][0] = block_sum[t][1] = block_less[t][0] = block_less[t][1] = _mm512_setzero_ps();
         }
-        fetch_lanes<layout.head>(panel, fetch);
+        fetch_weights<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.codes>(piece, fetch);
+            fetch_weights<layout.codes>(piece, fetch);
             const LaneActivations::Block* x[tokens];
             QuadSums<tokens, groups> sums;
 #pragma GCC unroll 4
@@ -4725,7 +4736,7 @@ template <DType dtype>
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
-    const LaneFetch fetch = lane_fetch();
+    const WeightFetch fetch = lane_fetch();
     __m256 total[4];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
@@ -4733,10 +4744,10 @@ template <DType dtype>
         __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
-        fetch_lanes<layout.head>(panel, fetch);
+        fetch_weights<layout.head>(panel, fetch);
         for (std::size_t p = 0; p < pieces; ++p, ++x) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
-            fetch_lanes<layout.piece>(piece, fetch);
+            fetch_weights<layout.piece>(piece, fetch);
             const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
@@ -5441,6 +5452,8 @@ inline void quantize(const float* x, ActivationBlock& block) noexcept {
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
 // elements of the row.
@@ -5464,6 +5477,45 @@ struct SpanResult {
     float* weighted = nullptr; ///< [group, head_dim]: sum of weight * value
 };
 
+/// Rows of keys or values as a cache stores them.
+struct StoredRows {
+    KvType type = KvType::F32;
+    const std::byte* at = nullptr;  ///< [count, row_bytes(type, d)]
+    std::size_t count = 0, d = 0;
+
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
+
+    /// The same [count, d] as floats: as they are, or unpacked to `scratch`.
+    [[nodiscard]] const float* floats(CpuLevel level, float* scratch) const noexcept {
+        if (type == KvType::F32) return reinterpret_cast<const float*>(at);
+        unpack_kv(type, level, at, count * d, scratch);
+        return scratch;
+    }
+};
+
+/// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
+[[gnu::always_inline]] inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
+    constexpr std::size_t rows_ahead = 16;
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + rows_ahead * bytes + i, 0, 3);
+}
+
+/// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.
+template <std::size_t most, class F>
+void for_heads(std::size_t group, F&& f, std::size_t first = 0) {
+    for (; first + most <= group; first += most) f.template operator()<most>(first);
+    if constexpr (most > 1) for_heads<most - 1>(group, f, first);
+}
+
+/// Calls f.template operator()<type>().
+template <class F>
+void with_kv_type(KvType type, F&& f) {
+    switch (type) {
+        case KvType::F32: f.template operator()<KvType::F32>(); break;
+        case KvType::F16: f.template operator()<KvType::F16>(); break;
+        case KvType::Q8_0: f.template operator()<KvType::Q8_0>(); break;
+    }
+}
+
 /// Floats of scratch that span_attention() needs.
 [[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
     return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
@@ -5473,15 +5525,10 @@ struct SpanResult {
 template <class Kernels>
 void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
                     const SpanResult& result) noexcept {
-    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
     float* const scores = scratch;                            // [group][token_span]
     float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
-    const auto rows = [&](const std::byte* plane) {
-        if (kv.type == KvType::F32) return reinterpret_cast<const float*>(plane + begin * stride);
-        unpack_kv(kv.type, Kernels::level, plane + begin * stride, count * d, floats);
-        return static_cast<const float*>(floats);
-    };
-    Kernels::scores(heads, rows(kv.k), count, d, scores);
+    Kernels::scores(heads, {kv.type, kv.k + from, count, d}, floats, scores);
     at_level<Kernels::level>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
@@ -5491,17 +5538,7 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
             result.sum[h] = sum(row, count);
         }
     });
-    const float* const values = rows(kv.v);
-    for (std::size_t h = 0; h < heads.group; h += 4) {
-        const float* const weights = scores + h * token_span;
-        float* const out = result.weighted + h * d;
-        switch (heads.group - h) {
-            case 1: Kernels::template values<1>(weights, values, count, d, out); break;
-            case 2: Kernels::template values<2>(weights, values, count, d, out); break;
-            case 3: Kernels::template values<3>(weights, values, count, d, out); break;
-            default: Kernels::template values<4>(weights, values, count, d, out); break;
-        }
-    }
+    Kernels::values(heads.group, scores, {kv.type, kv.v + from, count, d}, floats, result.weighted);
 }
 
 /// Floats of a SpanResult.
@@ -5541,61 +5578,105 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
 
 namespace avx512 {
 
-/// With vectors of 16.
+/// Elements [at, at + 16) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 stored16(const std::byte* row, std::size_t at,
+                                                                      std::size_t left) noexcept {
+    if constexpr (type != KvType::Q8_0) return floats16<dtype_of(type)>(row, at, left);
+    const std::byte* const block = row + at / 32 * 34;
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+    std::uint16_t scale;
+    std::memcpy(&scale, block, sizeof scale);
+    const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+}
+
+/// With vectors of 16, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx512;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 16 keys d multiply-adds of 16, then 64 shuffles.
-    [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
-                                               float* scores) noexcept {
-        for (std::size_t first = 0; first < count; first += 16) {
-            const std::size_t last = count - 1;
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                __m512i sums[16];
+    /// scores [group][token_span] of the keys.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
+        for_heads<4>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
+            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
+        });
+    }
+
+    /// weighted [group, d] = weights [group][token_span] times the values.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
+            with_kv_type(values.type, [&]<KvType type>() {
+                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
+            });
+        });
+    }
+
+  private:
+    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17) and
+    /// 64 shuffles.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch_after(rows[i], row_bytes(type, keys.d));
+            }
+            __m512 sum[16];  // [some][together]
 #pragma GCC unroll 16
-                for (std::size_t i = 0; i < 16; ++i) {
-                    const float* const row = k + (std::min)(first + i, last) * d;  // past the end: the last key again
-                    __m512 sum = _mm512_setzero_ps();
-                    std::size_t j = 0;
-                    for (; j + 16 <= d; j += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_loadu_ps(q + j), sum);
-                    if (j < d) {
-                        const auto mask = static_cast<__mmask16>((1U << (d - j)) - 1U);
-                        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, q + j), sum);
+            for (std::size_t i = 0; i < 16; ++i) sum[i] = _mm512_setzero_ps();
+            for (std::size_t j = 0; j < keys.d; j += 16) {
+                const std::size_t left = keys.d - j;
+                __m512 key[together];
+#pragma GCC unroll 16
+                for (std::size_t i = 0; i < together; ++i) key[i] = stored16<type>(rows[i], j, left);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const __m512 q = _mm512_maskz_loadu_ps(first_lanes(left), heads.q + h * keys.d + j);
+#pragma GCC unroll 16
+                    for (std::size_t i = 0; i < together; ++i) {
+                        sum[h * together + i] = _mm512_fmadd_ps(key[i], q, sum[h * together + i]);
                     }
-                    sums[i] = _mm512_castps_si512(sum);
                 }
-                transpose(sums);
-                __m512 total = _mm512_castsi512_ps(sums[0]);
+            }
+            __m512i sums[16];
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < 16; ++i) sums[i] = _mm512_castps_si512(sum[i]);
+            transpose(sums);
+            __m512 total = _mm512_castsi512_ps(sums[0]);
 #pragma GCC unroll 15
-                for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
-                _mm512_storeu_ps(scores + h * token_span + first, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+            for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
+            float totals[16];
+            _mm512_storeu_ps(totals, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
+            for (std::size_t h = 0; h < some; ++h) {
+                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
             }
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 16 where
-    /// one head looks at the values, four heads share one.
-    template <std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
-                                                       float* weighted) noexcept {
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
+    /// heads share one.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX512]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 64) {
-            __mmask16 mask[4];
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < 4; ++c) {
-                const std::size_t left = d - (std::min)(d, j + 16 * c);
-                mask[c] = first_lanes(left);
-            }
             __m512 sum[some][4];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) sum[h][c] = _mm512_setzero_ps();
             }
-            for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
                 __m512 value[4];
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < 4; ++c) value[c] = _mm512_maskz_loadu_ps(mask[c], v + i * d + j + 16 * c);
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 16 * c;
+                    value[c] = at < d ? stored16<type>(row, at, d - at) : _mm512_setzero_ps();
+                }
 #pragma GCC unroll 4
                 for (std::size_t h = 0; h < some; ++h) {
                     const __m512 weight = _mm512_set1_ps(weights[h * token_span + i]);
@@ -5606,7 +5687,10 @@ struct TokenKernels {
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < 4; ++c) _mm512_mask_storeu_ps(weighted + h * d + j + 16 * c, mask[c], sum[h][c]);
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 16 * c, left = d - (std::min)(d, at);
+                    _mm512_mask_storeu_ps(weighted + h * d + at, first_lanes(left), sum[h][c]);
+                }
             }
         }
     }
@@ -5622,6 +5706,8 @@ struct TokenKernels {
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of eight.
 
@@ -5637,64 +5723,97 @@ namespace adainfer::inline v0::detail::avx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>((std::min)(left, std::size_t{8}))), lane);
 }
 
-/// With vectors of 8.
+/// Elements [at, at + 8) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    if constexpr (type != KvType::Q8_0) return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
+    const std::byte* const block = row + at / 32 * 34;
+    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+    std::uint16_t scale;
+    std::memcpy(&scale, block, sizeof scale);
+    const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+}
+
+/// With vectors of 8, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx2;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 8 keys d multiply-adds of 8 and 9 / 8 as many loads, then
-    /// 24 shuffles.
-    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d,
-                                               float* scores) noexcept {
-        const __m256i tail = first_lanes(d % 8);
-        for (std::size_t first = 0; first < count; first += 8) {
-            const float* rows[8];
-            for (std::size_t i = 0; i < 8; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                __m256 sum[8];
+    /// scores [group][token_span] of the keys.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
+        for_heads<2>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
+            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
+        });
+    }
+
+    /// weighted [group, d] = weights [group][token_span] times the values.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
+            with_kv_type(values.type, [&]<KvType type>() {
+                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
+            });
+        });
+    }
+
+  private:
+    /// scores() of `some` heads. Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX2]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = 8 / some;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch_after(rows[i], row_bytes(type, keys.d));
+            }
+            __m256 sum[8];  // [some][together]
 #pragma GCC unroll 8
-                for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
-                std::size_t j = 0;
-                for (; j + 8 <= d; j += 8) {
-                    const __m256 some = _mm256_loadu_ps(q + j);
+            for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
+            for (std::size_t j = 0; j < keys.d; j += 8) {
+                const std::size_t left = keys.d - j;
+                __m256 q[some];
+#pragma GCC unroll 2
+                for (std::size_t h = 0; h < some; ++h) q[h] = stored8<KvType::F32>(bytes_of(heads.q + h * keys.d), j, left);
 #pragma GCC unroll 8
-                    for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_fmadd_ps(_mm256_loadu_ps(rows[i] + j), some, sum[i]);
-                }
-                if (j < d) {
-                    const __m256 some = _mm256_maskload_ps(q + j, tail);
-#pragma GCC unroll 8
-                    for (std::size_t i = 0; i < 8; ++i) {
-                        sum[i] = _mm256_fmadd_ps(_mm256_maskload_ps(rows[i] + j, tail), some, sum[i]);
+                for (std::size_t i = 0; i < together; ++i) {
+                    const __m256 key = stored8<type>(rows[i], j, left);
+#pragma GCC unroll 2
+                    for (std::size_t h = 0; h < some; ++h) {
+                        sum[h * together + i] = _mm256_fmadd_ps(key, q[h], sum[h * together + i]);
                     }
                 }
-                __m256i turned[8];
+            }
+            __m256i turned[8];
 #pragma GCC unroll 8
-                for (std::size_t i = 0; i < 8; ++i) turned[i] = _mm256_castps_si256(sum[i]);
-                transpose(turned);
-                __m256 total = _mm256_castsi256_ps(turned[0]);
+            for (std::size_t i = 0; i < 8; ++i) turned[i] = _mm256_castps_si256(sum[i]);
+            transpose(turned);
+            __m256 total = _mm256_castsi256_ps(turned[0]);
 #pragma GCC unroll 7
-                for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
-                _mm256_storeu_ps(scores + h * token_span + first, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
+            for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
+            float totals[8];
+            _mm256_storeu_ps(totals, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
+            for (std::size_t h = 0; h < some; ++h) {
+                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
             }
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 8 where
-    /// one head looks at the values, four heads share one.
-    template <std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const float* v, std::size_t count, std::size_t d,
-                                                     float* weighted) noexcept {
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads
+    /// share one.
+    template <KvType type, std::size_t some>
+    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 16) {
-            const __m256i mask[2] = {first_lanes(d - j), first_lanes(d - (std::min)(d, j + 8))};
+            const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
             __m256 sum[some][2];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
-            for (std::size_t i = 0; i < count; ++i) {
-                if (j == 0) {  // the rows to come, whole: only their beginnings are foreseen
-                    const char* const ahead = reinterpret_cast<const char*>(v + (i + 16) * d);
-                    for (std::size_t c = 0; c < 4 * d; c += 64) _mm_prefetch(ahead + c, _MM_HINT_T0);
-                }
-                const __m256 v0 = _mm256_maskload_ps(v + i * d + j, mask[0]), v1 = _mm256_maskload_ps(v + i * d + j + 8, mask[1]);
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
+                const __m256 v0 = stored8<type>(row, j, left[0]);
+                const __m256 v1 = left[1] != 0 ? stored8<type>(row, j + 8, left[1]) : _mm256_setzero_ps();
 #pragma GCC unroll 4
                 for (std::size_t h = 0; h < some; ++h) {
                     const __m256 weight = _mm256_set1_ps(weights[h * token_span + i]);
@@ -5704,10 +5823,14 @@ struct TokenKernels {
             }
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
-                _mm256_maskstore_ps(weighted + h * d + j, mask[0], sum[h][0]);
-                _mm256_maskstore_ps(weighted + h * d + j + 8, mask[1], sum[h][1]);
+                _mm256_maskstore_ps(weighted + h * d + j, first_lanes(left[0]), sum[h][0]);
+                _mm256_maskstore_ps(weighted + h * d + j + 8, first_lanes(left[1]), sum[h][1]);
             }
         }
+    }
+
+    [[nodiscard]] static const std::byte* bytes_of(const float* floats) noexcept {
+        return reinterpret_cast<const std::byte*>(floats);
     }
 };
 
@@ -5732,8 +5855,10 @@ namespace adainfer::inline v0::detail::neon {
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Neon;
 
-    /// scores [group][token_span] of `count` keys [count, d]. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
-    static void scores(const TokenHeads& heads, const float* k, std::size_t count, std::size_t d, float* scores) noexcept {
+    /// scores [group][token_span] of the keys. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch, float* scores) noexcept {
+        const float* const k = keys.floats(level, scratch);
+        const std::size_t count = keys.count, d = keys.d;
         for (std::size_t first = 0; first < count; first += 4) {
             const float* rows[4];
             for (std::size_t i = 0; i < 4; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;  // past the end: the last again
@@ -5758,10 +5883,19 @@ struct TokenKernels {
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times values [count, d]. Bound: a load for every multiply-add of 4 where
-    /// one head looks at the values, four heads share one.
+    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
+    /// looks at the values, four heads share one.
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
+        const float* const v = values.floats(level, scratch);
+        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
+            values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
+        });
+    }
+
+  private:
+    /// The same of `some` heads and values [count, d].
     template <std::size_t some>
-    static void values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
+    static void values_of(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
         std::size_t j = 0;
         for (; j + 16 <= d; j += 16) some_values<some, 4>(weights, v + j, count, d, weighted + j);
         for (; j + 4 <= d; j += 4) some_values<some, 1>(weights, v + j, count, d, weighted + j);
@@ -5774,7 +5908,6 @@ struct TokenKernels {
         }
     }
 
-  private:
     /// The same of 4 * vectors elements of a row.
     template <std::size_t some, std::size_t vectors>
     static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
@@ -7118,13 +7251,13 @@ void float_rows(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
 #if ADAINFER_X86
         if constexpr (level == CpuLevel::Avx512 || level == CpuLevel::Avx2) {
             using Kernel = std::conditional_t<level == CpuLevel::Avx512, FloatRowsAvx512, FloatRowsAvx2>;
-            constexpr std::size_t most = float_rows_at_once;
-            const std::size_t ahead = chosen.rows == nullptr ? most * weight.row_bytes() : 0;
-            for (std::size_t i = begin; i < end; i += most) {
-                const std::byte* rows[most];
-                const std::size_t count = (std::min)(most, end - i);
+            auto [at_once, fetch] = float_row_reading(weight.row_bytes());
+            if (chosen.rows != nullptr) fetch.ahead = 0;
+            for (std::size_t i = begin; i < end; i += at_once) {
+                const std::byte* rows[most_float_rows];
+                const std::size_t count = (std::min)(at_once, end - i);
                 for (std::size_t r = 0; r < count; ++r) rows[r] = weight.row(chosen[i + r]);
-                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), ahead, out + i);
+                float_row_dots<Kernel>(weight.dtype, count, rows, weight.cols, x.data(), fetch, out + i);
             }
             return;
         }
