@@ -3983,9 +3983,9 @@ struct FloatRowReading {
     WeightFetch fetch;
 };
 
-/// Of rows of so many bytes. Intel's memory answers more when it is asked in several places, AMD's Zen 5 when rows are read one after
-/// the other: on one thread 38 GB/s where four at a time get 28. So does Zen 4 here: it was not measured, but llama.cpp, which reads
-/// in order, got 27 GB/s of it where four rows at a time got 22.
+/// Of rows of so many bytes. Intel's memory answers more when it is asked in several places, AMD's Zen 5 when rows are read one
+/// after the other: on one thread 38 GB/s where four at a time get 28. Zen 4 is taken to be like it: llama.cpp, which reads in
+/// order, got 27 GB/s there where four rows at a time got 22.
 [[nodiscard]] inline FloatRowReading float_row_reading(std::size_t row_bytes) noexcept {
     static const bool in_order = is_amd() && best_cpu_level() != CpuLevel::Avx2;
     if (in_order) return {1, {4096, true}};
@@ -5613,8 +5613,8 @@ struct TokenKernels {
     }
 
   private:
-    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17) and
-    /// 64 shuffles.
+    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
+    /// 17), then 64 shuffles.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
@@ -5799,8 +5799,8 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads
-    /// share one.
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
+    /// heads share one.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
@@ -5885,7 +5885,8 @@ struct TokenKernels {
 
     /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
     /// looks at the values, four heads share one.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch,
+                       float* weighted) noexcept {
         const float* const v = values.floats(level, scratch);
         for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
             values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);

@@ -171,8 +171,8 @@ struct TokenKernels {
     }
 
   private:
-    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17) and
-    /// 64 shuffles.
+    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
+    /// 17), then 64 shuffles.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;

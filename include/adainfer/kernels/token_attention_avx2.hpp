@@ -100,8 +100,8 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads
-    /// share one.
+    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
+    /// heads share one.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;

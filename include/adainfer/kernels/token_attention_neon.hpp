@@ -46,7 +46,8 @@ struct TokenKernels {
 
     /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
     /// looks at the values, four heads share one.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch, float* weighted) noexcept {
+    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch,
+                       float* weighted) noexcept {
         const float* const v = values.floats(level, scratch);
         for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
             values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);

@@ -38,9 +38,9 @@ struct FloatRowReading {
     WeightFetch fetch;
 };
 
-/// Of rows of so many bytes. Intel's memory answers more when it is asked in several places, AMD's Zen 5 when rows are read one after
-/// the other: on one thread 38 GB/s where four at a time get 28. So does Zen 4 here: it was not measured, but llama.cpp, which reads
-/// in order, got 27 GB/s of it where four rows at a time got 22.
+/// Of rows of so many bytes. Intel's memory answers more when it is asked in several places, AMD's Zen 5 when rows are read one
+/// after the other: on one thread 38 GB/s where four at a time get 28. Zen 4 is taken to be like it: llama.cpp, which reads in
+/// order, got 27 GB/s there where four rows at a time got 22.
 [[nodiscard]] inline FloatRowReading float_row_reading(std::size_t row_bytes) noexcept {
     static const bool in_order = is_amd() && best_cpu_level() != CpuLevel::Avx2;
     if (in_order) return {1, {4096, true}};
