@@ -5484,13 +5484,6 @@ struct StoredRows {
     std::size_t count = 0, d = 0;
 
     [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
-
-    /// The same [count, d] as floats: as they are, or unpacked to `scratch`.
-    [[nodiscard]] const float* floats(CpuLevel level, float* scratch) const noexcept {
-        if (type == KvType::F32) return reinterpret_cast<const float*>(at);
-        unpack_kv(type, level, at, count * d, scratch);
-        return scratch;
-    }
 };
 
 /// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
@@ -5517,18 +5510,22 @@ void with_kv_type(KvType type, F&& f) {
 }
 
 /// Floats of scratch that span_attention() needs.
-[[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
-    return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
-}
+[[nodiscard]] constexpr std::size_t span_scratch(std::size_t group) noexcept { return group * token_span; }
 
-/// One span of positions, [begin, begin + count), count at most token_span.
+/// One span of positions, [begin, begin + count), count at most token_span; scores: scratch. Kernels have
+/// scores<type, some>(heads, keys, scores), which writes scores [some][token_span] of up to score_heads heads, and
+/// values<type, some>(weights, values, weighted): weighted [some, d] = weights [some][token_span] times the values, of up to
+/// value_heads heads.
 template <class Kernels>
-void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
+void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scores,
                     const SpanResult& result) noexcept {
     const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
-    float* const scores = scratch;                            // [group][token_span]
-    float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
-    Kernels::scores(heads, {kv.type, kv.k + from, count, d}, floats, scores);
+    const StoredRows keys{kv.type, kv.k + from, count, d}, values{kv.type, kv.v + from, count, d};
+    with_kv_type(kv.type, [&]<KvType type>() {
+        for_heads<Kernels::score_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            Kernels::template scores<type, some>({heads.q + h * d, some, heads.scale}, keys, scores + h * token_span);
+        });
+    });
     at_level<Kernels::level>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
@@ -5538,7 +5535,11 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
             result.sum[h] = sum(row, count);
         }
     });
-    Kernels::values(heads.group, scores, {kv.type, kv.v + from, count, d}, floats, result.weighted);
+    with_kv_type(kv.type, [&]<KvType type>() {
+        for_heads<Kernels::value_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            Kernels::template values<type, some>(scores + h * token_span, values, result.weighted + h * d);
+        });
+    });
 }
 
 /// Floats of a SpanResult.
@@ -5582,41 +5583,27 @@ namespace avx512 {
 template <KvType type>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 stored16(const std::byte* row, std::size_t at,
                                                                       std::size_t left) noexcept {
-    if constexpr (type != KvType::Q8_0) return floats16<dtype_of(type)>(row, at, left);
-    const std::byte* const block = row + at / 32 * 34;
-    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
-    std::uint16_t scale;
-    std::memcpy(&scale, block, sizeof scale);
-    const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::memcpy(&scale, block, sizeof scale);
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
+        const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+    } else {
+        return floats16<dtype_of(type)>(row, at, left);
+    }
 }
 
 /// With vectors of 16, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx512;
+    static constexpr std::size_t score_heads = 4, value_heads = 4;
 
-    /// scores [group][token_span] of the keys.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
-        for_heads<4>(heads.group, [&]<std::size_t some>(std::size_t h) {
-            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
-            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
-        });
-    }
-
-    /// weighted [group, d] = weights [group][token_span] times the values.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            with_kv_type(values.type, [&]<KvType type>() {
-                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
-            });
-        });
-    }
-
-  private:
-    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
+    /// Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
     /// 17), then 64 shuffles.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
@@ -5656,10 +5643,10 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
+    /// Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
     /// heads share one.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 64) {
             __m512 sum[some][4];
@@ -5726,40 +5713,26 @@ namespace adainfer::inline v0::detail::avx2 {
 /// Elements [at, at + 8) of a stored row as floats; past `left` they are zero.
 template <KvType type>
 [[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
-    if constexpr (type != KvType::Q8_0) return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
-    const std::byte* const block = row + at / 32 * 34;
-    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
-    std::uint16_t scale;
-    std::memcpy(&scale, block, sizeof scale);
-    const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::memcpy(&scale, block, sizeof scale);
+        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
+        const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+    } else {
+        return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
+    }
 }
 
 /// With vectors of 8, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx2;
+    static constexpr std::size_t score_heads = 2, value_heads = 4;
 
-    /// scores [group][token_span] of the keys.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
-        for_heads<2>(heads.group, [&]<std::size_t some>(std::size_t h) {
-            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
-            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
-        });
-    }
-
-    /// weighted [group, d] = weights [group][token_span] times the values.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            with_kv_type(values.type, [&]<KvType type>() {
-                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
-            });
-        });
-    }
-
-  private:
-    /// scores() of `some` heads. Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
+    /// Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 8 / some;
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
@@ -5774,7 +5747,9 @@ struct TokenKernels {
                 const std::size_t left = keys.d - j;
                 __m256 q[some];
 #pragma GCC unroll 2
-                for (std::size_t h = 0; h < some; ++h) q[h] = stored8<KvType::F32>(bytes_of(heads.q + h * keys.d), j, left);
+                for (std::size_t h = 0; h < some; ++h) {
+                    q[h] = stored8<KvType::F32>(reinterpret_cast<const std::byte*>(heads.q + h * keys.d), j, left);
+                }
 #pragma GCC unroll 8
                 for (std::size_t i = 0; i < together; ++i) {
                     const __m256 key = stored8<type>(rows[i], j, left);
@@ -5799,10 +5774,10 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
+    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
     /// heads share one.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 16) {
             const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
@@ -5828,10 +5803,6 @@ struct TokenKernels {
             }
         }
     }
-
-    [[nodiscard]] static const std::byte* bytes_of(const float* floats) noexcept {
-        return reinterpret_cast<const std::byte*>(floats);
-    }
 };
 
 #undef ADAINFER_INLINE2
@@ -5844,6 +5815,8 @@ struct TokenKernels {
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of four.
 
@@ -5851,88 +5824,103 @@ struct TokenKernels {
 
 namespace adainfer::inline v0::detail::neon {
 
-/// With vectors of 4.
+/// Elements [at, at + 4) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[nodiscard]] inline float32x4_t stored4(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::uint32_t codes;
+        std::memcpy(&scale, block, sizeof scale);
+        std::memcpy(&codes, block + sizeof scale + at % 32, sizeof codes);
+        const int16x4_t words = vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(codes))));
+        const float32x4_t factor = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(scale)));
+        return vmulq_f32(vcvtq_f32_s32(vmovl_s16(words)), factor);
+    } else {
+        const std::byte* const from = row + row_bytes(type, at);
+        if (left >= 4) return floats4<dtype_of(type)>(from);
+        std::byte some[row_bytes(type, 4)] = {};
+        std::memcpy(some, from, row_bytes(type, left));
+        return floats4<dtype_of(type)>(some);
+    }
+}
+
+/// With vectors of 4, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Neon;
+    static constexpr std::size_t score_heads = 4, value_heads = 4;
 
-    /// scores [group][token_span] of the keys. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch, float* scores) noexcept {
-        const float* const k = keys.floats(level, scratch);
-        const std::size_t count = keys.count, d = keys.d;
-        for (std::size_t first = 0; first < count; first += 4) {
-            const float* rows[4];
-            for (std::size_t i = 0; i < 4; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;  // past the end: the last again
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                float32x4_t sum[4];
+    /// Bound: memory, or for 4 scores of each head d / 4 times 4 multiply-adds; four heads share a load.
+    template <KvType type, std::size_t some>
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = 4;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch_after(rows[i], row_bytes(type, keys.d));
+            }
+            float32x4_t sum[some][together];
 #pragma GCC unroll 4
-                for (std::size_t i = 0; i < 4; ++i) sum[i] = vdupq_n_f32(0.0F);
-                std::size_t j = 0;
-                for (; j + 4 <= d; j += 4) {
-                    const float32x4_t some = vld1q_f32(q + j);
+            for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
-                    for (std::size_t i = 0; i < 4; ++i) sum[i] = vfmaq_f32(sum[i], vld1q_f32(rows[i] + j), some);
+                for (std::size_t i = 0; i < together; ++i) sum[h][i] = vdupq_n_f32(0.0F);
+            }
+            for (std::size_t j = 0; j < keys.d; j += 4) {
+                const std::size_t left = keys.d - j;
+                float32x4_t key[together];
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < together; ++i) key[i] = stored4<type>(rows[i], j, left);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const auto* const q = reinterpret_cast<const std::byte*>(heads.q + h * keys.d);
+                    const float32x4_t four = stored4<KvType::F32>(q, j, left);
+#pragma GCC unroll 4
+                    for (std::size_t i = 0; i < together; ++i) sum[h][i] = vfmaq_f32(sum[h][i], key[i], four);
                 }
-                float32x4_t total = vpaddq_f32(vpaddq_f32(sum[0], sum[1]), vpaddq_f32(sum[2], sum[3]));
-                for (; j < d; ++j) {
-                    const float last[4] = {rows[0][j], rows[1][j], rows[2][j], rows[3][j]};
-                    total = vfmaq_n_f32(total, vld1q_f32(last), q[j]);
-                }
+            }
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+                const float32x4_t total = vpaddq_f32(vpaddq_f32(sum[h][0], sum[h][1]), vpaddq_f32(sum[h][2], sum[h][3]));
                 vst1q_f32(scores + h * token_span + first, vmulq_n_f32(total, heads.scale));
             }
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
-    /// looks at the values, four heads share one.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch,
-                       float* weighted) noexcept {
-        const float* const v = values.floats(level, scratch);
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
-        });
-    }
-
-  private:
-    /// The same of `some` heads and values [count, d].
-    template <std::size_t some>
-    static void values_of(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
-        std::size_t j = 0;
-        for (; j + 16 <= d; j += 16) some_values<some, 4>(weights, v + j, count, d, weighted + j);
-        for (; j + 4 <= d; j += 4) some_values<some, 1>(weights, v + j, count, d, weighted + j);
-        for (; j < d; ++j) {
-            for (std::size_t h = 0; h < some; ++h) {
-                float sum = 0.0F;
-                for (std::size_t i = 0; i < count; ++i) sum += weights[h * token_span + i] * v[i * d + j];
-                weighted[h * d + j] = sum;
-            }
-        }
-    }
-
-    /// The same of 4 * vectors elements of a row.
-    template <std::size_t some, std::size_t vectors>
-    static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
-        float32x4_t sum[some][vectors];
-#pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) sum[h][c] = vdupq_n_f32(0.0F);
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-            float32x4_t value[vectors];
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) value[c] = vld1q_f32(v + i * d + 4 * c);
+    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads
+    /// share one.
+    template <KvType type, std::size_t some>
+    static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
+        for (std::size_t j = 0; j < d; j += 16) {
+            float32x4_t sum[some][4];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
-                const float weight = weights[h * token_span + i];
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < vectors; ++c) sum[h][c] = vfmaq_n_f32(sum[h][c], value[c], weight);
+                for (std::size_t c = 0; c < 4; ++c) sum[h][c] = vdupq_n_f32(0.0F);
             }
-        }
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
+                float32x4_t value[4];
 #pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 4 * c;
+                    value[c] = at < d ? stored4<type>(row, at, d - at) : vdupq_n_f32(0.0F);
+                }
 #pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) vst1q_f32(weighted + h * d + 4 * c, sum[h][c]);
+                for (std::size_t h = 0; h < some; ++h) {
+                    const float weight = weights[h * token_span + i];
+#pragma GCC unroll 4
+                    for (std::size_t c = 0; c < 4; ++c) sum[h][c] = vfmaq_n_f32(sum[h][c], value[c], weight);
+                }
+            }
+            for (std::size_t h = 0; h < some; ++h) {
+                float out[16];
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) vst1q_f32(out + 4 * c, sum[h][c]);
+                std::copy_n(out, (std::min)(d - j, std::size_t{16}), weighted + h * d + j);
+            }
         }
     }
 };
@@ -7074,7 +7062,7 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
     float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
     pool.parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(span_scratch(group, kv.type, d)).data();
+        float* const scratch = thread_scratch<Slot>(span_scratch(group)).data();
         for (std::size_t item = first; item < last; ++item) {
             const std::size_t kv_head = item / spans, from = begin + item % spans * token_span;
             const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);

@@ -39,7 +39,7 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
     float* const results = thread_scratch<Results>(args.kv_heads * (std::max)(most, spans) * size).data();
     pool.parallel_for(args.kv_heads * spans, 1, [&](std::size_t first, std::size_t last) {
         struct Slot;
-        float* const scratch = thread_scratch<Slot>(span_scratch(group, kv.type, d)).data();
+        float* const scratch = thread_scratch<Slot>(span_scratch(group)).data();
         for (std::size_t item = first; item < last; ++item) {
             const std::size_t kv_head = item / spans, from = begin + item % spans * token_span;
             const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);

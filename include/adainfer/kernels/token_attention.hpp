@@ -42,13 +42,6 @@ struct StoredRows {
     std::size_t count = 0, d = 0;
 
     [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
-
-    /// The same [count, d] as floats: as they are, or unpacked to `scratch`.
-    [[nodiscard]] const float* floats(CpuLevel level, float* scratch) const noexcept {
-        if (type == KvType::F32) return reinterpret_cast<const float*>(at);
-        unpack_kv(type, level, at, count * d, scratch);
-        return scratch;
-    }
 };
 
 /// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
@@ -75,18 +68,22 @@ void with_kv_type(KvType type, F&& f) {
 }
 
 /// Floats of scratch that span_attention() needs.
-[[nodiscard]] constexpr std::size_t span_scratch(std::size_t group, KvType type, std::size_t head_dim) noexcept {
-    return group * token_span + (type == KvType::F32 ? 0 : token_span * head_dim);
-}
+[[nodiscard]] constexpr std::size_t span_scratch(std::size_t group) noexcept { return group * token_span; }
 
-/// One span of positions, [begin, begin + count), count at most token_span.
+/// One span of positions, [begin, begin + count), count at most token_span; scores: scratch. Kernels have
+/// scores<type, some>(heads, keys, scores), which writes scores [some][token_span] of up to score_heads heads, and
+/// values<type, some>(weights, values, weighted): weighted [some, d] = weights [some][token_span] times the values, of up to
+/// value_heads heads.
 template <class Kernels>
-void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scratch,
+void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scores,
                     const SpanResult& result) noexcept {
     const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
-    float* const scores = scratch;                            // [group][token_span]
-    float* const floats = scratch + heads.group * token_span; // [token_span, head_dim]
-    Kernels::scores(heads, {kv.type, kv.k + from, count, d}, floats, scores);
+    const StoredRows keys{kv.type, kv.k + from, count, d}, values{kv.type, kv.v + from, count, d};
+    with_kv_type(kv.type, [&]<KvType type>() {
+        for_heads<Kernels::score_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            Kernels::template scores<type, some>({heads.q + h * d, some, heads.scale}, keys, scores + h * token_span);
+        });
+    });
     at_level<Kernels::level>([&] {
         for (std::size_t h = 0; h < heads.group; ++h) {
             float* const row = scores + h * token_span;
@@ -96,7 +93,11 @@ void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin
             result.sum[h] = sum(row, count);
         }
     });
-    Kernels::values(heads.group, scores, {kv.type, kv.v + from, count, d}, floats, result.weighted);
+    with_kv_type(kv.type, [&]<KvType type>() {
+        for_heads<Kernels::value_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
+            Kernels::template values<type, some>(scores + h * token_span, values, result.weighted + h * d);
+        });
+    });
 }
 
 /// Floats of a SpanResult.
@@ -140,41 +141,27 @@ namespace avx512 {
 template <KvType type>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 stored16(const std::byte* row, std::size_t at,
                                                                       std::size_t left) noexcept {
-    if constexpr (type != KvType::Q8_0) return floats16<dtype_of(type)>(row, at, left);
-    const std::byte* const block = row + at / 32 * 34;
-    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
-    std::uint16_t scale;
-    std::memcpy(&scale, block, sizeof scale);
-    const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::memcpy(&scale, block, sizeof scale);
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
+        const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+    } else {
+        return floats16<dtype_of(type)>(row, at, left);
+    }
 }
 
 /// With vectors of 16, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx512;
+    static constexpr std::size_t score_heads = 4, value_heads = 4;
 
-    /// scores [group][token_span] of the keys.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
-        for_heads<4>(heads.group, [&]<std::size_t some>(std::size_t h) {
-            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
-            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
-        });
-    }
-
-    /// weighted [group, d] = weights [group][token_span] times the values.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            with_kv_type(values.type, [&]<KvType type>() {
-                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
-            });
-        });
-    }
-
-  private:
-    /// scores() of `some` heads. Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
+    /// Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
     /// 17), then 64 shuffles.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
@@ -214,10 +201,10 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
+    /// Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
     /// heads share one.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX512]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+    [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 64) {
             __m512 sum[some][4];

@@ -27,40 +27,26 @@ namespace adainfer::inline v0::detail::avx2 {
 /// Elements [at, at + 8) of a stored row as floats; past `left` they are zero.
 template <KvType type>
 [[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
-    if constexpr (type != KvType::Q8_0) return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
-    const std::byte* const block = row + at / 32 * 34;
-    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
-    std::uint16_t scale;
-    std::memcpy(&scale, block, sizeof scale);
-    const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::memcpy(&scale, block, sizeof scale);
+        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
+        const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+    } else {
+        return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
+    }
 }
 
 /// With vectors of 8, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx2;
+    static constexpr std::size_t score_heads = 2, value_heads = 4;
 
-    /// scores [group][token_span] of the keys.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float*, float* scores) noexcept {
-        for_heads<2>(heads.group, [&]<std::size_t some>(std::size_t h) {
-            const TokenHeads of{heads.q + h * keys.d, some, heads.scale};
-            with_kv_type(keys.type, [&]<KvType type>() { some_scores<type, some>(of, keys, scores + h * token_span); });
-        });
-    }
-
-    /// weighted [group, d] = weights [group][token_span] times the values.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float*, float* weighted) noexcept {
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            with_kv_type(values.type, [&]<KvType type>() {
-                some_values<type, some>(weights + h * token_span, values, weighted + h * values.d);
-            });
-        });
-    }
-
-  private:
-    /// scores() of `some` heads. Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
+    /// Bound: memory, or for 8 scores d / 8 times 8 multiply-adds with 6 or 9 loads, and 24 shuffles.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void some_scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 8 / some;
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
@@ -75,7 +61,9 @@ struct TokenKernels {
                 const std::size_t left = keys.d - j;
                 __m256 q[some];
 #pragma GCC unroll 2
-                for (std::size_t h = 0; h < some; ++h) q[h] = stored8<KvType::F32>(bytes_of(heads.q + h * keys.d), j, left);
+                for (std::size_t h = 0; h < some; ++h) {
+                    q[h] = stored8<KvType::F32>(reinterpret_cast<const std::byte*>(heads.q + h * keys.d), j, left);
+                }
 #pragma GCC unroll 8
                 for (std::size_t i = 0; i < together; ++i) {
                     const __m256 key = stored8<type>(rows[i], j, left);
@@ -100,10 +88,10 @@ struct TokenKernels {
         }
     }
 
-    /// values() of `some` heads. Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
+    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
     /// heads share one.
     template <KvType type, std::size_t some>
-    [[ADAINFER_TARGET_AVX2]] static void some_values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+    [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
         for (std::size_t j = 0; j < d; j += 16) {
             const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
@@ -128,10 +116,6 @@ struct TokenKernels {
                 _mm256_maskstore_ps(weighted + h * d + j + 8, first_lanes(left[1]), sum[h][1]);
             }
         }
-    }
-
-    [[nodiscard]] static const std::byte* bytes_of(const float* floats) noexcept {
-        return reinterpret_cast<const std::byte*>(floats);
     }
 };
 

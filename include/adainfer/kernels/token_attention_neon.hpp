@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/token_attention.hpp"
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of four.
@@ -12,88 +15,103 @@
 
 namespace adainfer::inline v0::detail::neon {
 
-/// With vectors of 4.
+/// Elements [at, at + 4) of a stored row as floats; past `left` they are zero.
+template <KvType type>
+[[nodiscard]] inline float32x4_t stored4(const std::byte* row, std::size_t at, std::size_t left) noexcept {
+    if constexpr (type == KvType::Q8_0) {
+        const std::byte* const block = row + row_bytes(type, at / 32 * 32);
+        std::uint16_t scale;
+        std::uint32_t codes;
+        std::memcpy(&scale, block, sizeof scale);
+        std::memcpy(&codes, block + sizeof scale + at % 32, sizeof codes);
+        const int16x4_t words = vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(codes))));
+        const float32x4_t factor = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(scale)));
+        return vmulq_f32(vcvtq_f32_s32(vmovl_s16(words)), factor);
+    } else {
+        const std::byte* const from = row + row_bytes(type, at);
+        if (left >= 4) return floats4<dtype_of(type)>(from);
+        std::byte some[row_bytes(type, 4)] = {};
+        std::memcpy(some, from, row_bytes(type, left));
+        return floats4<dtype_of(type)>(some);
+    }
+}
+
+/// With vectors of 4, straight from the stored rows.
 struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Neon;
+    static constexpr std::size_t score_heads = 4, value_heads = 4;
 
-    /// scores [group][token_span] of the keys. Bound: for 4 keys d multiply-adds of 4 and 5 / 4 as many loads.
-    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scratch, float* scores) noexcept {
-        const float* const k = keys.floats(level, scratch);
-        const std::size_t count = keys.count, d = keys.d;
-        for (std::size_t first = 0; first < count; first += 4) {
-            const float* rows[4];
-            for (std::size_t i = 0; i < 4; ++i) rows[i] = k + (std::min)(first + i, count - 1) * d;  // past the end: the last again
-            for (std::size_t h = 0; h < heads.group; ++h) {
-                const float* const q = heads.q + h * d;
-                float32x4_t sum[4];
+    /// Bound: memory, or for 4 scores of each head d / 4 times 4 multiply-adds; four heads share a load.
+    template <KvType type, std::size_t some>
+    static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
+        constexpr std::size_t together = 4;
+        for (std::size_t first = 0; first < keys.count; first += together) {
+            const std::byte* rows[together];
+            for (std::size_t i = 0; i < together; ++i) {
+                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
+                fetch_after(rows[i], row_bytes(type, keys.d));
+            }
+            float32x4_t sum[some][together];
 #pragma GCC unroll 4
-                for (std::size_t i = 0; i < 4; ++i) sum[i] = vdupq_n_f32(0.0F);
-                std::size_t j = 0;
-                for (; j + 4 <= d; j += 4) {
-                    const float32x4_t some = vld1q_f32(q + j);
+            for (std::size_t h = 0; h < some; ++h) {
 #pragma GCC unroll 4
-                    for (std::size_t i = 0; i < 4; ++i) sum[i] = vfmaq_f32(sum[i], vld1q_f32(rows[i] + j), some);
+                for (std::size_t i = 0; i < together; ++i) sum[h][i] = vdupq_n_f32(0.0F);
+            }
+            for (std::size_t j = 0; j < keys.d; j += 4) {
+                const std::size_t left = keys.d - j;
+                float32x4_t key[together];
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < together; ++i) key[i] = stored4<type>(rows[i], j, left);
+#pragma GCC unroll 4
+                for (std::size_t h = 0; h < some; ++h) {
+                    const auto* const q = reinterpret_cast<const std::byte*>(heads.q + h * keys.d);
+                    const float32x4_t four = stored4<KvType::F32>(q, j, left);
+#pragma GCC unroll 4
+                    for (std::size_t i = 0; i < together; ++i) sum[h][i] = vfmaq_f32(sum[h][i], key[i], four);
                 }
-                float32x4_t total = vpaddq_f32(vpaddq_f32(sum[0], sum[1]), vpaddq_f32(sum[2], sum[3]));
-                for (; j < d; ++j) {
-                    const float last[4] = {rows[0][j], rows[1][j], rows[2][j], rows[3][j]};
-                    total = vfmaq_n_f32(total, vld1q_f32(last), q[j]);
-                }
+            }
+#pragma GCC unroll 4
+            for (std::size_t h = 0; h < some; ++h) {
+                const float32x4_t total = vpaddq_f32(vpaddq_f32(sum[h][0], sum[h][1]), vpaddq_f32(sum[h][2], sum[h][3]));
                 vst1q_f32(scores + h * token_span + first, vmulq_n_f32(total, heads.scale));
             }
         }
     }
 
-    /// weighted [group, d] = weights [group][token_span] times the values. Bound: a load for every multiply-add of 4 where one head
-    /// looks at the values, four heads share one.
-    static void values(std::size_t group, const float* weights, const StoredRows& values, float* scratch,
-                       float* weighted) noexcept {
-        const float* const v = values.floats(level, scratch);
-        for_heads<4>(group, [&]<std::size_t some>(std::size_t h) {
-            values_of<some>(weights + h * token_span, v, values.count, values.d, weighted + h * values.d);
-        });
-    }
-
-  private:
-    /// The same of `some` heads and values [count, d].
-    template <std::size_t some>
-    static void values_of(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
-        std::size_t j = 0;
-        for (; j + 16 <= d; j += 16) some_values<some, 4>(weights, v + j, count, d, weighted + j);
-        for (; j + 4 <= d; j += 4) some_values<some, 1>(weights, v + j, count, d, weighted + j);
-        for (; j < d; ++j) {
-            for (std::size_t h = 0; h < some; ++h) {
-                float sum = 0.0F;
-                for (std::size_t i = 0; i < count; ++i) sum += weights[h * token_span + i] * v[i * d + j];
-                weighted[h * d + j] = sum;
-            }
-        }
-    }
-
-    /// The same of 4 * vectors elements of a row.
-    template <std::size_t some, std::size_t vectors>
-    static void some_values(const float* weights, const float* v, std::size_t count, std::size_t d, float* weighted) noexcept {
-        float32x4_t sum[some][vectors];
-#pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) sum[h][c] = vdupq_n_f32(0.0F);
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-            float32x4_t value[vectors];
-#pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) value[c] = vld1q_f32(v + i * d + 4 * c);
+    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads
+    /// share one.
+    template <KvType type, std::size_t some>
+    static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
+        const std::size_t d = values.d;
+        for (std::size_t j = 0; j < d; j += 16) {
+            float32x4_t sum[some][4];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
-                const float weight = weights[h * token_span + i];
 #pragma GCC unroll 4
-                for (std::size_t c = 0; c < vectors; ++c) sum[h][c] = vfmaq_n_f32(sum[h][c], value[c], weight);
+                for (std::size_t c = 0; c < 4; ++c) sum[h][c] = vdupq_n_f32(0.0F);
             }
-        }
+            for (std::size_t i = 0; i < values.count; ++i) {
+                const std::byte* const row = values.row(i);
+                if (j == 0) fetch_after(row, row_bytes(type, d));
+                float32x4_t value[4];
 #pragma GCC unroll 4
-        for (std::size_t h = 0; h < some; ++h) {
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const std::size_t at = j + 4 * c;
+                    value[c] = at < d ? stored4<type>(row, at, d - at) : vdupq_n_f32(0.0F);
+                }
 #pragma GCC unroll 4
-            for (std::size_t c = 0; c < vectors; ++c) vst1q_f32(weighted + h * d + 4 * c, sum[h][c]);
+                for (std::size_t h = 0; h < some; ++h) {
+                    const float weight = weights[h * token_span + i];
+#pragma GCC unroll 4
+                    for (std::size_t c = 0; c < 4; ++c) sum[h][c] = vfmaq_n_f32(sum[h][c], value[c], weight);
+                }
+            }
+            for (std::size_t h = 0; h < some; ++h) {
+                float out[16];
+#pragma GCC unroll 4
+                for (std::size_t c = 0; c < 4; ++c) vst1q_f32(out + 4 * c, sum[h][c]);
+                std::copy_n(out, (std::min)(d - j, std::size_t{16}), weighted + h * d + j);
+            }
         }
     }
 };
