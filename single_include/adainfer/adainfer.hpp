@@ -5487,9 +5487,16 @@ struct StoredRows {
 };
 
 /// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
-[[gnu::always_inline]] inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
+inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
     constexpr std::size_t rows_ahead = 16;
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + rows_ahead * bytes + i, 0, 3);
+    const std::byte* const later = row + rows_ahead * bytes;
+#if ADAINFER_X86
+    if (!lane_fetch().first_cache) {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 2);
+        return;
+    }
+#endif
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 3);
 }
 
 /// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.

@@ -208,6 +208,31 @@ TEST_CASE_TEMPLATE("attention over each type: causal, grouped heads, windows, se
     }
 }
 
+TEST_CASE_TEMPLATE("attention of one token over each type: any number of heads a group, rows of any length", Backend, SIMD_LEVELS) {
+    Random random(9);
+    const Backend backend = make<Backend>();
+    for (const KvType type : types) {
+        for (std::size_t group = 1; group <= 9; ++group) {
+            for (const std::size_t d : Sizes{5, 32, 72, 96, 256}) {
+                if (type == KvType::Q8_0 && d % 32 != 0) continue;
+                for (const std::size_t first : Sizes{0, 5, 130}) {
+                    CAPTURE(to_string(type));
+                    CAPTURE(group);
+                    CAPTURE(d);
+                    CAPTURE(first);
+                    const Shape shape{group, 1, d};
+                    const Filled filled(shape, type, first + 1, first + 1, random);
+                    const auto q = random.reals(group * d);
+                    const AttentionArgs args = args_of(shape, q, first, 0, 0.3F);
+                    const auto rows = [&](KvCache::Part part) { return filled.stored(part); };
+                    CHECK(difference(run(backend, args, filled.cache),
+                                     by_hand(args, rows(KvCache::Part::Keys), rows(KvCache::Part::Values))) < 5e-6);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("attention: scores that rise from block to block neither overflow nor vanish", Backend, KV_BACKENDS) {
     const Backend backend = make<Backend>();
     const Shape shape{1, 1, 32};

@@ -12,6 +12,7 @@
 #include "adainfer/kernels/lane_attention.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
 
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
 // elements of the row.
@@ -45,9 +46,16 @@ struct StoredRows {
 };
 
 /// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
-[[gnu::always_inline]] inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
+inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
     constexpr std::size_t rows_ahead = 16;
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + rows_ahead * bytes + i, 0, 3);
+    const std::byte* const later = row + rows_ahead * bytes;
+#if ADAINFER_X86
+    if (!lane_fetch().first_cache) {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 2);
+        return;
+    }
+#endif
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 3);
 }
 
 /// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.
