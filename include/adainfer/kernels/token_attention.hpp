@@ -45,18 +45,28 @@ struct StoredRows {
     [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
 };
 
-/// Asks for a row that is read some rows later, whole: of rows read in turn only the beginnings are foreseen.
-inline void fetch_after(const std::byte* row, std::size_t bytes) noexcept {
-    constexpr std::size_t rows_ahead = 16;
-    const std::byte* const later = row + rows_ahead * bytes;
+/// Asks for rows that are read some rows later, whole: of rows read in turn only the beginnings are foreseen.
+class RowFetch {
+  public:
+    explicit RowFetch(std::size_t row_bytes) noexcept : bytes_(row_bytes) {
 #if ADAINFER_X86
-    if (!lane_fetch().first_cache) {
-        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 2);
-        return;
-    }
+        first_cache_ = lane_fetch().first_cache;
 #endif
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(later + i, 0, 3);
-}
+    }
+
+    [[gnu::always_inline]] void after(const std::byte* row) const noexcept {
+        const std::byte* const later = row + 16 * bytes_;
+        if (first_cache_) {
+            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 3);
+        } else {
+            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 2);
+        }
+    }
+
+  private:
+    std::size_t bytes_;
+    bool first_cache_ = true;
+};
 
 /// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.
 template <std::size_t most, class F>
@@ -171,11 +181,12 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
+        const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             for (std::size_t i = 0; i < together; ++i) {
                 rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch_after(rows[i], row_bytes(type, keys.d));
+                fetch.after(rows[i]);
             }
             __m512 sum[16];  // [some][together]
 #pragma GCC unroll 16
@@ -214,6 +225,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
+        const RowFetch fetch(row_bytes(type, d));
         for (std::size_t j = 0; j < d; j += 64) {
             __m512 sum[some][4];
 #pragma GCC unroll 4
@@ -223,7 +235,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch_after(row, row_bytes(type, d));
+                if (j == 0) fetch.after(row);
                 __m512 value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {

@@ -48,11 +48,12 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 8 / some;
+        const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             for (std::size_t i = 0; i < together; ++i) {
                 rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch_after(rows[i], row_bytes(type, keys.d));
+                fetch.after(rows[i]);
             }
             __m256 sum[8];  // [some][together]
 #pragma GCC unroll 8
@@ -93,6 +94,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
+        const RowFetch fetch(row_bytes(type, d));
         for (std::size_t j = 0; j < d; j += 16) {
             const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
             __m256 sum[some][2];
@@ -100,7 +102,7 @@ struct TokenKernels {
             for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch_after(row, row_bytes(type, d));
+                if (j == 0) fetch.after(row);
                 const __m256 v0 = stored8<type>(row, j, left[0]);
                 const __m256 v1 = left[1] != 0 ? stored8<type>(row, j + 8, left[1]) : _mm256_setzero_ps();
 #pragma GCC unroll 4

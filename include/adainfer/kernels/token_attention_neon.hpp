@@ -45,11 +45,12 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 4;
+        const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             for (std::size_t i = 0; i < together; ++i) {
                 rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch_after(rows[i], row_bytes(type, keys.d));
+                fetch.after(rows[i]);
             }
             float32x4_t sum[some][together];
 #pragma GCC unroll 4
@@ -83,6 +84,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
+        const RowFetch fetch(row_bytes(type, d));
         for (std::size_t j = 0; j < d; j += 16) {
             float32x4_t sum[some][4];
 #pragma GCC unroll 4
@@ -92,7 +94,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch_after(row, row_bytes(type, d));
+                if (j == 0) fetch.after(row);
                 float32x4_t value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {
