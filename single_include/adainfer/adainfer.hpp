@@ -5509,6 +5509,22 @@ class RowFetch {
     bool first_cache_ = true;
 };
 
+/// Rows [first, first + n) of `from`, past the end its last again; asks for the rows to come.
+template <std::size_t n>
+[[gnu::always_inline]] inline void take_rows(const StoredRows& from, std::size_t first, const RowFetch& fetch,
+                                             const std::byte* (&rows)[n]) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+        rows[i] = from.row((std::min)(first + i, from.count - 1));
+        fetch.after(rows[i]);
+    }
+}
+
+/// scores [some][token_span], from key `first` on, = totals [some][keys].
+template <std::size_t some, std::size_t keys>
+[[gnu::always_inline]] inline void spread_scores(const float* totals, std::size_t first, float* scores) noexcept {
+    for (std::size_t h = 0; h < some; ++h) std::memcpy(scores + h * token_span + first, totals + h * keys, keys * sizeof(float));
+}
+
 /// Calls f.template operator()<some>(first) for all heads of a group, up to `most` at a time.
 template <std::size_t most, class F>
 void for_heads(std::size_t group, F&& f, std::size_t first = 0) {
@@ -5617,18 +5633,14 @@ struct TokenKernels {
     static constexpr CpuLevel level = CpuLevel::Avx512;
     static constexpr std::size_t score_heads = 4, value_heads = 4;
 
-    /// Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head:
-    /// 17), then 64 shuffles.
+    /// Bound: memory, or for 16 scores d / 16 times 16 multiply-adds with 8 or 10 loads (one head: 17), then 64 shuffles.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
         const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
-            for (std::size_t i = 0; i < together; ++i) {
-                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch.after(rows[i]);
-            }
+            take_rows(keys, first, fetch, rows);
             __m512 sum[16];  // [some][together]
 #pragma GCC unroll 16
             for (std::size_t i = 0; i < 16; ++i) sum[i] = _mm512_setzero_ps();
@@ -5655,14 +5667,11 @@ struct TokenKernels {
             for (std::size_t i = 1; i < 16; ++i) total = _mm512_add_ps(total, _mm512_castsi512_ps(sums[i]));
             float totals[16];
             _mm512_storeu_ps(totals, _mm512_mul_ps(total, _mm512_set1_ps(heads.scale)));
-            for (std::size_t h = 0; h < some; ++h) {
-                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
-            }
+            spread_scores<some, together>(totals, first, scores);
         }
     }
 
-    /// Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four
-    /// heads share one.
+    /// Bound: memory, or a load for every multiply-add of 16 where one head looks at the values, four heads share one.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
@@ -5756,10 +5765,7 @@ struct TokenKernels {
         const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
-            for (std::size_t i = 0; i < together; ++i) {
-                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch.after(rows[i]);
-            }
+            take_rows(keys, first, fetch, rows);
             __m256 sum[8];  // [some][together]
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
@@ -5788,14 +5794,11 @@ struct TokenKernels {
             for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
             float totals[8];
             _mm256_storeu_ps(totals, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
-            for (std::size_t h = 0; h < some; ++h) {
-                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
-            }
+            spread_scores<some, together>(totals, first, scores);
         }
     }
 
-    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
-    /// heads share one.
+    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads share one.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
@@ -5878,10 +5881,7 @@ struct TokenKernels {
         const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
-            for (std::size_t i = 0; i < together; ++i) {
-                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch.after(rows[i]);
-            }
+            take_rows(keys, first, fetch, rows);
             float32x4_t sum[some][together];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
@@ -5909,8 +5909,7 @@ struct TokenKernels {
         }
     }
 
-    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads
-    /// share one.
+    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads share one.
     template <KvType type, std::size_t some>
     static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;

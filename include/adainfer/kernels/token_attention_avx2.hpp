@@ -51,10 +51,7 @@ struct TokenKernels {
         const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
-            for (std::size_t i = 0; i < together; ++i) {
-                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch.after(rows[i]);
-            }
+            take_rows(keys, first, fetch, rows);
             __m256 sum[8];  // [some][together]
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < 8; ++i) sum[i] = _mm256_setzero_ps();
@@ -83,14 +80,11 @@ struct TokenKernels {
             for (std::size_t i = 1; i < 8; ++i) total = _mm256_add_ps(total, _mm256_castsi256_ps(turned[i]));
             float totals[8];
             _mm256_storeu_ps(totals, _mm256_mul_ps(total, _mm256_set1_ps(heads.scale)));
-            for (std::size_t h = 0; h < some; ++h) {
-                std::memcpy(scores + h * token_span + first, totals + h * together, together * sizeof(float));
-            }
+            spread_scores<some, together>(totals, first, scores);
         }
     }
 
-    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four
-    /// heads share one.
+    /// Bound: memory, or a load for every multiply-add of 8 where one head looks at the values, four heads share one.
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;

@@ -48,10 +48,7 @@ struct TokenKernels {
         const RowFetch fetch(row_bytes(type, keys.d));
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
-            for (std::size_t i = 0; i < together; ++i) {
-                rows[i] = keys.row((std::min)(first + i, keys.count - 1));  // past the end: the last again
-                fetch.after(rows[i]);
-            }
+            take_rows(keys, first, fetch, rows);
             float32x4_t sum[some][together];
 #pragma GCC unroll 4
             for (std::size_t h = 0; h < some; ++h) {
@@ -79,8 +76,7 @@ struct TokenKernels {
         }
     }
 
-    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads
-    /// share one.
+    /// Bound: memory, or a load for every multiply-add of 4 where one head looks at the values, four heads share one.
     template <KvType type, std::size_t some>
     static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
