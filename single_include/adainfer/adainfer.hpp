@@ -548,6 +548,17 @@ enum class KvType : std::uint8_t { F32, F16, Q8_0 };
     return DType::F32;
 }
 
+/// f.operator()<type>(), for code that is compiled for each type.
+template <class F>
+constexpr decltype(auto) with_kv_type(KvType type, F&& f) {
+    switch (type) {
+        case KvType::F32: return f.template operator()<KvType::F32>();
+        case KvType::F16: return f.template operator()<KvType::F16>();
+        case KvType::Q8_0: break;
+    }
+    return f.template operator()<KvType::Q8_0>();
+}
+
 [[nodiscard]] constexpr std::string_view to_string(KvType type) noexcept { return info(dtype_of(type)).name; }
 
 /// Bytes of n elements, a multiple of the type's block size.
@@ -1038,6 +1049,13 @@ class ActivationWords {
 
 namespace adainfer::inline v0::detail::avx2 {
 
+/// The binary16 number at p.
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline float half_at(const std::byte* p) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+}
+
 /// Eight elements of a float row as floats.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
@@ -1098,6 +1116,15 @@ template <DType dtype>
     if constexpr (dtype == DType::F32) return vreinterpretq_f32_u8(vld1q_u8(bytes));
     else if constexpr (dtype == DType::F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes)));
     else return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bytes)), 16));
+}
+
+/// The same; past `left` they are zero, and not read.
+template <DType dtype>
+[[nodiscard]] inline float32x4_t floats4(const std::byte* at, std::size_t left) noexcept {
+    if (left >= 4) return floats4<dtype>(at);
+    std::byte some[4 * info(dtype).block_bytes] = {};
+    std::memcpy(some, at, left * info(dtype).block_bytes);
+    return floats4<dtype>(some);
 }
 
 }  // namespace adainfer::inline v0::detail::neon
@@ -1395,8 +1422,8 @@ struct BfloatTile {
             sum[t][0] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes);
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
-        // A line a pair, whatever `each` says (so many at once every 16 pairs cost Zen 5 up to a tenth of its speed); where there is
-        // nothing to fetch, what is in the first cache already.
+        // A line a pair, whatever `each` says (so many at once every 16 pairs cost Zen 5 up to a tenth of its speed); where there
+        // is nothing to fetch, what is in the first cache already.
         const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
         const BfloatAhead here{reinterpret_cast<std::uintptr_t>(task.panel)}, &ahead = fetches ? *task.ahead : here;
         const std::size_t line = ahead.first;
@@ -2625,10 +2652,8 @@ template <DType dtype>
             minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
         }
     } else if constexpr (dtype == DType::Q6_K) {
-        std::uint16_t d;
-        std::memcpy(&d, row + 208, sizeof d);
         const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
-        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d))));
+        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps(avx2::half_at(row + 208)));
     } else {
         __m256 eight, less;
         k_scales(row, eight, less);
@@ -3943,16 +3968,14 @@ inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, s
 // ---- adainfer/kernels/float_row.hpp --------------------------------------------------------------------------------------
 
 #include <cstddef>
-#include <cstring>
 
 
 // ---- adainfer/kernels/weight_fetch.hpp -----------------------------------------------------------------------------------
 
 #include <cstddef>
 
-// How products of a few tokens ask for the weights that they read: what is fastest differs by maker, as measured.
-
-#if ADAINFER_X86
+// How what is computed of a few tokens asks for the weights, keys and values that it reads: what is fastest differs by maker, as
+// measured.
 
 namespace adainfer::inline v0::detail {
 
@@ -3961,6 +3984,8 @@ struct WeightFetch {
     std::size_t ahead;  ///< bytes behind what is read next
     bool first_cache;   ///< else the second
 };
+
+#if ADAINFER_X86
 
 /// Of repacked weights, which lie one behind the other. Intel (Sapphire Rapids): 8 KB ahead into the second cache, since the first
 /// waits for few lines at once. AMD: into the first cache, Zen 3, which has no AVX-512, 2 to 6 KB ahead and Zen 5 4 to 8 KB; with
@@ -3993,21 +4018,39 @@ struct FloatRowReading {
     return {most_float_rows, {most_float_rows * row_bytes, false}};
 }
 
+#endif
+
+/// Of rows of keys or values, 16 rows ahead, to where weights go: of rows read in turn only the beginnings are foreseen.
+[[nodiscard]] inline WeightFetch kv_row_fetch(std::size_t row_bytes) noexcept {
+#if ADAINFER_X86
+    return {16 * row_bytes, lane_fetch().first_cache};
+#else
+    return {16 * row_bytes, true};
+#endif
+}
+
 /// Asks for `bytes` from `at` on, as `fetch` says.
 template <std::size_t bytes>
 [[gnu::always_inline]] inline void fetch_weights(const std::byte* at, WeightFetch fetch) noexcept {
     if (fetch.first_cache) {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 3);
     } else {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 2);
+    }
+}
+
+/// The same of a number known at run time.
+[[gnu::always_inline]] inline void fetch_weights(const std::byte* at, std::size_t bytes, WeightFetch fetch) noexcept {
+    if (fetch.first_cache) {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 3);
+    } else {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 2);
     }
 }
 
 }  // namespace adainfer::inline v0::detail
-
-#endif
 
 // Rows of floats times a row of activations, straight from the file's bytes. Bound: memory.
 
@@ -4121,12 +4164,8 @@ inline float float_row_dot(const std::byte* row, std::size_t cols, const float* 
         }
     }
     for (; k < cols; k += 4) {
-        const std::size_t left = cols - k < 4 ? cols - k : 4;
-        std::byte some[4 * bytes] = {};
-        float factors[4] = {};
-        std::memcpy(some, row + k * bytes, left * bytes);
-        std::memcpy(factors, x + k, left * sizeof(float));
-        sum[0] = vfmaq_f32(sum[0], floats4<dtype>(some), vld1q_f32(factors));
+        const float32x4_t some = floats4<DType::F32>(reinterpret_cast<const std::byte*>(x + k), cols - k);
+        sum[0] = vfmaq_f32(sum[0], floats4<dtype>(row + k * bytes, cols - k), some);
     }
     return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
 }
@@ -4198,12 +4237,6 @@ template <DType dtype>
             return _mm256_or_si256(low, _mm256_slli_epi16(field(load(block + 16), part, 1), 4));
         }
     }
-}
-
-[[ADAINFER_INLINE2]] inline float half_at(const std::byte* p) noexcept {
-    std::uint16_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
 }
 
 /// Scales and minima of one block of a row, one for each group.
@@ -5453,7 +5486,6 @@ inline void quantize(const float* x, ActivationBlock& block) noexcept {
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
@@ -5480,43 +5512,20 @@ struct SpanResult {
 
 /// Rows of keys or values as a cache stores them.
 struct StoredRows {
-    KvType type = KvType::F32;
-    const std::byte* at = nullptr;  ///< [count, row_bytes(type, d)]
-    std::size_t count = 0, d = 0;
+    const std::byte* at = nullptr;  ///< [count, stride]
+    std::size_t stride = 0;         ///< bytes of a row
+    std::size_t count = 0, d = 0;   ///< d: its elements
 
-    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
-};
-
-/// Asks for rows that are read some rows later, whole: of rows read in turn only the beginnings are foreseen.
-class RowFetch {
-  public:
-    explicit RowFetch(std::size_t row_bytes) noexcept : bytes_(row_bytes) {
-#if ADAINFER_X86
-        first_cache_ = lane_fetch().first_cache;
-#endif
-    }
-
-    [[gnu::always_inline]] void after(const std::byte* row) const noexcept {
-        const std::byte* const later = row + 16 * bytes_;
-        if (first_cache_) {
-            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 3);
-        } else {
-            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 2);
-        }
-    }
-
-  private:
-    std::size_t bytes_;
-    bool first_cache_ = true;
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * stride; }
 };
 
 /// Rows [first, first + n) of `from`, past the end its last again; asks for the rows to come.
 template <std::size_t n>
-[[gnu::always_inline]] inline void take_rows(const StoredRows& from, std::size_t first, const RowFetch& fetch,
+[[gnu::always_inline]] inline void take_rows(const StoredRows& from, std::size_t first, WeightFetch fetch,
                                              const std::byte* (&rows)[n]) noexcept {
     for (std::size_t i = 0; i < n; ++i) {
         rows[i] = from.row((std::min)(first + i, from.count - 1));
-        fetch.after(rows[i]);
+        fetch_weights(rows[i], from.stride, fetch);
     }
 }
 
@@ -5533,16 +5542,6 @@ void for_heads(std::size_t group, F&& f, std::size_t first = 0) {
     if constexpr (most > 1) for_heads<most - 1>(group, f, first);
 }
 
-/// Calls f.template operator()<type>().
-template <class F>
-void with_kv_type(KvType type, F&& f) {
-    switch (type) {
-        case KvType::F32: f.template operator()<KvType::F32>(); break;
-        case KvType::F16: f.template operator()<KvType::F16>(); break;
-        case KvType::Q8_0: f.template operator()<KvType::Q8_0>(); break;
-    }
-}
-
 /// Floats of scratch that span_attention() needs.
 [[nodiscard]] constexpr std::size_t span_scratch(std::size_t group) noexcept { return group * token_span; }
 
@@ -5553,8 +5552,8 @@ void with_kv_type(KvType type, F&& f) {
 template <class Kernels>
 void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scores,
                     const SpanResult& result) noexcept {
-    const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
-    const StoredRows keys{kv.type, kv.k + from, count, d}, values{kv.type, kv.v + from, count, d};
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    const StoredRows keys{kv.k + begin * stride, stride, count, d}, values{kv.v + begin * stride, stride, count, d};
     with_kv_type(kv.type, [&]<KvType type>() {
         for_heads<Kernels::score_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
             Kernels::template scores<type, some>({heads.q + h * d, some, heads.scale}, keys, scores + h * token_span);
@@ -5619,11 +5618,8 @@ template <KvType type>
                                                                       std::size_t left) noexcept {
     if constexpr (type == KvType::Q8_0) {
         const std::byte* const block = row + row_bytes(type, at / 32 * 32);
-        std::uint16_t scale;
-        std::memcpy(&scale, block, sizeof scale);
-        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
-        const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), _mm512_set1_ps(avx2::half_at(block)));
     } else {
         return floats16<dtype_of(type)>(row, at, left);
     }
@@ -5638,7 +5634,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -5676,7 +5672,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 64) {
             __m512 sum[some][4];
 #pragma GCC unroll 4
@@ -5686,7 +5682,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 __m512 value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {
@@ -5722,8 +5718,6 @@ struct TokenKernels {
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of eight.
 
@@ -5744,11 +5738,8 @@ template <KvType type>
 [[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
     if constexpr (type == KvType::Q8_0) {
         const std::byte* const block = row + row_bytes(type, at / 32 * 32);
-        std::uint16_t scale;
-        std::memcpy(&scale, block, sizeof scale);
-        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
-        const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), _mm256_set1_ps(half_at(block)));
     } else {
         return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
     }
@@ -5763,7 +5754,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 8 / some;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -5803,7 +5794,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 16) {
             const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
             __m256 sum[some][2];
@@ -5811,7 +5802,7 @@ struct TokenKernels {
             for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 const __m256 v0 = stored8<type>(row, j, left[0]);
                 const __m256 v1 = left[1] != 0 ? stored8<type>(row, j + 8, left[1]) : _mm256_setzero_ps();
 #pragma GCC unroll 4
@@ -5862,11 +5853,7 @@ template <KvType type>
         const float32x4_t factor = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(scale)));
         return vmulq_f32(vcvtq_f32_s32(vmovl_s16(words)), factor);
     } else {
-        const std::byte* const from = row + row_bytes(type, at);
-        if (left >= 4) return floats4<dtype_of(type)>(from);
-        std::byte some[row_bytes(type, 4)] = {};
-        std::memcpy(some, from, row_bytes(type, left));
-        return floats4<dtype_of(type)>(some);
+        return floats4<dtype_of(type)>(row + row_bytes(type, at), left);
     }
 }
 
@@ -5879,7 +5866,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 4;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -5914,7 +5901,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 16) {
             float32x4_t sum[some][4];
 #pragma GCC unroll 4
@@ -5924,7 +5911,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 float32x4_t value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {
@@ -7072,6 +7059,11 @@ namespace adainfer::inline v0::detail::simd {
     return args.window != 0 && end > args.window ? end - args.window : 0;
 }
 
+[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
+    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
+    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
+}
+
 /// Of one token. Work items are spans of positions under one K/V head.
 template <class Kernels>
 void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
@@ -7088,10 +7080,8 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
         float* const scratch = thread_scratch<Slot>(span_scratch(group)).data();
         for (std::size_t item = first; item < last; ++item) {
             const std::size_t kv_head = item / spans, from = begin + item % spans * token_span;
-            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-            span_attention<Kernels>({args.q.row(0).data() + kv_head * group * d, group, args.scale},
-                                    {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(token_span, end - from), scratch,
-                                    span_result(results + item * size, group));
+            span_attention<Kernels>({args.q.row(0).data() + kv_head * group * d, group, args.scale}, kv_head_of(args, kv, kv_head),
+                                    from, (std::min)(token_span, end - from), scratch, span_result(results + item * size, group));
         }
     });
     at_level<Kernels::level>([&] {
@@ -7116,11 +7106,6 @@ template <std::size_t lanes>
         queries.end[lane] = args.first + token + 1;
     }
     return queries;
-}
-
-[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
-    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
-    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
 }
 
 /// f(kv_head, count, block) for parts of the query blocks of each K/V head, on all threads: block(0) to block(count - 1). Late

@@ -26,6 +26,11 @@ namespace adainfer::inline v0::detail::simd {
     return args.window != 0 && end > args.window ? end - args.window : 0;
 }
 
+[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
+    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
+    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
+}
+
 /// Of one token. Work items are spans of positions under one K/V head.
 template <class Kernels>
 void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
@@ -42,10 +47,8 @@ void token_attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv
         float* const scratch = thread_scratch<Slot>(span_scratch(group)).data();
         for (std::size_t item = first; item < last; ++item) {
             const std::size_t kv_head = item / spans, from = begin + item % spans * token_span;
-            const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, d);
-            span_attention<Kernels>({args.q.row(0).data() + kv_head * group * d, group, args.scale},
-                                    {kv.type, kv.k + plane, kv.v + plane, d}, from, (std::min)(token_span, end - from), scratch,
-                                    span_result(results + item * size, group));
+            span_attention<Kernels>({args.q.row(0).data() + kv_head * group * d, group, args.scale}, kv_head_of(args, kv, kv_head),
+                                    from, (std::min)(token_span, end - from), scratch, span_result(results + item * size, group));
         }
     });
     at_level<Kernels::level>([&] {
@@ -70,11 +73,6 @@ template <std::size_t lanes>
         queries.end[lane] = args.first + token + 1;
     }
     return queries;
-}
-
-[[nodiscard]] inline KvHead kv_head_of(const AttentionArgs& args, const StoredKv& kv, std::size_t kv_head) {
-    const std::size_t plane = kv_head * args.capacity * row_bytes(kv.type, args.head_dim);
-    return {kv.type, kv.k + plane, kv.v + plane, args.head_dim};
 }
 
 /// f(kv_head, count, block) for parts of the query blocks of each K/V head, on all threads: block(0) to block(count - 1). Late

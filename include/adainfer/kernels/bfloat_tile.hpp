@@ -145,8 +145,8 @@ struct BfloatTile {
             sum[t][0] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes);
             sum[t][1] = task.sums == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(task.sums + t * BfloatPanel::lanes + 16);
         }
-        // A line a pair, whatever `each` says (so many at once every 16 pairs cost Zen 5 up to a tenth of its speed); where there is
-        // nothing to fetch, what is in the first cache already.
+        // A line a pair, whatever `each` says (so many at once every 16 pairs cost Zen 5 up to a tenth of its speed); where there
+        // is nothing to fetch, what is in the first cache already.
         const bool fetches = task.ahead != nullptr && task.ahead->first < task.ahead->end;
         const BfloatAhead here{reinterpret_cast<std::uintptr_t>(task.panel)}, &ahead = fetches ? *task.ahead : here;
         const std::size_t line = ahead.first;

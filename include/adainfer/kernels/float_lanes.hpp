@@ -11,6 +11,13 @@
 
 namespace adainfer::inline v0::detail::avx2 {
 
+/// The binary16 number at p.
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline float half_at(const std::byte* p) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+}
+
 /// Eight elements of a float row as floats.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
@@ -71,6 +78,15 @@ template <DType dtype>
     if constexpr (dtype == DType::F32) return vreinterpretq_f32_u8(vld1q_u8(bytes));
     else if constexpr (dtype == DType::F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes)));
     else return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bytes)), 16));
+}
+
+/// The same; past `left` they are zero, and not read.
+template <DType dtype>
+[[nodiscard]] inline float32x4_t floats4(const std::byte* at, std::size_t left) noexcept {
+    if (left >= 4) return floats4<dtype>(at);
+    std::byte some[4 * info(dtype).block_bytes] = {};
+    std::memcpy(some, at, left * info(dtype).block_bytes);
+    return floats4<dtype>(some);
 }
 
 }  // namespace adainfer::inline v0::detail::neon

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
@@ -120,12 +119,8 @@ inline float float_row_dot(const std::byte* row, std::size_t cols, const float* 
         }
     }
     for (; k < cols; k += 4) {
-        const std::size_t left = cols - k < 4 ? cols - k : 4;
-        std::byte some[4 * bytes] = {};
-        float factors[4] = {};
-        std::memcpy(some, row + k * bytes, left * bytes);
-        std::memcpy(factors, x + k, left * sizeof(float));
-        sum[0] = vfmaq_f32(sum[0], floats4<dtype>(some), vld1q_f32(factors));
+        const float32x4_t some = floats4<DType::F32>(reinterpret_cast<const std::byte*>(x + k), cols - k);
+        sum[0] = vfmaq_f32(sum[0], floats4<dtype>(row + k * bytes, cols - k), some);
     }
     return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
 }

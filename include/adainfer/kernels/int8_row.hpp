@@ -7,6 +7,7 @@
 #include "adainfer/kernels/activation_codes.hpp"
 #include "adainfer/kernels/code_rows.hpp"
 #include "adainfer/kernels/cpu.hpp"
+#include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/tensor/dtype.hpp"
 
 namespace adainfer::inline v0::detail {
@@ -125,10 +126,8 @@ template <DType dtype>
             minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
         }
     } else if constexpr (dtype == DType::Q6_K) {
-        std::uint16_t d;
-        std::memcpy(&d, row + 208, sizeof d);
         const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
-        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(d))));
+        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps(avx2::half_at(row + 208)));
     } else {
         __m256 eight, less;
         k_scales(row, eight, less);

@@ -61,12 +61,6 @@ template <DType dtype>
     }
 }
 
-[[ADAINFER_INLINE2]] inline float half_at(const std::byte* p) noexcept {
-    std::uint16_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
-}
-
 /// Scales and minima of one block of a row, one for each group.
 template <DType dtype, std::size_t groups, std::size_t pieces>
 [[ADAINFER_INLINE2]] inline void block_scales(const std::byte* block, float (&scales)[groups], float (&minima)[pieces]) noexcept {

@@ -3,16 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 
+#include "adainfer/kernels/at_level.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
-#include "adainfer/kernels/kv_rows.hpp"
 #include "adainfer/kernels/lane_attention.hpp"
 #include "adainfer/kernels/turned_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/kernels/weight_fetch.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 // Attention of one token: too few heads share a row of keys to fill the lanes of lane_attention(), so here the lanes are the
 // elements of the row.
@@ -38,43 +38,20 @@ struct SpanResult {
 
 /// Rows of keys or values as a cache stores them.
 struct StoredRows {
-    KvType type = KvType::F32;
-    const std::byte* at = nullptr;  ///< [count, row_bytes(type, d)]
-    std::size_t count = 0, d = 0;
+    const std::byte* at = nullptr;  ///< [count, stride]
+    std::size_t stride = 0;         ///< bytes of a row
+    std::size_t count = 0, d = 0;   ///< d: its elements
 
-    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * row_bytes(type, d); }
-};
-
-/// Asks for rows that are read some rows later, whole: of rows read in turn only the beginnings are foreseen.
-class RowFetch {
-  public:
-    explicit RowFetch(std::size_t row_bytes) noexcept : bytes_(row_bytes) {
-#if ADAINFER_X86
-        first_cache_ = lane_fetch().first_cache;
-#endif
-    }
-
-    [[gnu::always_inline]] void after(const std::byte* row) const noexcept {
-        const std::byte* const later = row + 16 * bytes_;
-        if (first_cache_) {
-            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 3);
-        } else {
-            for (std::size_t i = 0; i < bytes_; i += 64) __builtin_prefetch(later + i, 0, 2);
-        }
-    }
-
-  private:
-    std::size_t bytes_;
-    bool first_cache_ = true;
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept { return at + i * stride; }
 };
 
 /// Rows [first, first + n) of `from`, past the end its last again; asks for the rows to come.
 template <std::size_t n>
-[[gnu::always_inline]] inline void take_rows(const StoredRows& from, std::size_t first, const RowFetch& fetch,
+[[gnu::always_inline]] inline void take_rows(const StoredRows& from, std::size_t first, WeightFetch fetch,
                                              const std::byte* (&rows)[n]) noexcept {
     for (std::size_t i = 0; i < n; ++i) {
         rows[i] = from.row((std::min)(first + i, from.count - 1));
-        fetch.after(rows[i]);
+        fetch_weights(rows[i], from.stride, fetch);
     }
 }
 
@@ -91,16 +68,6 @@ void for_heads(std::size_t group, F&& f, std::size_t first = 0) {
     if constexpr (most > 1) for_heads<most - 1>(group, f, first);
 }
 
-/// Calls f.template operator()<type>().
-template <class F>
-void with_kv_type(KvType type, F&& f) {
-    switch (type) {
-        case KvType::F32: f.template operator()<KvType::F32>(); break;
-        case KvType::F16: f.template operator()<KvType::F16>(); break;
-        case KvType::Q8_0: f.template operator()<KvType::Q8_0>(); break;
-    }
-}
-
 /// Floats of scratch that span_attention() needs.
 [[nodiscard]] constexpr std::size_t span_scratch(std::size_t group) noexcept { return group * token_span; }
 
@@ -111,8 +78,8 @@ void with_kv_type(KvType type, F&& f) {
 template <class Kernels>
 void span_attention(const TokenHeads& heads, const KvHead& kv, std::size_t begin, std::size_t count, float* scores,
                     const SpanResult& result) noexcept {
-    const std::size_t d = kv.head_dim, from = begin * row_bytes(kv.type, d);
-    const StoredRows keys{kv.type, kv.k + from, count, d}, values{kv.type, kv.v + from, count, d};
+    const std::size_t d = kv.head_dim, stride = row_bytes(kv.type, d);
+    const StoredRows keys{kv.k + begin * stride, stride, count, d}, values{kv.v + begin * stride, stride, count, d};
     with_kv_type(kv.type, [&]<KvType type>() {
         for_heads<Kernels::score_heads>(heads.group, [&]<std::size_t some>(std::size_t h) {
             Kernels::template scores<type, some>({heads.q + h * d, some, heads.scale}, keys, scores + h * token_span);
@@ -177,11 +144,8 @@ template <KvType type>
                                                                       std::size_t left) noexcept {
     if constexpr (type == KvType::Q8_0) {
         const std::byte* const block = row + row_bytes(type, at / 32 * 32);
-        std::uint16_t scale;
-        std::memcpy(&scale, block, sizeof scale);
-        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
-        const __m512 factor = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), factor);
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), _mm512_set1_ps(avx2::half_at(block)));
     } else {
         return floats16<dtype_of(type)>(row, at, left);
     }
@@ -196,7 +160,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = some == 1 ? 16 : some == 2 ? 8 : 4;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -234,7 +198,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX512]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 64) {
             __m512 sum[some][4];
 #pragma GCC unroll 4
@@ -244,7 +208,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 __m512 value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {

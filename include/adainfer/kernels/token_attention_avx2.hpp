@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/lane_weight_avx2.hpp"
 #include "adainfer/kernels/token_attention.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of eight.
 
@@ -29,11 +29,8 @@ template <KvType type>
 [[ADAINFER_INLINE2]] inline __m256 stored8(const std::byte* row, std::size_t at, std::size_t left) noexcept {
     if constexpr (type == KvType::Q8_0) {
         const std::byte* const block = row + row_bytes(type, at / 32 * 32);
-        std::uint16_t scale;
-        std::memcpy(&scale, block, sizeof scale);
-        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + sizeof scale + at % 32));
-        const __m256 factor = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
-        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), factor);
+        const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + at % 32));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), _mm256_set1_ps(half_at(block)));
     } else {
         return floats8<dtype_of(type)>(row + row_bytes(type, at), left);
     }
@@ -48,7 +45,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 8 / some;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -88,7 +85,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     [[ADAINFER_TARGET_AVX2]] static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 16) {
             const std::size_t left[2] = {d - j, d - (std::min)(d, j + 8)};
             __m256 sum[some][2];
@@ -96,7 +93,7 @@ struct TokenKernels {
             for (std::size_t h = 0; h < some; ++h) sum[h][0] = sum[h][1] = _mm256_setzero_ps();
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 const __m256 v0 = stored8<type>(row, j, left[0]);
                 const __m256 v1 = left[1] != 0 ? stored8<type>(row, j + 8, left[1]) : _mm256_setzero_ps();
 #pragma GCC unroll 4

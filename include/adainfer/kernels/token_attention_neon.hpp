@@ -8,6 +8,8 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/token_attention.hpp"
+#include "adainfer/kernels/weight_fetch.hpp"
+#include "adainfer/tensor/kv_type.hpp"
 
 // What token_attention.hpp does with vectors of sixteen, with vectors of four.
 
@@ -28,11 +30,7 @@ template <KvType type>
         const float32x4_t factor = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(scale)));
         return vmulq_f32(vcvtq_f32_s32(vmovl_s16(words)), factor);
     } else {
-        const std::byte* const from = row + row_bytes(type, at);
-        if (left >= 4) return floats4<dtype_of(type)>(from);
-        std::byte some[row_bytes(type, 4)] = {};
-        std::memcpy(some, from, row_bytes(type, left));
-        return floats4<dtype_of(type)>(some);
+        return floats4<dtype_of(type)>(row + row_bytes(type, at), left);
     }
 }
 
@@ -45,7 +43,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void scores(const TokenHeads& heads, const StoredRows& keys, float* scores) noexcept {
         constexpr std::size_t together = 4;
-        const RowFetch fetch(row_bytes(type, keys.d));
+        const WeightFetch fetch = kv_row_fetch(keys.stride);
         for (std::size_t first = 0; first < keys.count; first += together) {
             const std::byte* rows[together];
             take_rows(keys, first, fetch, rows);
@@ -80,7 +78,7 @@ struct TokenKernels {
     template <KvType type, std::size_t some>
     static void values(const float* weights, const StoredRows& values, float* weighted) noexcept {
         const std::size_t d = values.d;
-        const RowFetch fetch(row_bytes(type, d));
+        const WeightFetch fetch = kv_row_fetch(values.stride);
         for (std::size_t j = 0; j < d; j += 16) {
             float32x4_t sum[some][4];
 #pragma GCC unroll 4
@@ -90,7 +88,7 @@ struct TokenKernels {
             }
             for (std::size_t i = 0; i < values.count; ++i) {
                 const std::byte* const row = values.row(i);
-                if (j == 0) fetch.after(row);
+                if (j == 0) fetch_weights(row, values.stride, fetch);
                 float32x4_t value[4];
 #pragma GCC unroll 4
                 for (std::size_t c = 0; c < 4; ++c) {

@@ -4,9 +4,8 @@
 
 #include "adainfer/kernels/cpu.hpp"
 
-// How products of a few tokens ask for the weights that they read: what is fastest differs by maker, as measured.
-
-#if ADAINFER_X86
+// How what is computed of a few tokens asks for the weights, keys and values that it reads: what is fastest differs by maker, as
+// measured.
 
 namespace adainfer::inline v0::detail {
 
@@ -15,6 +14,8 @@ struct WeightFetch {
     std::size_t ahead;  ///< bytes behind what is read next
     bool first_cache;   ///< else the second
 };
+
+#if ADAINFER_X86
 
 /// Of repacked weights, which lie one behind the other. Intel (Sapphire Rapids): 8 KB ahead into the second cache, since the first
 /// waits for few lines at once. AMD: into the first cache, Zen 3, which has no AVX-512, 2 to 6 KB ahead and Zen 5 4 to 8 KB; with
@@ -47,18 +48,36 @@ struct FloatRowReading {
     return {most_float_rows, {most_float_rows * row_bytes, false}};
 }
 
+#endif
+
+/// Of rows of keys or values, 16 rows ahead, to where weights go: of rows read in turn only the beginnings are foreseen.
+[[nodiscard]] inline WeightFetch kv_row_fetch(std::size_t row_bytes) noexcept {
+#if ADAINFER_X86
+    return {16 * row_bytes, lane_fetch().first_cache};
+#else
+    return {16 * row_bytes, true};
+#endif
+}
+
 /// Asks for `bytes` from `at` on, as `fetch` says.
 template <std::size_t bytes>
 [[gnu::always_inline]] inline void fetch_weights(const std::byte* at, WeightFetch fetch) noexcept {
     if (fetch.first_cache) {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T0);
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 3);
     } else {
 #pragma GCC unroll 17
-        for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + fetch.ahead + i, _MM_HINT_T1);
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 2);
+    }
+}
+
+/// The same of a number known at run time.
+[[gnu::always_inline]] inline void fetch_weights(const std::byte* at, std::size_t bytes, WeightFetch fetch) noexcept {
+    if (fetch.first_cache) {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 3);
+    } else {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + fetch.ahead + i, 0, 2);
     }
 }
 
 }  // namespace adainfer::inline v0::detail
-
-#endif

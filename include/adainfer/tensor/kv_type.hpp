@@ -21,6 +21,17 @@ enum class KvType : std::uint8_t { F32, F16, Q8_0 };
     return DType::F32;
 }
 
+/// f.operator()<type>(), for code that is compiled for each type.
+template <class F>
+constexpr decltype(auto) with_kv_type(KvType type, F&& f) {
+    switch (type) {
+        case KvType::F32: return f.template operator()<KvType::F32>();
+        case KvType::F16: return f.template operator()<KvType::F16>();
+        case KvType::Q8_0: break;
+    }
+    return f.template operator()<KvType::Q8_0>();
+}
+
 [[nodiscard]] constexpr std::string_view to_string(KvType type) noexcept { return info(dtype_of(type)).name; }
 
 /// Bytes of n elements, a multiple of the type's block size.
