@@ -154,8 +154,7 @@ double int8_speed(adainfer::ThreadPool& pool) {
     constexpr std::size_t lanes = kernels::CodePanel::lanes, depth = 256;
     const std::vector<std::byte> row(adainfer::row_bytes(adainfer::DType::Q4_0, depth));
     const adainfer::WeightView weight{adainfer::DType::Q4_0, 1, depth, row.data()};
-    kernels::CodePanel panel;
-    kernels::pack_codes({weight, 0, 1, 0, depth}, panel);
+    const kernels::CodePanel panel = Tile::pack({weight, 0, 1, 0, depth});
     adainfer::ActivationCodes codes;
     codes.resize(Tile::tokens, depth, adainfer::code_format(adainfer::DType::Q4_0));
     const std::vector<float> x(depth, 0.5F);

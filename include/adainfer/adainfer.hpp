@@ -50,6 +50,7 @@
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/part_ahead.hpp"
 #include "adainfer/kernels/quad_product.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/quantize_neon.hpp"

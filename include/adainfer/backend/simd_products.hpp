@@ -32,10 +32,10 @@
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/part_ahead.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
 #include "adainfer/kernels/quantize_neon.hpp"
 #include "adainfer/kernels/thread_scratch.hpp"
-#include "adainfer/kernels/touch_rows.hpp"
 #include "adainfer/kernels/vector_math.hpp"
 #include "adainfer/kernels/weight_fetch.hpp"
 #include "adainfer/kernels/weight_part.hpp"
@@ -187,27 +187,38 @@ void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
 
 // ---- many rows of activations --------------------------------------------------------------------------------------------
 
-/// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
-/// out [tokens][lanes], which is zero before the first one.
-template <std::size_t lanes, std::size_t depth, class F>
-void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F&& add) {
+/// y = x times the weight, panel after panel of `lanes` weight rows, part after part of panel_depth columns. pack(part) makes what
+/// multiplies some tokens with a part, at most `tokens` of them: called with the first, their number and out [tokens][lanes], it
+/// adds the part's products to that. Beside each such step some of the part that comes next is fetched.
+template <std::size_t lanes, std::size_t tokens, class Pack>
+void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, Pack&& pack) {
     const WeightView& weight = operand.view;
+    const std::size_t steps = (y.rows() + tokens - 1) / tokens;
+    const auto part = [&](std::size_t first, std::size_t column) {
+        const std::size_t count = (std::min)(lanes, weight.rows - first), depth = (std::min)(panel_depth, weight.cols - column);
+        return WeightPart{weight, first, count, column, depth, operand.lanes};
+    };
     pool.parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        // Not y itself: where its rows are a power of two apart, the same few sets of the cache would have to hold them all.
+        struct Slot;
+        const std::span<float> sums = thread_scratch<Slot>(y.rows() * lanes);
         for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
-            struct Slot;
-            const std::size_t count = (std::min)(lanes, weight.rows - first);
-            const bool whole = count == lanes;
-            if (operand.lanes == nullptr) touch_rows(weight, first, count);
-            // The last rows may be fewer than a panel has.
-            float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
-            const std::size_t stride = whole ? y.stride() : lanes;
-            for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
-            for (std::size_t column = 0; column < weight.cols; column += depth) {
-                const std::size_t some = (std::min)(depth, weight.cols - column);
-                add(WeightPart{weight, first, count, column, some, operand.lanes}, out, stride);
+            std::ranges::fill(sums, 0.0F);
+            for (std::size_t column = 0; column < weight.cols; column += panel_depth) {
+                const auto times = pack(part(first, column));
+                PartAhead<lanes> next;
+                if (column + panel_depth < weight.cols) next = ahead_of<lanes>(part(first, column + panel_depth), steps);
+                else if (first + lanes < weight.rows) next = ahead_of<lanes>(part(first + lanes, 0), steps);
+                for_token_blocks(y.rows(), tokens, [&](std::size_t token, std::size_t count) {
+                    next.fetch(next.each);
+                    times(token, count, sums.data() + token * lanes);
+                });
             }
-            if (whole) continue;
-            for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+            const auto copy = [&](auto width) {
+                for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(sums.data() + t * lanes, width, y.row(t).data() + first);
+            };
+            if (weight.rows - first >= lanes) copy(std::integral_constant<std::size_t, lanes>{});
+            else copy(weight.rows - first);
         }
     });
 }
@@ -215,14 +226,14 @@ void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F
 /// In float.
 template <class Tile>
 void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    for_panels<Tile::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+    for_panels<Tile::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
         struct Slot;
-        float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
-        pack_panel_for<Tile>(part, panel);
-        for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride,
-                           stride);
-        });
+        float* const values = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
+        pack_panel_for<Tile>(part, values);
+        const Panel panel{values, part.depth};
+        return [&x, panel, column = part.begin](std::size_t token, std::size_t count, float* out) {
+            run_tile<Tile>(count, panel, x.row(token).data() + column, x.stride(), out, Tile::lanes);
+        };
     });
 }
 
@@ -270,9 +281,12 @@ void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float
     using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
     if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
     const avx2::ActivationWords& words = words_of(pool, x);
-    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        if constexpr (wide) avx512::word_panel_times(part, words, x.rows(), out, stride);
-        else avx2::word_panel_times(part, words, x.rows(), out, stride);
+    using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
+    for_panels<LaneWeight::lanes, Words::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        const std::size_t block = part.begin / activation_block;
+        return [&words, panel = Words::pack(part), block](std::size_t token, std::size_t count, float* out) {
+            run_tile<Words>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
+        };
     });
 }
 
@@ -352,10 +366,12 @@ inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     const CodeFormat format = code_format(weight.view.dtype);
     const auto& codes = prepared_rows<ActivationCodes>(
         pool, x, [&](auto& rows, std::size_t t) { rows.assign(t, x.row(t), avx512::quantize); }, format);
-    for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        avx512::CodePanel panel;
-        avx512::pack_codes(part, panel);
-        avx512::code_panel_times(panel, codes, x.rows(), part.begin, out, stride);
+    using Tile = avx512::CodeTile;
+    for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        return [&codes, panel = Tile::pack(part), column = part.begin](std::size_t token, std::size_t count, float* out) {
+            const avx512::CodedTokens from(codes, token, column);
+            run_tile<Tile>(count, panel, &from, 0, out, LaneWeight::lanes);
+        };
     });
 }
 
@@ -383,10 +399,14 @@ inline void signed_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<
 inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
     const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
-    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        const LaneBlocks<neon::turn_rows> blocks(part);
-        neon::lane_products(part.weight.dtype, blocks.get(), part.depth / activation_block,
-                            rows.row(0) + part.begin / activation_block, x.cols() / activation_block, x.rows(), out, stride);
+    const std::size_t blocks = x.cols() / activation_block;
+    for_panels<LaneWeight::lanes, 16>(pool, weight, y, [&](const WeightPart& part) {
+        const LaneActivations::Block* const first = rows.row(0) + part.begin / activation_block;
+        const std::size_t pieces = part.depth / activation_block;
+        return [=, dtype = part.weight.dtype, panel = LaneBlocks<neon::turn_rows>(part)](std::size_t token, std::size_t count,
+                                                                                       float* out) {
+            neon::lane_products(dtype, panel.get(), pieces, first + token * blocks, blocks, count, out, LaneWeight::lanes);
+        };
     });
 }
 

@@ -6,10 +6,10 @@
 
 #include "adainfer/kernels/bfloat_tile.hpp"
 #include "adainfer/kernels/cpu.hpp"
-#include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/part_ahead.hpp"
 #include "adainfer/kernels/weight_part.hpp"
 #include "adainfer/tensor/matrix_view.hpp"
 #include "adainfer/tensor/weight_view.hpp"
@@ -37,26 +37,6 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// The lines of a part in memory, to be fetched in `steps` steps; none unless all of its rows exist.
-[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes;
-    if (part.count < lanes) return {};
-    BfloatAhead ahead;
-    std::size_t bytes = row_bytes(part.weight.dtype, part.depth);  // of a row
-    if (part.lanes == nullptr) {
-        ahead.address = reinterpret_cast<std::uintptr_t>(part.row(0));
-        ahead.stride = part.weight.row_bytes();
-    } else {
-        const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-        bytes = part.depth / layout.columns * layout.bytes / lanes;
-        ahead.address = reinterpret_cast<std::uintptr_t>(part.blocks());
-        ahead.stride = (bytes + 63) / 64 * 64;
-    }
-    ahead.end = (bytes + 63) / 64 * lanes;
-    ahead.each = (ahead.end + steps - 1) / steps;
-    return ahead;
-}
-
 /// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
 /// `repacked` is the same weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
 template <class Tile>
@@ -79,9 +59,9 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 // Beside packing 16 rows and again 16, and beside each block of tokens.
                 const std::size_t steps = (packed.depth + 31) / 32 * (2 + (tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
-                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
-                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
-                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
+                if (i + 1 < panels) next = ahead_of<lanes>(part(group + i + 1, column), steps);
+                else if (column + depth < weight.cols) next = ahead_of<lanes>(part(group, column + depth), steps);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of<lanes>(part(group + panels, 0), steps);
                 pack_bfloat(packed, panel, &next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;

@@ -10,6 +10,7 @@
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/float_lanes.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
+#include "adainfer/kernels/part_ahead.hpp"
 
 // panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
 // (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
@@ -79,24 +80,6 @@ class BfloatRows {
     std::size_t stride_ = 0;
 };
 
-/// Parts of 32 rows in memory that will be wanted soon, as lines of the cache: the first of each row, then the second of each.
-struct BfloatAhead {
-    std::uintptr_t address = 0;
-    std::size_t stride = 0;          ///< bytes from row to row
-    std::size_t first = 0, end = 0;  ///< the lines that are left
-    std::size_t each = 0;            ///< of them beside a product of 16 pairs, or beside packing them for 16 rows
-
-    [[nodiscard]] const void* line(std::size_t i) const noexcept {
-        return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
-    }
-
-    /// Brings lines into the second cache that are left no more then. A few at a time: while all of a core's requests to memory are
-    /// under way, what it reads from there waits too.
-    [[gnu::always_inline]] void fetch(std::size_t lines) noexcept {
-        for (const std::size_t last = (std::min)(first + lines, end); first < last; ++first) __builtin_prefetch(line(first), 0, 2);
-    }
-};
-
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
     static constexpr std::size_t lanes = 32, most_columns = 640;  ///< 40 KB, of an AMX machine's first cache of 48
@@ -104,6 +87,8 @@ struct BfloatPanel {
     alignas(4096) std::uint32_t values[most_columns / 2][lanes];  ///< in as few pages as can be
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
 };
+
+using BfloatAhead = PartAhead<BfloatPanel::lanes>;
 
 /// What a tile works with besides activations.
 struct BfloatTask {

@@ -119,10 +119,12 @@ template <DType dtype, class Panel>
     }
 }
 
-/// Fills a panel with a part of a weight that has a code format.
+/// A part of a weight that has a code format, as such a panel.
 template <class Panel>
-void pack_codes(const WeightPart& part, Panel& panel) noexcept {
+[[nodiscard]] Panel packed_codes(const WeightPart& part) noexcept {
+    Panel panel;
     with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
+    return panel;
 }
 
 /// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
@@ -156,6 +158,8 @@ struct CodedTokens {
 /// Bound: integer products, 64 an instruction; a group of 32 columns costs 8 of them and 3 or 4 instructions to scale.
 struct CodeTile {
     static constexpr std::size_t tokens = 6;
+
+    [[nodiscard]] static CodePanel pack(const WeightPart& part) noexcept { return packed_codes<CodePanel>(part); }
 
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const CodePanel& panel, const CodedTokens* tokens_at, std::size_t, float* y,
@@ -195,15 +199,6 @@ struct CodeTile {
         }
     }
 };
-
-/// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column, float* y,
-                             std::size_t y_stride) noexcept {
-    for_token_blocks(tokens, CodeTile::tokens, [&](std::size_t first, std::size_t count) {
-        const CodedTokens from(x, first, column);
-        run_tile<CodeTile>(count, panel, &from, 0, y + first * y_stride, y_stride);
-    });
-}
 
 }  // namespace detail::avx512
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -88,16 +89,31 @@ template <DType dtype>
     }
 }
 
-/// The same for a dtype that is known at run time and has a code format.
-inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
-    with_codes(dtype, [&]<DType type>() { widen<type>(block, half, pieces, panel); });
-}
+/// 32 rows of a quantised weight.
+using WordPanels = std::array<WordPanel, 2>;
 
-/// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums
+/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
 /// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
 struct WordTile {
     static constexpr std::size_t tokens = 4;
 
+    [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
+        WordPanels panels;
+        const LaneBlocks<turn_rows> blocks(part);
+        with_codes(part.weight.dtype, [&]<DType dtype>() {
+            for (std::size_t half = 0; half < 2; ++half) widen<dtype>(blocks.get(), half, part.depth / 32, panels[half]);
+        });
+        return panels;
+    }
+
+    template <std::size_t count>
+    static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        for (std::size_t half = 0; half < 2; ++half) {
+            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
+        }
+    }
+
+  private:
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
                                              std::size_t y_stride) noexcept {
@@ -138,20 +154,6 @@ struct WordTile {
         }
     }
 };
-
-/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
-inline void word_panel_times(const WeightPart& part, const ActivationWords& x, std::size_t tokens, float* y,
-                             std::size_t y_stride) noexcept {
-    const LaneBlocks<turn_rows> blocks(part);
-    WordPanel panel;
-    for (std::size_t half = 0; half < 2; ++half) {
-        widen(part.weight.dtype, blocks.get(), half, part.depth / 32, panel);
-        for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(),
-                               y + first * y_stride + WordPanel::lanes * half, y_stride);
-        });
-    }
-}
 
 #undef ADAINFER_INLINE2
 

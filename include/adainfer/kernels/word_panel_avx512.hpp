@@ -44,6 +44,8 @@ struct WordPanel {
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
+    [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
+
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
                                                std::size_t y_stride) noexcept {
@@ -82,16 +84,6 @@ struct WordTile {
         }
     }
 };
-
-/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
-inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords& x, std::size_t tokens, float* y,
-                             std::size_t y_stride) noexcept {
-    WordPanel panel;
-    pack_codes(part, panel);
-    for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
-        run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
-    });
-}
 
 }  // namespace adainfer::inline v0::detail::avx512
 
