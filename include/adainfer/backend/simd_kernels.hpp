@@ -54,31 +54,6 @@ struct SimdKernels {
 
 namespace detail::simd {
 
-template <CpuLevel level>
-struct LevelTiles {
-    using Panel = PanelTilePortable;
-    using Attention = FloatTilePortable;
-};
-#if ADAINFER_X86
-template <>
-struct LevelTiles<CpuLevel::Avx2> {
-    using Panel = PanelTileAvx2;
-    using Attention = FloatTileAvx2;
-};
-template <>
-struct LevelTiles<CpuLevel::Avx512> {
-    using Panel = PanelTileAvx512;
-    using Attention = FloatTileAvx512;
-};
-#endif
-#if ADAINFER_ARM64
-template <>
-struct LevelTiles<CpuLevel::Neon> {
-    using Panel = PanelTileNeon;
-    using Attention = FloatTileNeon;
-};
-#endif
-
 template <class Kernels, class Tile>
 void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     if (args.q.rows() == 1) token_attention<Kernels>(pool, args, kv);
@@ -96,11 +71,10 @@ const SimdKernels& simd_kernels() {
     static constexpr SimdKernels kernels = [] {
         constexpr CpuLevel base = level == CpuLevel::Amx ? CpuLevel::Avx512 : level;  // AMX has but other products of many tokens
         using Loops = simd::LevelLoops<base>;
-        using Tiles = simd::LevelTiles<base>;
         SimdKernels k;
         k.rows = simd::rows_times<base>;
-        k.exact = simd::float_panels<typename Tiles::Panel>;
-        k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
+        k.exact = simd::float_panels<detail::PanelTilePortable>;
+        k.attention = simd::lanes_of_attention<detail::FloatTilePortable>;
         k.rms_norm = Loops::rms_norm;
         k.layer_norm = Loops::layer_norm;
         k.rope = Loops::rope;
