@@ -100,7 +100,7 @@ const SimdKernels& simd_kernels() {
             }
         } else if constexpr (level == CpuLevel::Avx2) {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
-            k.lane_tokens = 2;
+            k.lane_tokens = 8;
             k.lanes = simd::word_lanes;
             k.exact = simd::word_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;

@@ -239,38 +239,41 @@ void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const floa
 
 #if ADAINFER_X86
 
+/// Of few tokens with a repacked weight: of each panel product(panel, stride, first, count, out), where out [tokens][32] is the
+/// panel's product with `count` rows of activations from `first` on, at most most_lane_tokens, `stride` blocks apart.
+template <class Product>
+void for_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<float> y, Product&& product) {
+    constexpr std::size_t lanes = LaneWeight::lanes;
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, most_lane_tokens * lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t width = (std::min)(lanes, weight.rows() - i * lanes);
+            for (std::size_t first = 0, count = 0; first < y.rows(); first += count) {
+                count = (std::min)(most_lane_tokens, y.rows() - first);
+                product(weight.panel(i), weight.cols() / activation_block, first, count, out.data());
+                for (std::size_t t = 0; t < count; ++t) {
+                    std::copy_n(out.data() + t * lanes, width, y.row(first + t).data() + i * lanes);
+                }
+            }
+        }
+    });
+}
+
 /// Of few tokens with a repacked weight, the activations rounded to 16 bits.
 inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
     const auto& rows = prepared_rows<LaneActivations>(pool, x, [&](auto& activations, std::size_t t) {
         activations.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
     });
-    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
-        std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
-            for_token_blocks(x.rows(), avx512::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
-                avx512::lane_product(weight.dtype(), weight.panel(i), weight.cols(), rows.row(token),
-                                     weight.cols() / activation_block, tokens, out.data());
-                for (std::size_t t = 0; t < tokens; ++t) {
-                    std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
-                }
-            });
-        }
+    for_lanes(pool, weight, y, [&](const std::byte* panel, std::size_t stride, std::size_t first, std::size_t count, float* out) {
+        avx512::lane_product(weight.dtype(), panel, weight.cols(), rows.row(first), stride, count, out);
     });
 }
 
-/// The same with AVX2, one token after the other.
+/// The same with AVX2.
 inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
     const avx2::ActivationWords& words = words_of(pool, x);
-    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
-        std::array<float, LaneWeight::lanes> out;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
-            for (std::size_t t = 0; t < x.rows(); ++t) {
-                avx2::lane_product(weight.dtype(), weight.panel(i), weight.cols(), words.row(t), out.data());
-                std::copy_n(out.data(), count, y.row(t).data() + first);
-            }
-        }
+    for_lanes(pool, weight, y, [&](const std::byte* panel, std::size_t stride, std::size_t first, std::size_t count, float* out) {
+        avx2::lane_product(weight.dtype(), panel, weight.cols(), words.row(first), stride, count, out);
     });
 }
 

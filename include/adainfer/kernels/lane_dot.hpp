@@ -202,9 +202,6 @@ template <DType dtype, std::size_t tokens>
     }
 }
 
-/// Tokens that lane_product() takes at once.
-inline constexpr std::size_t most_lane_tokens = 4;
-
 /// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
 /// most_lane_tokens times 32.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -14,7 +15,7 @@
 
 #if ADAINFER_X86
 
-// The product of one token with a panel of lane_layout.hpp.
+// The product of one token, or a few, with a panel of lane_layout.hpp.
 
 namespace adainfer::inline v0::detail::avx2 {
 
@@ -75,96 +76,137 @@ template <DType dtype, int q>
     asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
 }
 
-/// sum += quad q of sixteen rows times four words.
-template <DType dtype, int q>
-[[ADAINFER_INLINE2]] inline void add_quad(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
-    const __m256i x_even = pair_of(words + 4 * q), x_odd = pair_of(words + 4 * q + 2);
+/// Blocks of several rows of activations.
+template <std::size_t count>
+using WordRows = const WordBlock* [count];
+
+/// sum += quad q of sixteen rows times four words of each token.
+template <DType dtype, int q, std::size_t count>
+[[ADAINFER_INLINE2]] inline void add_quad(const std::byte* half, const WordRows<count>& x, __m256i (&sum)[count][2]) noexcept {
+    __m256i even[2], odd[2];
+    pairs_at<dtype, q>(half, even[0], odd[0]);
+    pairs_at<dtype, q>(half + 32, even[1], odd[1]);
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < count; ++t) {
+        const __m256i x_even = pair_of(x[t]->words + 4 * q), x_odd = pair_of(x[t]->words + 4 * q + 2);
 #pragma GCC unroll 2
-    for (std::size_t r = 0; r < 2; ++r) {
-        __m256i even, odd;
-        pairs_at<dtype, q>(half + 32 * r, even, odd);
-        add_products(sum[r], even, x_even);
-        add_products(sum[r], odd, x_odd);
+        for (std::size_t r = 0; r < 2; ++r) {
+            add_products(sum[t][r], even[r], x_even);
+            add_products(sum[t][r], odd[r], x_odd);
+        }
     }
 }
 
 /// The same of quads [first, first + 4).
-template <DType dtype, int first>
-[[ADAINFER_INLINE2]] inline void add_quads(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
-    add_quad<dtype, first>(half, words, sum);
-    add_quad<dtype, first + 1>(half, words, sum);
-    add_quad<dtype, first + 2>(half, words, sum);
-    add_quad<dtype, first + 3>(half, words, sum);
+template <DType dtype, int first, std::size_t count>
+[[ADAINFER_INLINE2]] inline void add_quads(const std::byte* half, const WordRows<count>& x, __m256i (&sum)[count][2]) noexcept {
+    add_quad<dtype, first>(half, x, sum);
+    add_quad<dtype, first + 1>(half, x, sum);
+    add_quad<dtype, first + 2>(half, x, sum);
+    add_quad<dtype, first + 3>(half, x, sum);
 }
 
-/// out[32] = a panel of `cols` columns times a row of activations. Bound: memory, or three to four instructions a cycle. 64 weights
-/// are four products and four sums after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits it is 12 in all. Scales take
+/// out [tokens][32] = a panel of `cols` columns times `count` rows of activations, `stride` blocks apart; the last of them stands
+/// for those that are missing. Bound: memory, or three to four instructions a cycle. 64 weights are four products and four sums
+/// for each token after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits and one token it is 12 in all. Scales take
 /// about a tenth more.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX2]] inline void lane_product(const std::byte* panel, std::size_t cols, const WordBlock* x,
-                                                  float* out) noexcept {
+template <DType dtype, std::size_t tokens>
+[[ADAINFER_TARGET_AVX2]] inline void lane_product(const std::byte* panel, std::size_t cols, const WordBlock* activations,
+                                                  std::size_t stride, std::size_t count, float* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const WeightFetch fetch = lane_fetch();
-    __m256 total[4];
+    WordRows<tokens> x;
+    __m256 total[tokens][4];
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
+    for (std::size_t t = 0; t < tokens; ++t) {
+        x[t] = activations + (std::min)(t, count - 1) * stride;
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) total[t][i] = _mm256_setzero_ps();
+    }
     for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
-        __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
+        __m256 block_sum[tokens][4], block_less[tokens][4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
+        for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) block_sum[t][i] = block_less[t][i] = _mm256_setzero_ps();
+        }
         fetch_weights<layout.head>(panel, fetch);
-        for (std::size_t p = 0; p < pieces; ++p, ++x) {
+        for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
             fetch_weights<layout.piece>(piece, fetch);
-            const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
                 const std::byte* const half = piece + layout.codes + h * layout.half;
 #pragma GCC unroll 2
                 for (std::size_t g = 0; g < groups; ++g) {
-                    const std::int32_t words = groups == 2 ? x->sums[g] : x->sums[0] + x->sums[1];
-                    __m256i sum[2];
-                    sum[0] = sum[1] = _mm256_set1_epi32(-format.bias * words);
-                    if (groups == 1 || g == 0) add_quads<dtype, 0>(half, x->words, sum);
-                    if (groups == 1 || g == 1) add_quads<dtype, 4>(half, x->words, sum);
+                    __m256i sum[tokens][2];
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        const std::int32_t words = groups == 2 ? x[t]->sums[g] : x[t]->sums[0] + x[t]->sums[1];
+                        sum[t][0] = sum[t][1] = _mm256_set1_epi32(-format.bias * words);
+                    }
+                    if (groups == 1 || g == 0) add_quads<dtype, 0>(half, x, sum);
+                    if (groups == 1 || g == 1) add_quads<dtype, 4>(half, x, sum);
 #pragma GCC unroll 2
                     for (std::size_t r = 0; r < 2; ++r) {
                         const std::size_t i = 2 * h + r;
                         const __m256 scale = k_format ? bytes_at<dtype>(piece + 32 * g + 8 * i) : halves_at(piece + 16 * i);
-                        __m256& to = k_format ? block_sum[i] : total[i];
-                        to = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[r]), x_scale), scale, to);
+#pragma GCC unroll 4
+                        for (std::size_t t = 0; t < tokens; ++t) {
+                            __m256& to = k_format ? block_sum[t][i] : total[t][i];
+                            const __m256 products = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][r]), _mm256_set1_ps(x[t]->scale));
+                            to = _mm256_fmadd_ps(products, scale, to);
+                        }
                     }
                 }
                 if constexpr (format.has_minimum) {
 #pragma GCC unroll 2
                     for (std::size_t i = 2 * h; i < 2 * h + 2; ++i) {
                         const std::byte* const at = piece + layout.minima;
-                        __m256& to = k_format ? block_less[i] : total[i];
-                        to = _mm256_fmadd_ps(k_format ? bytes_at<dtype>(at + 8 * i) : halves_at(at + 16 * i), x_sum, to);
+                        const __m256 minimum = k_format ? bytes_at<dtype>(at + 8 * i) : halves_at(at + 16 * i);
+#pragma GCC unroll 4
+                        for (std::size_t t = 0; t < tokens; ++t) {
+                            __m256& to = k_format ? block_less[t][i] : total[t][i];
+                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->sum), to);
+                        }
                     }
                 }
             }
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) ++x[t];
         }
         if constexpr (k_format) {
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
-                total[i] = _mm256_fmadd_ps(block_sum[i], halves_at(panel + 16 * i), total[i]);
-                if constexpr (format.has_minimum) {
-                    total[i] = _mm256_fnmadd_ps(block_less[i], halves_at(panel + 64 + 16 * i), total[i]);
+#pragma GCC unroll 4
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    total[t][i] = _mm256_fmadd_ps(block_sum[t][i], halves_at(panel + 16 * i), total[t][i]);
+                    if constexpr (format.has_minimum) {
+                        total[t][i] = _mm256_fnmadd_ps(block_less[t][i], halves_at(panel + 64 + 16 * i), total[t][i]);
+                    }
                 }
             }
         }
     }
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) _mm256_storeu_ps(out + 8 * i, total[i]);
+    for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) _mm256_storeu_ps(out + 32 * t + 8 * i, total[t][i]);
+    }
 }
 
-/// The same for a dtype that is known at run time and has a code format.
-inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* x, float* out) noexcept {
-    with_codes(dtype, [&]<DType type>() { lane_product<type>(panel, cols, x, out); });
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
+/// most_lane_tokens times 32.
+inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* activations, std::size_t stride,
+                         std::size_t count, float* out) noexcept {
+    with_codes(dtype, [&]<DType type>() {
+        if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+        else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+        else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
+    });
 }
 
 #undef ADAINFER_INLINE2

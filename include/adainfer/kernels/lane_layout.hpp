@@ -43,6 +43,9 @@ struct LaneLayout {
     }
 };
 
+/// Tokens that a panel is multiplied with at once: what registers hold the sums of.
+inline constexpr std::size_t most_lane_tokens = 4;
+
 [[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
     const bool has_minimum = code_format(dtype).has_minimum;
     LaneLayout layout;
