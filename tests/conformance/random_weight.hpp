@@ -1,15 +1,20 @@
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
+#include "adainfer/kernels/activation_words.hpp"
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/dequantize.hpp"
+#include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_memory.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
@@ -102,6 +107,58 @@ std::size_t wrong_panel_products(const RandomWeight& w, const LaneWeight* lanes,
     return wrong;
 }
 
+#if ADAINFER_X86
+
+/// What `times` of wrong_panel_products() is with such a tile: adds to out the products of a part with `tokens` rows of words.
+template <class Tile>
+void add_word_products(const detail::WeightPart& part, const detail::avx2::ActivationWords& words, std::size_t tokens, float* out,
+                       std::size_t stride) {
+    const auto panel = Tile::pack(part);
+    detail::for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
+        const detail::avx2::WordBlock* const x = words.row(first) + part.begin / activation_block;
+        detail::run_tile<Tile>(count, panel, x, words.blocks(), out + first * stride, stride);
+    });
+}
+
+/// Checks lane_product(), which multiplies the first lanes of a weight with some rows of activations that were made by assign(t),
+/// for all numbers of them, and that a row with a NaN or an infinity spoils no other.
+template <class Assign, class Product>
+void check_lane_products(const RandomWeight& w, std::size_t panels, std::vector<float>& x, Assign&& assign, Product&& product) {
+    constexpr std::size_t tokens = detail::most_lane_tokens;
+    const std::size_t rows = w.view.rows, cols = w.view.cols;
+    const auto multiply = [&](std::size_t panel, std::size_t first, std::size_t count) {
+        std::vector<float> out(tokens * 32);
+        product(panel, first, count, out.data());
+        return out;
+    };
+    for (std::size_t t = 0; t < tokens; ++t) assign(t);
+    std::size_t wrong = 0;
+    for (std::size_t count = 1; count <= tokens; ++count) {
+        for (std::size_t first = 0; first + count <= tokens; ++first) {
+            for (std::size_t i = 0; i < panels; ++i) {
+                const std::vector<float> out = multiply(i, first, count);
+                for (std::size_t t = 0; t < count; ++t) {
+                    for (std::size_t row = 32 * i; row < 32 * i + 32; ++row) {
+                        const float* const token = x.data() + (first + t) * cols;
+                        if (!is_product(out[t * 32 + row % 32], w, std::min(row, rows - 1), token)) ++wrong;
+                    }
+                }
+            }
+        }
+    }
+    CHECK(wrong == 0);
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        x[cols + cols / 2] = bad;  // of token 1
+        assign(1);
+        const std::vector<float> out = multiply(0, 0, tokens);
+        for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t r = 0; r < 32; ++r) CHECK((t == 1 ? std::isnan(out[t * 32 + r]) : std::isfinite(out[t * 32 + r])));
+        }
+    }
+}
+
+#endif
+
 /// A quantised weight in lanes, made with the instructions of `turn`, which the machine has.
 template <detail::TurnRows turn>
 LaneWeight repacked(const WeightView& weight) {
@@ -113,6 +170,10 @@ LaneWeight repacked(const WeightView& weight) {
 
 }  // namespace random_weight
 
+#if ADAINFER_X86
+using random_weight::add_word_products;
+using random_weight::check_lane_products;
+#endif
 using random_weight::dtypes;
 using random_weight::is_product;
 using random_weight::quantised;

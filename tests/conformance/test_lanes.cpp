@@ -154,24 +154,22 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
                         const detail::WeightPart part{w.view, first, count, begin, block, &lanes};
                         std::vector<float> floats(block * 32);
                         detail::avx512::pack_panel(part, floats.data());
-                        const auto codes = std::make_unique<detail::avx512::CodePanel>();
-                        detail::avx512::pack_codes(part, *codes);
-                        CHECK(codes->depth == block);
-                        const auto words = std::make_unique<detail::avx512::WordPanel>();
-                        detail::avx512::pack_codes(part, *words);
-                        CHECK(words->depth == block);
+                        const auto codes = detail::avx512::CodeTile::pack(part);
+                        CHECK(codes.depth == block);
+                        const auto words = detail::avx512::WordTile::pack(part);
+                        CHECK(words.depth == block);
                         for (std::size_t r = 0; r < 32; ++r) {
                             for (std::size_t c = 0; c < block; ++c) {
                                 const std::size_t row = std::min(first + r, rows - 1), g = c / group;
                                 const float expected = w.values[row * cols + begin + c];
-                                const float code = static_cast<float>(codes->codes[c / 4][r][c % 4]) - bias;
-                                const float minimum = code_format(dtype).has_minimum ? codes->minima[g][r] : 0.0F;
+                                const float code = static_cast<float>(codes.codes[c / 4][r][c % 4]) - bias;
+                                const float minimum = code_format(dtype).has_minimum ? codes.minima[g][r] : 0.0F;
                                 if (floats[c * 32 + r] != expected) ++wrong;
-                                if (std::fma(codes->scales[g][r], code, minimum) != expected) ++wrong;
+                                if (std::fma(codes.scales[g][r], code, minimum) != expected) ++wrong;
                                 // Columns 0 2 1 3 of each four, two in a lane.
-                                const float word = words->words[c / 4 * 2 + c % 2][r][c % 4 / 2];
-                                const float least = code_format(dtype).has_minimum ? words->minima[g][r] : 0.0F;
-                                if (std::fma(words->scales[g][r], word, least) != expected) ++wrong;
+                                const float word = words.words[c / 4 * 2 + c % 2][r][c % 4 / 2];
+                                const float least = code_format(dtype).has_minimum ? words.minima[g][r] : 0.0F;
+                                if (std::fma(words.scales[g][r], word, least) != expected) ++wrong;
                             }
                         }
                     }
@@ -192,46 +190,15 @@ TEST_CASE("lanes: products of one token and more, and NaN") {
             for (const std::size_t cols : Sizes{block, 5 * block}) {
                 const RandomWeight w(dtype, rows, cols, random);
                 const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
-                constexpr std::size_t tokens = detail::avx512::most_lane_tokens;
-                std::vector<float> x = random.reals(tokens * cols);
+                std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
                 LaneActivations activations;
-                activations.resize(tokens, cols);
-                const auto multiply = [&](std::size_t panel, std::size_t first, std::size_t count) {
-                    std::vector<float> out(tokens * 32);
-                    detail::avx512::lane_product(dtype, lanes.panel(panel), cols, activations.row(first), cols / activation_block, count,
-                                                 out.data());
-                    return out;
-                };
-                const auto check = [&](std::size_t count, std::size_t first) {
-                    std::size_t wrong = 0;
-                    for (std::size_t i = 0; i < lanes.panels(); ++i) {
-                        const std::vector<float> out = multiply(i, first, count);
-                        for (std::size_t t = 0; t < count; ++t) {
-                            for (std::size_t row = 32 * i; row < 32 * i + 32; ++row) {
-                                const float* const token = x.data() + (first + t) * cols;
-                                if (!is_product(out[t * 32 + row % 32], w, std::min(row, rows - 1), token)) ++wrong;
-                            }
-                        }
-                    }
-                    CHECK(wrong == 0);
-                };
-                for (std::size_t t = 0; t < tokens; ++t) {
+                activations.resize(detail::most_lane_tokens, cols);
+                const auto assign = [&](std::size_t t) {
                     activations.assign(t, {x.data() + t * cols, cols}, code_format(dtype), detail::avx512::quantize);
-                }
-                for (std::size_t count = 1; count <= tokens; ++count) {
-                    for (std::size_t first = 0; first + count <= tokens; ++first) {
-                        check(count, first);
-                    }
-                }
-                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-                    x[cols + cols / 2] = bad;  // of token 1
-                    activations.assign(1, {x.data() + cols, cols}, code_format(dtype), detail::avx512::quantize);
-                    const std::vector<float> out = multiply(0, 0, 2);
-                    for (std::size_t r = 0; r < 32; ++r) {
-                        CHECK(std::isfinite(out[r]));
-                        CHECK(std::isnan(out[32 + r]));
-                    }
-                }
+                };
+                check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
+                    detail::avx512::lane_product(dtype, lanes.panel(i), cols, activations.row(t), cols / activation_block, count, out);
+                });
             }
         }
     }
@@ -256,7 +223,7 @@ TEST_CASE("words: products of many tokens with AVX-512, from the file and from l
                     for (std::size_t count = 1; count <= tokens; ++count) {
                         CAPTURE(count);
                         const auto times = [&](const auto& part, float* out, std::size_t stride) {
-                            detail::avx512::word_panel_times(part, words, count, out, stride);
+                            add_word_products<detail::avx512::WordTile>(part, words, count, out, stride);
                         };
                         CHECK(wrong_panel_products(w, from, x, count, times) == 0);
                     }
@@ -266,7 +233,8 @@ TEST_CASE("words: products of many tokens with AVX-512, from the file and from l
                     words.assign(1, {x.data() + cols, cols});
                     std::vector<float> out(3 * 32, 0.0F);
                     const std::size_t count = std::min(rows, std::size_t{32});
-                    detail::avx512::word_panel_times({w.view, 0, count, 0, block, &lanes}, words, 3, out.data(), 32);
+                    const detail::WeightPart part{w.view, 0, count, 0, block, &lanes};
+                    add_word_products<detail::avx512::WordTile>(part, words, 3, out.data(), 32);
                     for (std::size_t r = 0; r < 32; ++r) {
                         CHECK(std::isfinite(out[r]));
                         CHECK(std::isnan(out[32 + r]));

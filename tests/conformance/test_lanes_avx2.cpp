@@ -47,22 +47,22 @@ TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for
             for (const std::size_t cols : Sizes{block, 3 * block}) {
                 const RandomWeight w(dtype, rows, cols, random);
                 const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
-                const auto panel = std::make_unique<avx2::WordPanel>();
                 std::size_t wrong = 0;
                 for (std::size_t first = 0; first < rows; first += 32) {
                     for (std::size_t begin = 0; begin < cols; begin += block) {
                         const detail::WeightPart part{w.view, first, std::min(rows - first, std::size_t{32}), begin, block, &lanes};
+                        const avx2::WordPanels panels = avx2::WordTile::pack(part);
                         for (std::size_t half = 0; half < 2; ++half) {
-                            avx2::widen(dtype, part.blocks(), half, block / 32, *panel);
-                            CHECK(panel->depth == block);
+                            const avx2::WordPanel& panel = panels[half];
+                            CHECK(panel.depth == block);
                             for (std::size_t r = 0; r < 16; ++r) {
                                 for (std::size_t c = 0; c < block; ++c) {
                                     // Columns 0 2 1 3 of each four, two in a dword.
                                     const std::size_t pair = c / 4 * 2 + c % 2, g = c / group;
-                                    const float word = panel->words[pair][r][c % 4 / 2];
-                                    const float minimum = code_format(dtype).has_minimum ? panel->minima[g][r] : 0.0F;
+                                    const float word = panel.words[pair][r][c % 4 / 2];
+                                    const float minimum = code_format(dtype).has_minimum ? panel.minima[g][r] : 0.0F;
                                     const std::size_t row = std::min(first + 16 * half + r, rows - 1);
-                                    if (std::fma(panel->scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;
+                                    if (std::fma(panel.scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;
                                 }
                             }
                         }
@@ -74,7 +74,29 @@ TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for
     }
 }
 
-TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN") {
+TEST_CASE("AVX2 lanes: products with up to four tokens, and NaN") {
+    if (!has_avx2()) return;
+    Random random(34);
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        const std::size_t block = info(dtype).block_size;
+        for (const std::size_t rows : Sizes{1, 32, 45}) {
+            for (const std::size_t cols : Sizes{block, 5 * block}) {
+                const RandomWeight w(dtype, rows, cols, random);
+                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
+                std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
+                avx2::ActivationWords words;
+                words.resize(detail::most_lane_tokens, cols);
+                const auto assign = [&](std::size_t t) { words.assign(t, {x.data() + t * cols, cols}); };
+                check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
+                    avx2::lane_product(dtype, lanes.panel(i), cols, words.row(t), words.blocks(), count, out);
+                });
+            }
+        }
+    }
+}
+
+TEST_CASE("AVX2: products of quantised weights with one token and many, and NaN") {
     if (!has_avx2()) return;
     Random random(32);
     for (const DType dtype : quantised) {
@@ -97,23 +119,10 @@ TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN"
                 }
                 CHECK(wrong == 0);
 
-                const auto multiply = [&](std::size_t panel, std::size_t token) {
-                    std::vector<float> out(32);
-                    avx2::lane_product(dtype, lanes.panel(panel), cols, words.row(token), out.data());
-                    return out;
-                };
-                for (std::size_t first = 0; first < rows; first += 32) {
-                    const std::vector<float> out = multiply(first / 32, 1);
-                    for (std::size_t r = 0; r < 32; ++r) {
-                        if (!is_product(out[r], w, std::min(first + r, rows - 1), x.data() + cols)) ++wrong;
-                    }
-                }
-                CHECK(wrong == 0);
-
                 for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
                     for (std::size_t count = 1; count <= tokens; ++count) {
                         wrong += wrong_panel_products(w, from, x, count, [&](const auto& part, float* out, std::size_t stride) {
-                            avx2::word_panel_times(part, words, count, out, stride);
+                            add_word_products<avx2::WordTile>(part, words, count, out, stride);
                         });
                     }
                 }
@@ -124,12 +133,9 @@ TEST_CASE("AVX2: products of quantised weights with one token and more, and NaN"
                     words.assign(1, {x.data() + cols, cols});
                     std::vector<float> out(2 * 32, 0.0F);
                     const detail::WeightPart part{w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes};
-                    avx2::word_panel_times(part, words, 2, out.data(), 32);
-                    const std::vector<float> here = multiply(0, 0), there = multiply(0, 1);
+                    add_word_products<avx2::WordTile>(part, words, 2, out.data(), 32);
                     CHECK(std::isnan(row_dot(w.view.row(0), cols, words.row(1))));
                     for (std::size_t r = 0; r < 32; ++r) {
-                        CHECK(std::isfinite(here[r]));
-                        CHECK(std::isnan(there[r]));
                         CHECK(std::isfinite(out[r]));
                         if (cols / 2 < block) CHECK(std::isnan(out[32 + r]));
                     }

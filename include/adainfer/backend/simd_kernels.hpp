@@ -30,7 +30,8 @@ struct SimdKernels {
 
     /// Fills panel `i` of a repacked weight.
     void (*repack)(const WeightView& weight, LaneWeight& out, std::size_t i) = nullptr;
-    /// Of at most `lane_tokens` tokens with a repacked weight; from there on a tile of tokens is faster than one after the other.
+    /// Of at most `lane_tokens` tokens with a repacked weight, which is read again for every few of them; from there on a tile of
+    /// many tokens is faster.
     std::size_t lane_tokens = 0;
     void (*lanes)(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) = nullptr;
     /// Of one token with some rows or all.
@@ -84,7 +85,7 @@ const SimdKernels& simd_kernels() {
 #if ADAINFER_X86
         if constexpr (base == CpuLevel::Avx512) {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
-            k.lane_tokens = 24;  // lanes are read again for every four
+            k.lane_tokens = 24;
             k.lanes = simd::lane_products;
             k.exact = simd::word_panels<base>;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
