@@ -1288,6 +1288,832 @@ void for_token_blocks(std::size_t tokens, std::size_t most, F&& f) {
 
 }  // namespace adainfer::inline v0::detail
 
+// ---- adainfer/kernels/part_ahead.hpp -------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+
+// ---- adainfer/kernels/lane_layout.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+
+// ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// Quantised rows as 8-bit codes, so that one integer product serves all of GGUF's formats:
+//
+//     weight[i] = scale[i / group] * (code[i] - bias) + minimum[i / group]
+
+namespace adainfer::inline v0 {
+
+/// How a format's rows look as codes; group 0: the format is not one of integers.
+struct CodeFormat {
+    std::size_t group = 0;    ///< elements under one scale
+    int bias = 0;             ///< what the codes are shifted by to be unsigned
+    bool has_minimum = false;
+};
+
+[[nodiscard]] constexpr CodeFormat code_format(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::Q8_0: return {32, 128, false};
+        case DType::Q4_0: return {32, 8, false};
+        case DType::Q5_0: return {32, 16, false};
+        case DType::Q6_K: return {16, 32, false};
+        case DType::Q4_1:
+        case DType::Q5_1:
+        case DType::Q4_K:
+        case DType::Q5_K: return {32, 0, true};
+        case DType::F32:
+        case DType::F16:
+        case DType::BF16: return {};
+    }
+    return {};
+}
+
+/// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
+template <class F>
+constexpr auto with_codes(DType dtype, F&& f) {
+    using Result = decltype(f.template operator()<DType::Q8_0>());
+    return with_dtype(dtype, [&f]<DType type>() -> Result {
+        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
+        else return Result();
+    });
+}
+
+}  // namespace adainfer::inline v0
+
+// Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
+// and nothing is added across lanes. The numbers are those of the file, only their places differ:
+//
+//     panel of 32 rows: a block of columns (32, or 256 of the k formats) after the other, each
+//       of the k formats: binary16 d [32 rows] and, where there are minima, dmin [32]
+//       for every 32 columns:
+//         scales and minima [32 rows]: binary16; of the k formats a byte each, q6_k two groups of scales
+//         for each half of the rows vectors of 16 rows x 4 columns, a quad of columns in a dword: q8_0 eight of them; else
+//         quads j and j + 4 as low and high nibbles of vector j, then what the nibbles lack: a bit of every quad in one
+//         vector (q5_*) or two bits of quads 0-3 and of quads 4-7 in two (q6_k).
+//
+// As large as the file, but for the bytes of 6-bit scales (q4_k 2.8 % more, q5_k 2.3 %) and rows up to the next multiple of 32.
+
+namespace adainfer::inline v0 {
+
+namespace detail {
+
+/// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
+struct LaneLayout {
+    static constexpr std::size_t lanes = 32, vector = 64;
+
+    std::size_t columns = 0;  ///< of a block
+    std::size_t head = 0;     ///< of a block: its binary16 factors, of a k format
+    std::size_t minima = 0;   ///< of 32 columns: offset of the minima, where there are any
+    std::size_t codes = 0;    ///< of 32 columns: offset of the codes
+    std::size_t high = 0;     ///< vectors of bits above the nibbles, for each half of the rows
+    std::size_t half = 0;     ///< codes of 32 columns and half of the rows
+    std::size_t piece = 0;    ///< 32 columns
+    std::size_t bytes = 0;    ///< a block
+
+    /// Offset of columns 32 i to 32 i + 31.
+    [[nodiscard]] constexpr std::size_t piece_at(std::size_t i) const noexcept {
+        const std::size_t pieces = columns / 32;
+        return i / pieces * bytes + head + i % pieces * piece;
+    }
+};
+
+/// Tokens that a panel is multiplied with at once: what registers hold the sums of.
+inline constexpr std::size_t most_lane_tokens = 4;
+
+[[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
+    const bool has_minimum = code_format(dtype).has_minimum;
+    LaneLayout layout;
+    layout.columns = info(dtype).block_size;
+    const bool k_format = layout.columns != 32;
+    layout.head = k_format ? LaneLayout::vector * (has_minimum ? 2 : 1) : 0;
+    layout.minima = k_format ? LaneLayout::lanes : LaneLayout::vector;
+    layout.codes = LaneLayout::vector * (has_minimum && !k_format ? 2 : 1);
+    const bool five_bits = dtype == DType::Q5_0 || dtype == DType::Q5_1 || dtype == DType::Q5_K;
+    layout.high = dtype == DType::Q6_K ? 2 : five_bits ? 1 : 0;
+    layout.half = LaneLayout::vector * (dtype == DType::Q8_0 ? 8 : 4 + layout.high);
+    layout.piece = layout.codes + 2 * layout.half;
+    layout.bytes = layout.head + layout.columns / 32 * layout.piece;
+    return layout;
+}
+
+}  // namespace detail
+
+#if ADAINFER_X86
+
+namespace detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Sixteen halves, and sixteen bytes, as floats.
+[[ADAINFER_INLINE512]] inline __m512 halves_at(const std::byte* p) noexcept {
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 bytes_at(const std::byte* p) noexcept {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(dtype == DType::Q6_K ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+}
+
+/// Fields of `bits` moved to bits 4 and up: bit i of two-bit fields 2 i, or one bit.
+template <unsigned width, int i>
+[[ADAINFER_INLINE512]] inline __m512i with_high(__m512i nibbles, __m512i bits) noexcept {
+    constexpr int shift = 4 - static_cast<int>(width) * i;
+    __m512i moved = bits;
+    if constexpr (shift > 0) moved = _mm512_slli_epi16(bits, shift);
+    if constexpr (shift < 0) moved = _mm512_srli_epi16(bits, -shift);
+    const __m512i mask = _mm512_set1_epi8(width == 2 ? 48 : 16);
+    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
+}
+
+/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
+/// two that share bytes.
+[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
+    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
+}
+
+/// Two quads of 32 columns of half of a panel's rows: see quad_index().
+template <DType dtype, int j>
+[[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+        first = _mm512_load_si512(half + 128 * j);
+        second = _mm512_load_si512(half + 128 * j + 64);
+    } else {
+        const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
+        first = _mm512_and_si512(both, low);
+        second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        if constexpr (lane_layout(dtype).high == 1) {
+            const __m512i bits = _mm512_load_si512(half + 256);
+            first = with_high<1, j>(first, bits);
+            second = with_high<1, j + 4>(second, bits);
+        } else if constexpr (lane_layout(dtype).high == 2) {
+            first = with_high<2, j>(first, _mm512_load_si512(half + 256));
+            second = with_high<2, j>(second, _mm512_load_si512(half + 320));
+        }
+    }
+}
+
+/// Scales of group g of 32 columns for half h of the rows, and what is added to code * scale.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 scales_at(const std::byte* block, const std::byte* piece, std::size_t g,
+                                               std::size_t h) noexcept {
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(piece + 32 * h);
+    else return _mm512_mul_ps(bytes_at<dtype>(piece + 32 * g + 16 * h), halves_at(block + 32 * h));
+}
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 minima_at(const std::byte* block, const std::byte* piece, std::size_t h) noexcept {
+    const std::byte* const at = piece + lane_layout(dtype).minima;
+    if constexpr (lane_layout(dtype).head == 0) return halves_at(at + 32 * h);
+    else return _mm512_fnmadd_ps(bytes_at<dtype>(at + 16 * h), halves_at(block + 64 + 32 * h), _mm512_setzero_ps());
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace detail::avx512
+
+#endif
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/weight_part.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+
+
+// ---- adainfer/kernels/lane_weight.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+
+// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace adainfer::inline v0::detail {
+
+[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
+    std::uint32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
+inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
+    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
+    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
+    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
+}
+
+}  // namespace adainfer::inline v0::detail
+
+#if ADAINFER_X86
+
+// Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
+// fifteen instructions for 64 elements.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
+
+/// Two times 16 bytes as 64 nibbles: those of the first, low then high, and those of the second.
+[[ADAINFER_INLINE512]] inline __m512i nibbles(const std::byte* first, const std::byte* second) noexcept {
+    const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
+    const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+    const __m512i shifted = _mm512_srlv_epi64(both, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
+    return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+}
+
+/// The same 32 bytes twice.
+[[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+/// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512i codes64(const std::byte* row, std::size_t step, bool whole) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    if constexpr (info(dtype).block_size == 32) {
+        const std::byte* const a = row + 2 * step * bytes;
+        const std::byte* const b = whole ? a + bytes : a;
+        if constexpr (dtype == DType::Q8_0) {
+            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 2));
+            const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 2));
+            return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
+        } else {
+            const __m512i low = nibbles(a + bytes - 16, b + bytes - 16);
+            if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
+            constexpr std::size_t at = dtype == DType::Q5_0 ? 2 : 4;
+            const __mmask64 high = static_cast<std::uint64_t>(bits32(b + at)) << 32U | bits32(a + at);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(high, 16));
+        }
+    } else {
+        const std::byte* const block = row + step / 4 * bytes;
+        const std::size_t part = step % 4;
+        if constexpr (dtype == DType::Q6_K) {
+            const std::byte* const half = block + 64 * (part / 2);
+            const __m512i low = _mm512_loadu_si512(half), high = twice(block + 128 + 32 * (part / 2));
+            const __m512i four = _mm512_and_si512(part % 2 == 0 ? low : _mm512_srli_epi64(low, 4), _mm512_set1_epi8(15));
+            const __m512i two = part % 2 == 0 ? _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4))
+                                              : _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
+            return _mm512_or_si512(four, _mm512_and_si512(two, _mm512_set1_epi8(48)));
+        } else {
+            constexpr std::size_t packed = dtype == DType::Q5_K ? 48 : 16;
+            const __m512i shifted =
+                _mm512_srlv_epi64(twice(block + packed + 32 * part), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
+            const __m512i low = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+            if constexpr (dtype == DType::Q4_K) return low;
+            const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1U << (2 * part))),
+                                                   _mm256_set1_epi8(static_cast<char>(2U << (2 * part))), 1);
+            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(block + 16), bit), 16));
+        }
+    }
+}
+
+/// k_scale_bytes() times the block's two factors.
+[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
+    std::uint64_t scale, minimum;
+    k_scale_bytes(block, scale, minimum);
+    const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
+    const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
+    const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
+    scales = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_broadcastss_ps(factors));
+    minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
+}
+
+/// 32 bits each from the first eight blocks of a row, or from `blocks` where there are fewer. A gather would take longer.
+[[ADAINFER_INLINE512]] inline __m256i eight_words(const std::byte* row, std::size_t stride, std::size_t blocks) noexcept {
+    const auto word = [&](std::size_t i) { return static_cast<int>(bits32(row + i * stride)); };
+    if (blocks >= 8) return _mm256_set_epi32(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0));
+    const auto some = [&](std::size_t i) { return i < blocks ? word(i) : 0; };
+    return _mm256_set_epi32(0, some(6), some(5), some(4), some(3), some(2), some(1), some(0));
+}
+
+/// Groups that group_scales() reads at once.
+template <DType dtype>
+inline constexpr std::size_t groups_at_once = code_format(dtype).group == 16 ? 16 : 8;
+
+/// Scales of the first `groups` groups of a row (groups_at_once at most), and what is added to code * scale: the minima of
+/// formats that have them.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline void group_scales(const std::byte* row, std::size_t groups, __m512& scales, __m512& minima) noexcept {
+    minima = _mm512_setzero_ps();
+    if constexpr (info(dtype).block_size == 32) {
+        const __m256i words = eight_words(row, info(dtype).block_bytes, groups);
+        scales = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(words)));
+        if constexpr (code_format(dtype).has_minimum) {
+            minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
+        }
+    } else if constexpr (dtype == DType::Q6_K) {
+        const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
+        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps(avx2::half_at(row + 208)));
+    } else {
+        __m256 eight, less;
+        k_scales(row, eight, less);
+        scales = _mm512_zextps256_ps512(eight);
+        minima = _mm512_zextps256_ps512(_mm256_sub_ps(_mm256_setzero_ps(), less));
+    }
+}
+
+/// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
+/// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
+template <DType dtype>
+[[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
+                                                 float* factors) noexcept {
+    constexpr std::size_t group = code_format(dtype).group, at_once = groups_at_once<dtype>;
+    constexpr std::size_t step_bytes = at_once * group / info(dtype).block_size * info(dtype).block_bytes;
+    __m512 extra = _mm512_setzero_ps();
+    for (std::size_t g = 0; g < cols / group; g += at_once, row += step_bytes) {
+        __m512 scales, minima;
+        const std::size_t left = cols / group - g;
+        group_scales<dtype>(row, left, scales, minima);
+        const auto mask = static_cast<__mmask16>(left >= at_once ? (1U << at_once) - 1U : (1U << left) - 1U);
+        if constexpr (group == 16) {
+            const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + g / 2)));
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, x));
+        } else {
+            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(mask, x_scales + g)));
+            if constexpr (code_format(dtype).has_minimum) {
+                extra = _mm512_fmadd_ps(minima, _mm512_maskz_loadu_ps(mask, x_sums + g), extra);
+            }
+        }
+    }
+    _mm512_storeu_ps(factors + cols / group, _mm512_setzero_ps());
+    return extra;
+}
+
+/// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
+/// `factors`: room for cols / group + 32.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x,
+                                                float* factors) noexcept {
+    constexpr std::size_t group = code_format(dtype).group;
+    constexpr bool biased = code_format(dtype).bias != 0;
+    const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+                                       : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
+    __m512 even = row_factors<dtype>(row, cols, x.scales(), x.sums(), factors), odd = _mm512_setzero_ps();
+    for (std::size_t step = 0; 64 * step < cols; ++step) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i w = codes64<dtype>(row, step, 64 * step + 64 <= cols);
+        const __m512i product = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.offsets() + 16 * step) : zero, w,
+                                                    _mm512_loadu_si512(x.codes() + 64 * step));
+        const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
+                                                 _mm512_loadu_si512(x.rests() + 64 * step));
+        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
+        // No more than what one store of row_factors() wrote: a wider load would have to wait for it.
+        const __m128 few = group == 32 ? _mm_castsi128_ps(_mm_loadu_si64(factors + 2 * step)) : _mm_loadu_ps(factors + 4 * step);
+        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(few));
+        even = _mm512_fmadd_ps(sum, factor, even);
+        const __m512 swap = even;
+        even = odd;
+        odd = swap;
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+using RowDot = float (*)(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept;
+
+/// row_dot() of a dtype that has a code format, else null.
+[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
+    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
+}
+
+#undef ADAINFER_INLINE512
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// ---- adainfer/kernels/lane_memory.hpp ------------------------------------------------------------------------------------
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace adainfer::inline v0 {
+
+/// Memory for repacked weights, from large pieces: one weight stands behind the other, so that what is read ahead past the end of
+/// one is the next, and the system can take large pages. A piece lives as long as anything in it. May be used from several
+/// threads.
+class LaneMemory {
+  public:
+    /// `bytes`, a multiple of 64, that begin with a cache line. Throws std::bad_alloc.
+    [[nodiscard]] std::shared_ptr<std::byte> take(std::size_t bytes) {
+        const std::scoped_lock lock(mutex_);
+        if (bytes > left_) {
+            if (bytes > next_ / 2) return new_piece(bytes);
+            piece_ = new_piece(next_);
+            from_ = piece_.get();
+            left_ = next_;
+            next_ = (std::min)(2 * next_, most);
+        }
+        std::byte* const begin = from_;
+        from_ += bytes;
+        left_ -= bytes;
+        return {piece_, begin};
+    }
+
+  private:
+    static constexpr std::size_t page = std::size_t{1} << 21U;  ///< a large one
+    static constexpr std::size_t most = 32 * page;              ///< of a piece for several weights
+
+    [[nodiscard]] static std::shared_ptr<std::byte> new_piece(std::size_t bytes) {
+        std::shared_ptr<std::byte> piece(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{page})),
+                                         [](std::byte* p) { ::operator delete(p, std::align_val_t{page}); });
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+        // A wish; not for what is less than a page, which would take all of one.
+        if (bytes >= page) static_cast<void>(::madvise(piece.get(), bytes / page * page, MADV_HUGEPAGE));
+#endif
+        return piece;
+    }
+
+    std::mutex mutex_;
+    std::shared_ptr<std::byte> piece_;
+    std::byte* from_ = nullptr;
+    std::size_t left_ = 0, next_ = 8 * page;
+};
+
+}  // namespace adainfer::inline v0
+
+// ---- adainfer/kernels/touch_rows.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+namespace adainfer::inline v0::detail {
+
+/// Brings rows [first, first + count) into the cache, in order, as the hardware foresees it. It does not foresee parts of many rows
+/// read in turn, which is what packing does.
+inline void touch_rows(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
+    const std::byte* const from = weight.row(first);
+    for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) {
+        static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
+    }
+}
+
+}  // namespace adainfer::inline v0::detail
+
+// ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
+
+#include <cstddef>
+
+// Sixteen rows turned so that they lie side by side, a row in each dword of a vector.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Turns a square of 16 rows of 16 dwords.
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    // Four rows by four columns within each quarter of a vector.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Then the quarters themselves.
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
+        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
+                                                                        bool whole, __m512i (&v)[16]) noexcept {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
+    transpose(v);
+}
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// Making the panels of lane_layout.hpp, and who owns them.
+
+namespace adainfer::inline v0 {
+
+/// A quantised weight in panels of 32 rows. Copies share the bytes.
+class LaneWeight {
+  public:
+    static constexpr std::size_t lanes = detail::LaneLayout::lanes;
+
+    LaneWeight() = default;
+
+    /// Room for a weight of this shape, to be filled by fill_panel(). Throws std::bad_alloc. Preconditions: the dtype has a code
+    /// format, rows and cols are not 0, cols is a multiple of its block.
+    LaneWeight(DType dtype, std::size_t rows, std::size_t cols, LaneMemory& memory)
+        : dtype_(dtype), rows_(rows), cols_(cols),
+          panel_bytes_(cols / info(dtype).block_size * detail::lane_layout(dtype).bytes), bytes_(memory.take(bytes())) {}
+
+    [[nodiscard]] bool empty() const noexcept { return bytes_ == nullptr; }
+    [[nodiscard]] DType dtype() const noexcept { return dtype_; }
+    [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+    [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
+    [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
+
+    /// The blocks of rows [lanes * i, lanes * (i + 1)); the weight's last row stands for those that are missing after it.
+    [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
+    [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
+
+  private:
+    DType dtype_ = DType::F32;
+    std::size_t rows_ = 0, cols_ = 0, panel_bytes_ = 0;
+    std::shared_ptr<std::byte> bytes_;
+};
+
+namespace detail {
+
+/// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
+template <DType dtype>
+inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byte* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    if constexpr (layout.columns == 32) {
+        std::memcpy(out + 2 * lane, block, 2);
+        if constexpr (code_format(dtype).has_minimum) std::memcpy(out + layout.minima + 2 * lane, block + 2, 2);
+    } else if constexpr (dtype == DType::Q6_K) {
+        std::memcpy(out + 2 * lane, block + 208, 2);
+        for (std::size_t g = 0; g < 16; ++g) {
+            out[layout.piece_at(g / 2) + g % 2 * LaneLayout::lanes + lane] = block[192 + g];
+        }
+    } else {
+        std::memcpy(out + 2 * lane, block, 2);
+        std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
+        std::uint64_t scales, minima;
+        k_scale_bytes(block, scales, minima);
+        for (std::size_t g = 0; g < 8; ++g) {
+            std::byte* const piece = out + layout.piece_at(g);
+            piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
+            piece[layout.minima + lane] = static_cast<std::byte>(minima >> (8 * g) & 255U);
+        }
+    }
+}
+
+/// Blocks of a panel from the same `cols` columns of 32 rows, for a dtype that has a code format.
+using TurnRows = void (*)(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols,
+                          std::byte* out) noexcept;
+
+/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads.
+template <TurnRows turn>
+void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) noexcept {
+    const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows - first);
+    const std::byte* rows[LaneWeight::lanes];
+    for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = weight.row(first + (std::min)(r, count - 1));
+    touch_rows(weight, first, count);
+    turn(weight.dtype, rows, weight.cols, out.panel(i));
+}
+
+#if ADAINFER_X86
+
+namespace avx512 {
+
+/// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_quads(const __m512i* quads, std::byte* out) noexcept {
+    if constexpr (dtype == DType::Q8_0) {
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < 8; ++j) _mm512_store_si512(out + 64 * j, quads[j]);
+    } else {
+        const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+        for (std::size_t j = 0; j < 4; ++j) {
+            const __m512i high = _mm512_slli_epi16(_mm512_and_si512(quads[j + 4], low), 4);
+            _mm512_store_si512(out + 64 * j, _mm512_or_si512(_mm512_and_si512(quads[j], low), high));
+        }
+        constexpr std::size_t high = lane_layout(dtype).high;
+        if constexpr (high != 0) {
+            constexpr unsigned each = 8 / high, width = static_cast<unsigned>(high);  // quads a vector, bits a quad
+#pragma GCC unroll 2
+            for (std::size_t part = 0; part < high; ++part) {
+                __m512i bits = _mm512_setzero_si512();
+#pragma GCC unroll 8
+                for (unsigned i = 0; i < each; ++i) {
+                    const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
+                    const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
+                    // Not slli: without optimisation that is a macro, and a count that is no constant is a warning there.
+                    const __m128i count = _mm_cvtsi32_si128(static_cast<int>(width * i));
+                    bits = _mm512_or_si512(bits, _mm512_sll_epi16(field, count));
+                }
+                _mm512_store_si512(out + 64 * (4 + part), bits);
+            }
+        }
+    }
+}
+
+/// TurnRows of one dtype.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void turn_rows(const std::byte* const (&rows)[32], std::size_t cols, std::byte* out) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::byte* some[16];
+        std::copy_n(rows + 16 * half, 16, some);
+        for (std::size_t b = 0; b < cols / layout.columns; ++b) {
+            for (std::size_t r = 0; r < 16; ++r) {
+                turn_block_scales<dtype>(some[r] + b * info(dtype).block_bytes, 16 * half + r, out + b * layout.bytes);
+            }
+        }
+        const auto codes = [&](std::size_t i) { return out + layout.piece_at(i) + layout.codes + half * layout.half; };
+        for (std::size_t step = 0; 64 * step < cols; ++step) {
+            const bool whole = 64 * step + 64 <= cols;
+            __m512i v[16];
+            turned_codes<dtype>(some, step, whole, v);
+            store_quads<dtype>(v, codes(2 * step));
+            if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
+        }
+    }
+}
+
+/// A TurnRows.
+inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
+    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
+}
+
+}  // namespace avx512
+
+#endif
+
+}  // namespace detail
+
+}  // namespace adainfer::inline v0
+
+// What a panel is packed from: some columns of some rows, of the file or repacked.
+
+namespace adainfer::inline v0::detail {
+
+/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block. Where there are
+/// `lanes`, the same weight repacked, they are read instead, and `first` is a multiple of LaneWeight::lanes.
+struct WeightPart {
+    const WeightView& weight;
+    std::size_t first, count, begin, depth;
+    const LaneWeight* lanes = nullptr;
+
+    /// Where those columns of row `i` begin; rows past the last repeat it.
+    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
+        const auto block = info(weight.dtype);
+        return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
+    }
+
+    /// Where those columns of the repacked weight begin.
+    [[nodiscard]] const std::byte* blocks() const noexcept {
+        const LaneLayout layout = lane_layout(weight.dtype);
+        return lanes->panel(first / LaneWeight::lanes) + begin / layout.columns * layout.bytes;
+    }
+};
+
+/// A part of 32 rows of a quantised weight, at most panel_depth columns, in the order of lane_layout.hpp: as it is repacked, or
+/// turned for this once.
+template <TurnRows turn>
+class LaneBlocks {
+  public:
+    explicit LaneBlocks(const WeightPart& part) noexcept : blocks_(room_) {
+        if (part.lanes != nullptr) {
+            blocks_ = part.blocks();
+            return;
+        }
+        const std::byte* rows[LaneWeight::lanes];
+        for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = part.row(r);
+        turn(part.weight.dtype, rows, part.depth, room_);
+    }
+    LaneBlocks(const LaneBlocks&) = delete;
+    LaneBlocks& operator=(const LaneBlocks&) = delete;
+
+    [[nodiscard]] const std::byte* get() const noexcept { return blocks_; }
+
+  private:
+    alignas(64) std::byte room_[panel_depth / 32 * lane_layout(DType::Q8_0).bytes];  // no format takes more
+    const std::byte* blocks_;
+};
+
+#if ADAINFER_X86
+
+namespace avx512 {
+
+using LaneBlocks = detail::LaneBlocks<turn_rows>;
+
+/// Sixteen of the 32 rows: what is packed from them.
+template <DType dtype>
+struct LaneQuads {
+    static constexpr LaneLayout layout = lane_layout(dtype);
+    const std::byte* block;
+    std::size_t half;
+
+    LaneQuads(const std::byte* blocks, std::size_t which) noexcept : block(blocks), half(which) {}
+
+    /// Of the first `groups` groups; minima only where the format has them.
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
+                                                               __m512i (&minima)[16]) const noexcept {
+        constexpr std::size_t in_piece = 32 / code_format(dtype).group, in_block = in_piece * layout.columns / 32;
+        for (std::size_t g = 0; g < groups; ++g) {
+            const std::byte* const head = block + g / in_block * layout.bytes;
+            const std::byte* const piece = block + layout.piece_at(g / in_piece);
+            scales[g] = _mm512_castps_si512(scales_at<dtype>(head, piece, g % in_piece, half));
+            if constexpr (code_format(dtype).has_minimum) minima[g] = _mm512_castps_si512(minima_at<dtype>(head, piece, half));
+        }
+    }
+
+    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
+        codes32(2 * step, quads);
+        if (whole) codes32(2 * step + 1, quads + 8);
+    }
+
+  private:
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes32(std::size_t i, __m512i* quads) const noexcept {
+        const std::byte* const at = block + layout.piece_at(i) + layout.codes + half * layout.half;
+        quads_at<dtype, 0>(at, quads[quad_index(dtype, 0, 0)], quads[quad_index(dtype, 0, 1)]);
+        quads_at<dtype, 1>(at, quads[quad_index(dtype, 1, 0)], quads[quad_index(dtype, 1, 1)]);
+        quads_at<dtype, 2>(at, quads[quad_index(dtype, 2, 0)], quads[quad_index(dtype, 2, 1)]);
+        quads_at<dtype, 3>(at, quads[quad_index(dtype, 3, 0)], quads[quad_index(dtype, 3, 1)]);
+    }
+};
+
+}  // namespace avx512
+
+#endif
+
+}  // namespace adainfer::inline v0::detail
+
+namespace adainfer::inline v0::detail {
+
+/// Parts of weight rows in memory that will be wanted soon, as lines of the cache: the first of each row, then the second of each.
+/// The hardware does not foresee them: packing reads some columns of many rows in turn.
+template <std::size_t rows>
+struct PartAhead {
+    std::uintptr_t address = 0;
+    std::size_t stride = 0;          ///< bytes from row to row
+    std::size_t first = 0, end = 0;  ///< the lines that are left
+    std::size_t each = 0;            ///< of them with every step of what is done meanwhile
+
+    [[nodiscard]] const void* line(std::size_t i) const noexcept {
+        return reinterpret_cast<const void*>(address + i % rows * stride + i / rows * 64);
+    }
+
+    /// Brings lines into the second cache that are left no more then. A few at a time: while all of a core's requests to memory are
+    /// under way, what it reads from there waits too.
+    [[gnu::always_inline]] void fetch(std::size_t lines) noexcept {
+        for (const std::size_t last = (std::min)(first + lines, end); first < last; ++first) __builtin_prefetch(line(first), 0, 2);
+    }
+};
+
+/// The lines of a part, to be fetched in `steps` steps; none unless all of its rows exist.
+template <std::size_t rows>
+[[nodiscard]] PartAhead<rows> ahead_of(const WeightPart& part, std::size_t steps) noexcept {
+    if (part.count < rows) return {};
+    PartAhead<rows> ahead;
+    std::size_t bytes = row_bytes(part.weight.dtype, part.depth);  // of a row
+    if (part.lanes == nullptr) {
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.row(0));
+        ahead.stride = part.weight.row_bytes();
+    } else {
+        const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into as many
+        bytes = part.depth / layout.columns * layout.bytes / rows;
+        ahead.address = reinterpret_cast<std::uintptr_t>(part.blocks());
+        ahead.stride = (bytes + 63) / 64 * 64;
+    }
+    ahead.end = (bytes + 63) / 64 * rows;
+    ahead.each = (ahead.end + steps - 1) / steps;
+    return ahead;
+}
+
+}  // namespace adainfer::inline v0::detail
+
 // panel_tile.hpp's product in bfloat16: weights and activations are rounded to the upper half of a float, eight significant bits
 // (to nearest, ties to even: off by 2^-8 of themselves at most), and multiplied in pairs of columns; sums are floats. A product is
 // off by 2^-7 of itself at most, and the sum of many by far less, since the errors have no common sign.
@@ -1356,24 +2182,6 @@ class BfloatRows {
     std::size_t stride_ = 0;
 };
 
-/// Parts of 32 rows in memory that will be wanted soon, as lines of the cache: the first of each row, then the second of each.
-struct BfloatAhead {
-    std::uintptr_t address = 0;
-    std::size_t stride = 0;          ///< bytes from row to row
-    std::size_t first = 0, end = 0;  ///< the lines that are left
-    std::size_t each = 0;            ///< of them beside a product of 16 pairs, or beside packing them for 16 rows
-
-    [[nodiscard]] const void* line(std::size_t i) const noexcept {
-        return reinterpret_cast<const void*>(address + i % 32 * stride + i / 32 * 64);
-    }
-
-    /// Brings lines into the second cache that are left no more then. A few at a time: while all of a core's requests to memory are
-    /// under way, what it reads from there waits too.
-    [[gnu::always_inline]] void fetch(std::size_t lines) noexcept {
-        for (const std::size_t last = (std::min)(first + lines, end); first < last; ++first) __builtin_prefetch(line(first), 0, 2);
-    }
-};
-
 /// Some columns of 32 weight rows side by side.
 struct BfloatPanel {
     static constexpr std::size_t lanes = 32, most_columns = 640;  ///< 40 KB, of an AMX machine's first cache of 48
@@ -1381,6 +2189,8 @@ struct BfloatPanel {
     alignas(4096) std::uint32_t values[most_columns / 2][lanes];  ///< in as few pages as can be
     std::size_t pairs;  ///< of columns; up to a multiple of 16 there are zeros
 };
+
+using BfloatAhead = PartAhead<BfloatPanel::lanes>;
 
 /// What a tile works with besides activations.
 struct BfloatTask {
@@ -2478,310 +3288,6 @@ template <class Tile>
 
 }  // namespace adainfer::inline v0
 
-// ---- adainfer/kernels/turned_rows.hpp ------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-
-// ---- adainfer/kernels/int8_row.hpp ---------------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-
-// ---- adainfer/kernels/code_rows.hpp --------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-// Quantised rows as 8-bit codes, so that one integer product serves all of GGUF's formats:
-//
-//     weight[i] = scale[i / group] * (code[i] - bias) + minimum[i / group]
-
-namespace adainfer::inline v0 {
-
-/// How a format's rows look as codes; group 0: the format is not one of integers.
-struct CodeFormat {
-    std::size_t group = 0;    ///< elements under one scale
-    int bias = 0;             ///< what the codes are shifted by to be unsigned
-    bool has_minimum = false;
-};
-
-[[nodiscard]] constexpr CodeFormat code_format(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::Q8_0: return {32, 128, false};
-        case DType::Q4_0: return {32, 8, false};
-        case DType::Q5_0: return {32, 16, false};
-        case DType::Q6_K: return {16, 32, false};
-        case DType::Q4_1:
-        case DType::Q5_1:
-        case DType::Q4_K:
-        case DType::Q5_K: return {32, 0, true};
-        case DType::F32:
-        case DType::F16:
-        case DType::BF16: return {};
-    }
-    return {};
-}
-
-/// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
-template <class F>
-constexpr auto with_codes(DType dtype, F&& f) {
-    using Result = decltype(f.template operator()<DType::Q8_0>());
-    return with_dtype(dtype, [&f]<DType type>() -> Result {
-        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
-        else return Result();
-    });
-}
-
-}  // namespace adainfer::inline v0
-
-namespace adainfer::inline v0::detail {
-
-[[nodiscard]] inline std::uint32_t bits32(const std::byte* p) noexcept {
-    std::uint32_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return bits;
-}
-
-/// The eight 6-bit scales and minima of a q4_k or q5_k block, the first in the lowest byte, as scales_and_minima() reads them.
-inline void k_scale_bytes(const std::byte* block, std::uint64_t& scales, std::uint64_t& minima) noexcept {
-    const std::uint32_t a = bits32(block + 4), b = bits32(block + 8), c = bits32(block + 12);
-    scales = static_cast<std::uint64_t>((c & 0x0F0F0F0FU) | (a >> 2U & 0x30303030U)) << 32U | (a & 0x3F3F3F3FU);
-    minima = static_cast<std::uint64_t>((c >> 4U & 0x0F0F0F0FU) | (b >> 2U & 0x30303030U)) << 32U | (b & 0x3F3F3F3FU);
-}
-
-}  // namespace adainfer::inline v0::detail
-
-#if ADAINFER_X86
-
-// Quantised row times activations of 16 bits, straight from the row's packed bytes. Bound: memory, a row is read once; about
-// fifteen instructions for 64 elements.
-
-namespace adainfer::inline v0::detail::avx512 {
-
-#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
-
-/// Two times 16 bytes as 64 nibbles: those of the first, low then high, and those of the second.
-[[ADAINFER_INLINE512]] inline __m512i nibbles(const std::byte* first, const std::byte* second) noexcept {
-    const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
-    const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
-    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    const __m512i shifted = _mm512_srlv_epi64(both, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
-    return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-}
-
-/// The same 32 bytes twice.
-[[ADAINFER_INLINE512]] inline __m512i twice(const std::byte* p) noexcept {
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-
-/// 64 codes of a row, elements 64 step to 64 step + 63; where the row ends after 32 of them, the others are arbitrary.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512i codes64(const std::byte* row, std::size_t step, bool whole) noexcept {
-    constexpr std::size_t bytes = info(dtype).block_bytes;
-    if constexpr (info(dtype).block_size == 32) {
-        const std::byte* const a = row + 2 * step * bytes;
-        const std::byte* const b = whole ? a + bytes : a;
-        if constexpr (dtype == DType::Q8_0) {
-            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 2));
-            const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 2));
-            return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
-        } else {
-            const __m512i low = nibbles(a + bytes - 16, b + bytes - 16);
-            if constexpr (dtype == DType::Q4_0 || dtype == DType::Q4_1) return low;
-            constexpr std::size_t at = dtype == DType::Q5_0 ? 2 : 4;
-            const __mmask64 high = static_cast<std::uint64_t>(bits32(b + at)) << 32U | bits32(a + at);
-            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(high, 16));
-        }
-    } else {
-        const std::byte* const block = row + step / 4 * bytes;
-        const std::size_t part = step % 4;
-        if constexpr (dtype == DType::Q6_K) {
-            const std::byte* const half = block + 64 * (part / 2);
-            const __m512i low = _mm512_loadu_si512(half), high = twice(block + 128 + 32 * (part / 2));
-            const __m512i four = _mm512_and_si512(part % 2 == 0 ? low : _mm512_srli_epi64(low, 4), _mm512_set1_epi8(15));
-            const __m512i two = part % 2 == 0 ? _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4))
-                                              : _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
-            return _mm512_or_si512(four, _mm512_and_si512(two, _mm512_set1_epi8(48)));
-        } else {
-            constexpr std::size_t packed = dtype == DType::Q5_K ? 48 : 16;
-            const __m512i shifted =
-                _mm512_srlv_epi64(twice(block + packed + 32 * part), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
-            const __m512i low = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-            if constexpr (dtype == DType::Q4_K) return low;
-            const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1U << (2 * part))),
-                                                   _mm256_set1_epi8(static_cast<char>(2U << (2 * part))), 1);
-            return _mm512_or_si512(low, _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(block + 16), bit), 16));
-        }
-    }
-}
-
-/// k_scale_bytes() times the block's two factors.
-[[ADAINFER_INLINE512]] inline void k_scales(const std::byte* block, __m256& scales, __m256& minima) noexcept {
-    std::uint64_t scale, minimum;
-    k_scale_bytes(block, scale, minimum);
-    const __m128 factors = _mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(bits32(block))));
-    const __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(scale)));
-    const __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(minimum)));
-    scales = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_broadcastss_ps(factors));
-    minima = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_broadcastss_ps(_mm_movehdup_ps(factors)));
-}
-
-/// 32 bits each from the first eight blocks of a row, or from `blocks` where there are fewer. A gather would take longer.
-[[ADAINFER_INLINE512]] inline __m256i eight_words(const std::byte* row, std::size_t stride, std::size_t blocks) noexcept {
-    const auto word = [&](std::size_t i) { return static_cast<int>(bits32(row + i * stride)); };
-    if (blocks >= 8) return _mm256_set_epi32(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0));
-    const auto some = [&](std::size_t i) { return i < blocks ? word(i) : 0; };
-    return _mm256_set_epi32(0, some(6), some(5), some(4), some(3), some(2), some(1), some(0));
-}
-
-/// Groups that group_scales() reads at once.
-template <DType dtype>
-inline constexpr std::size_t groups_at_once = code_format(dtype).group == 16 ? 16 : 8;
-
-/// Scales of the first `groups` groups of a row (groups_at_once at most), and what is added to code * scale: the minima of
-/// formats that have them.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline void group_scales(const std::byte* row, std::size_t groups, __m512& scales, __m512& minima) noexcept {
-    minima = _mm512_setzero_ps();
-    if constexpr (info(dtype).block_size == 32) {
-        const __m256i words = eight_words(row, info(dtype).block_bytes, groups);
-        scales = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(words)));
-        if constexpr (code_format(dtype).has_minimum) {
-            minima = _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(words, 16))));
-        }
-    } else if constexpr (dtype == DType::Q6_K) {
-        const __m512i scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 192)));
-        scales = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps(avx2::half_at(row + 208)));
-    } else {
-        __m256 eight, less;
-        k_scales(row, eight, less);
-        scales = _mm512_zextps256_ps512(eight);
-        minima = _mm512_zextps256_ps512(_mm256_sub_ps(_mm256_setzero_ps(), less));
-    }
-}
-
-/// factors[g] = scale of group g times that of the activations; returns the lanes of sum(minimum * sum of activations).
-/// `x_scales` and `x_sums` are those of a plain row of activations, and may be read to the next multiple of 16.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 row_factors(const std::byte* row, std::size_t cols, const float* x_scales, const float* x_sums,
-                                                 float* factors) noexcept {
-    constexpr std::size_t group = code_format(dtype).group, at_once = groups_at_once<dtype>;
-    constexpr std::size_t step_bytes = at_once * group / info(dtype).block_size * info(dtype).block_bytes;
-    __m512 extra = _mm512_setzero_ps();
-    for (std::size_t g = 0; g < cols / group; g += at_once, row += step_bytes) {
-        __m512 scales, minima;
-        const std::size_t left = cols / group - g;
-        group_scales<dtype>(row, left, scales, minima);
-        const auto mask = static_cast<__mmask16>(left >= at_once ? (1U << at_once) - 1U : (1U << left) - 1U);
-        if constexpr (group == 16) {
-            const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
-            const __m512 x = _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(x_scales + g / 2)));
-            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, x));
-        } else {
-            _mm512_storeu_ps(factors + g, _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(mask, x_scales + g)));
-            if constexpr (code_format(dtype).has_minimum) {
-                extra = _mm512_fmadd_ps(minima, _mm512_maskz_loadu_ps(mask, x_sums + g), extra);
-            }
-        }
-    }
-    _mm512_storeu_ps(factors + cols / group, _mm512_setzero_ps());
-    return extra;
-}
-
-/// row . x for a row of `cols` elements and activations that were made with the bias of the dtype's CodeFormat.
-/// `factors`: room for cols / group + 32.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline float row_dot(const std::byte* row, std::size_t cols, const ActivationRow& x,
-                                                float* factors) noexcept {
-    constexpr std::size_t group = code_format(dtype).group;
-    constexpr bool biased = code_format(dtype).bias != 0;
-    const __m512i spread = group == 32 ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
-                                       : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    const __m512 fine = _mm512_set1_ps(1.0F / rest_steps);
-    __m512 even = row_factors<dtype>(row, cols, x.scales(), x.sums(), factors), odd = _mm512_setzero_ps();
-    for (std::size_t step = 0; 64 * step < cols; ++step) {
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i w = codes64<dtype>(row, step, 64 * step + 64 <= cols);
-        const __m512i product = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.offsets() + 16 * step) : zero, w,
-                                                    _mm512_loadu_si512(x.codes() + 64 * step));
-        const __m512i rest = _mm512_dpbusd_epi32(biased ? _mm512_loadu_si512(x.rest_offsets() + 16 * step) : zero, w,
-                                                 _mm512_loadu_si512(x.rests() + 64 * step));
-        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest), fine, _mm512_cvtepi32_ps(product));
-        // No more than what one store of row_factors() wrote: a wider load would have to wait for it.
-        const __m128 few = group == 32 ? _mm_castsi128_ps(_mm_loadu_si64(factors + 2 * step)) : _mm_loadu_ps(factors + 4 * step);
-        const __m512 factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(few));
-        even = _mm512_fmadd_ps(sum, factor, even);
-        const __m512 swap = even;
-        even = odd;
-        odd = swap;
-    }
-    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
-}
-
-using RowDot = float (*)(const std::byte* row, std::size_t cols, const ActivationRow& x, float* factors) noexcept;
-
-/// row_dot() of a dtype that has a code format, else null.
-[[nodiscard]] inline RowDot row_dot_of(DType dtype) noexcept {
-    return with_codes(dtype, []<DType type>() -> RowDot { return row_dot<type>; });
-}
-
-#undef ADAINFER_INLINE512
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
-
-// Sixteen rows turned so that they lie side by side, a row in each dword of a vector.
-
-#if ADAINFER_X86
-
-namespace adainfer::inline v0::detail::avx512 {
-
-/// Turns a square of 16 rows of 16 dwords.
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void transpose(__m512i (&v)[16]) noexcept {
-    __m512i t[16];
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    // Four rows by four columns within each quarter of a vector.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    // Then the quarters themselves.
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i a = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88), b = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xDD), d = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xDD);
-        t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-        t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xDD);
-        t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(c, d, 0xDD);
-    }
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i) v[i] = t[i];
-}
-
-/// The codes of 16 rows, columns 64 step to 64 step + 63: v[j] holds columns 4 j to 4 j + 3 of every row.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void turned_codes(const std::byte* const (&rows)[16], std::size_t step,
-                                                                        bool whole, __m512i (&v)[16]) noexcept {
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < 16; ++r) v[r] = codes64<dtype>(rows[r], step, whole);
-    transpose(v);
-}
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
-
 // lane_attention.hpp's attention with both products in bfloat16: queries, keys, values and the weights after the softmax are
 // rounded to eight significant bits; sums and the softmax are floats.
 
@@ -2986,480 +3492,11 @@ class BfloatAttention {
 #include <cstdint>
 
 
-// ---- adainfer/kernels/lane_layout.hpp ------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-// Quantised weights laid out for products of one token: 32 rows side by side, so that one instruction multiplies sixteen of them
-// and nothing is added across lanes. The numbers are those of the file, only their places differ:
-//
-//     panel of 32 rows: a block of columns (32, or 256 of the k formats) after the other, each
-//       of the k formats: binary16 d [32 rows] and, where there are minima, dmin [32]
-//       for every 32 columns:
-//         scales and minima [32 rows]: binary16; of the k formats a byte each, q6_k two groups of scales
-//         for each half of the rows vectors of 16 rows x 4 columns, a quad of columns in a dword: q8_0 eight of them; else
-//         quads j and j + 4 as low and high nibbles of vector j, then what the nibbles lack: a bit of every quad in one
-//         vector (q5_*) or two bits of quads 0-3 and of quads 4-7 in two (q6_k).
-//
-// As large as the file, but for the bytes of 6-bit scales (q4_k 2.8 % more, q5_k 2.3 %) and rows up to the next multiple of 32.
-
-namespace adainfer::inline v0 {
-
-namespace detail {
-
-/// Where things stand in a panel, bytes. Everything is a multiple of a vector's 64.
-struct LaneLayout {
-    static constexpr std::size_t lanes = 32, vector = 64;
-
-    std::size_t columns = 0;  ///< of a block
-    std::size_t head = 0;     ///< of a block: its binary16 factors, of a k format
-    std::size_t minima = 0;   ///< of 32 columns: offset of the minima, where there are any
-    std::size_t codes = 0;    ///< of 32 columns: offset of the codes
-    std::size_t high = 0;     ///< vectors of bits above the nibbles, for each half of the rows
-    std::size_t half = 0;     ///< codes of 32 columns and half of the rows
-    std::size_t piece = 0;    ///< 32 columns
-    std::size_t bytes = 0;    ///< a block
-
-    /// Offset of columns 32 i to 32 i + 31.
-    [[nodiscard]] constexpr std::size_t piece_at(std::size_t i) const noexcept {
-        const std::size_t pieces = columns / 32;
-        return i / pieces * bytes + head + i % pieces * piece;
-    }
-};
-
-[[nodiscard]] constexpr LaneLayout lane_layout(DType dtype) noexcept {
-    const bool has_minimum = code_format(dtype).has_minimum;
-    LaneLayout layout;
-    layout.columns = info(dtype).block_size;
-    const bool k_format = layout.columns != 32;
-    layout.head = k_format ? LaneLayout::vector * (has_minimum ? 2 : 1) : 0;
-    layout.minima = k_format ? LaneLayout::lanes : LaneLayout::vector;
-    layout.codes = LaneLayout::vector * (has_minimum && !k_format ? 2 : 1);
-    const bool five_bits = dtype == DType::Q5_0 || dtype == DType::Q5_1 || dtype == DType::Q5_K;
-    layout.high = dtype == DType::Q6_K ? 2 : five_bits ? 1 : 0;
-    layout.half = LaneLayout::vector * (dtype == DType::Q8_0 ? 8 : 4 + layout.high);
-    layout.piece = layout.codes + 2 * layout.half;
-    layout.bytes = layout.head + layout.columns / 32 * layout.piece;
-    return layout;
-}
-
-}  // namespace detail
-
-#if ADAINFER_X86
-
-namespace detail::avx512 {
-
-#define ADAINFER_INLINE512 ADAINFER_TARGET_AVX512, gnu::always_inline
-
-/// Sixteen halves, and sixteen bytes, as floats.
-[[ADAINFER_INLINE512]] inline __m512 halves_at(const std::byte* p) noexcept {
-    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
-}
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 bytes_at(const std::byte* p) noexcept {
-    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm512_cvtepi32_ps(dtype == DType::Q6_K ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
-}
-
-/// Fields of `bits` moved to bits 4 and up: bit i of two-bit fields 2 i, or one bit.
-template <unsigned width, int i>
-[[ADAINFER_INLINE512]] inline __m512i with_high(__m512i nibbles, __m512i bits) noexcept {
-    constexpr int shift = 4 - static_cast<int>(width) * i;
-    __m512i moved = bits;
-    if constexpr (shift > 0) moved = _mm512_slli_epi16(bits, shift);
-    if constexpr (shift < 0) moved = _mm512_srli_epi16(bits, -shift);
-    const __m512i mask = _mm512_set1_epi8(width == 2 ? 48 : 16);
-    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
-}
-
-/// Which quad of 32 columns quads_at<dtype, j>() gives as its first (0) or second (1): of 8 bits two that follow one another, else
-/// two that share bytes.
-[[nodiscard]] constexpr std::size_t quad_index(DType dtype, std::size_t j, std::size_t which) noexcept {
-    return dtype == DType::Q8_0 ? 2 * j + which : j + 4 * which;
-}
-
-/// Two quads of 32 columns of half of a panel's rows: see quad_index().
-template <DType dtype, int j>
-[[ADAINFER_INLINE512]] inline void quads_at(const std::byte* half, __m512i& first, __m512i& second) noexcept {
-    if constexpr (dtype == DType::Q8_0) {
-        first = _mm512_load_si512(half + 128 * j);
-        second = _mm512_load_si512(half + 128 * j + 64);
-    } else {
-        const __m512i both = _mm512_load_si512(half + 64 * j), low = _mm512_set1_epi8(15);
-        first = _mm512_and_si512(both, low);
-        second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-        if constexpr (lane_layout(dtype).high == 1) {
-            const __m512i bits = _mm512_load_si512(half + 256);
-            first = with_high<1, j>(first, bits);
-            second = with_high<1, j + 4>(second, bits);
-        } else if constexpr (lane_layout(dtype).high == 2) {
-            first = with_high<2, j>(first, _mm512_load_si512(half + 256));
-            second = with_high<2, j>(second, _mm512_load_si512(half + 320));
-        }
-    }
-}
-
-/// Scales of group g of 32 columns for half h of the rows, and what is added to code * scale.
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 scales_at(const std::byte* block, const std::byte* piece, std::size_t g,
-                                               std::size_t h) noexcept {
-    if constexpr (lane_layout(dtype).head == 0) return halves_at(piece + 32 * h);
-    else return _mm512_mul_ps(bytes_at<dtype>(piece + 32 * g + 16 * h), halves_at(block + 32 * h));
-}
-template <DType dtype>
-[[ADAINFER_INLINE512]] inline __m512 minima_at(const std::byte* block, const std::byte* piece, std::size_t h) noexcept {
-    const std::byte* const at = piece + lane_layout(dtype).minima;
-    if constexpr (lane_layout(dtype).head == 0) return halves_at(at + 32 * h);
-    else return _mm512_fnmadd_ps(bytes_at<dtype>(at + 16 * h), halves_at(block + 64 + 32 * h), _mm512_setzero_ps());
-}
-
-#undef ADAINFER_INLINE512
-
-}  // namespace detail::avx512
-
-#endif
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/kernels/lane_weight.hpp ------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-
-
-// ---- adainfer/kernels/lane_memory.hpp ------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <mutex>
-#include <new>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-namespace adainfer::inline v0 {
-
-/// Memory for repacked weights, from large pieces: one weight stands behind the other, so that what is read ahead past the end of
-/// one is the next, and the system can take large pages. A piece lives as long as anything in it. May be used from several
-/// threads.
-class LaneMemory {
-  public:
-    /// `bytes`, a multiple of 64, that begin with a cache line. Throws std::bad_alloc.
-    [[nodiscard]] std::shared_ptr<std::byte> take(std::size_t bytes) {
-        const std::scoped_lock lock(mutex_);
-        if (bytes > left_) {
-            if (bytes > next_ / 2) return new_piece(bytes);
-            piece_ = new_piece(next_);
-            from_ = piece_.get();
-            left_ = next_;
-            next_ = (std::min)(2 * next_, most);
-        }
-        std::byte* const begin = from_;
-        from_ += bytes;
-        left_ -= bytes;
-        return {piece_, begin};
-    }
-
-  private:
-    static constexpr std::size_t page = std::size_t{1} << 21U;  ///< a large one
-    static constexpr std::size_t most = 32 * page;              ///< of a piece for several weights
-
-    [[nodiscard]] static std::shared_ptr<std::byte> new_piece(std::size_t bytes) {
-        std::shared_ptr<std::byte> piece(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{page})),
-                                         [](std::byte* p) { ::operator delete(p, std::align_val_t{page}); });
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-        // A wish; not for what is less than a page, which would take all of one.
-        if (bytes >= page) static_cast<void>(::madvise(piece.get(), bytes / page * page, MADV_HUGEPAGE));
-#endif
-        return piece;
-    }
-
-    std::mutex mutex_;
-    std::shared_ptr<std::byte> piece_;
-    std::byte* from_ = nullptr;
-    std::size_t left_ = 0, next_ = 8 * page;
-};
-
-}  // namespace adainfer::inline v0
-
-// ---- adainfer/kernels/touch_rows.hpp -------------------------------------------------------------------------------------
-
-#include <cstddef>
-
-namespace adainfer::inline v0::detail {
-
-/// Brings rows [first, first + count) into the cache, in order, as the hardware foresees it. It does not foresee parts of many rows
-/// read in turn, which is what packing does.
-inline void touch_rows(const WeightView& weight, std::size_t first, std::size_t count) noexcept {
-    const std::byte* const from = weight.row(first);
-    for (std::size_t i = 0; i < count * weight.row_bytes(); i += 64) {
-        static_cast<void>(*static_cast<const volatile std::byte*>(from + i));
-    }
-}
-
-}  // namespace adainfer::inline v0::detail
-
-// Making the panels of lane_layout.hpp, and who owns them.
-
-namespace adainfer::inline v0 {
-
-/// A quantised weight in panels of 32 rows. Copies share the bytes.
-class LaneWeight {
-  public:
-    static constexpr std::size_t lanes = detail::LaneLayout::lanes;
-
-    LaneWeight() = default;
-
-    /// Room for a weight of this shape, to be filled by fill_panel(). Throws std::bad_alloc. Preconditions: the dtype has a code
-    /// format, rows and cols are not 0, cols is a multiple of its block.
-    LaneWeight(DType dtype, std::size_t rows, std::size_t cols, LaneMemory& memory)
-        : dtype_(dtype), rows_(rows), cols_(cols),
-          panel_bytes_(cols / info(dtype).block_size * detail::lane_layout(dtype).bytes), bytes_(memory.take(bytes())) {}
-
-    [[nodiscard]] bool empty() const noexcept { return bytes_ == nullptr; }
-    [[nodiscard]] DType dtype() const noexcept { return dtype_; }
-    [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
-    [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
-    [[nodiscard]] std::size_t panels() const noexcept { return (rows_ + lanes - 1) / lanes; }
-    [[nodiscard]] std::size_t bytes() const noexcept { return panels() * panel_bytes_; }
-
-    /// The blocks of rows [lanes * i, lanes * (i + 1)); the weight's last row stands for those that are missing after it.
-    [[nodiscard]] const std::byte* panel(std::size_t i) const noexcept { return bytes_.get() + i * panel_bytes_; }
-    [[nodiscard]] std::byte* panel(std::size_t i) noexcept { return bytes_.get() + i * panel_bytes_; }
-
-  private:
-    DType dtype_ = DType::F32;
-    std::size_t rows_ = 0, cols_ = 0, panel_bytes_ = 0;
-    std::shared_ptr<std::byte> bytes_;
-};
-
-namespace detail {
-
-/// The scales (and minima) of one block of one row, to lane `lane` of a panel's block.
-template <DType dtype>
-inline void turn_block_scales(const std::byte* block, std::size_t lane, std::byte* out) noexcept {
-    constexpr LaneLayout layout = lane_layout(dtype);
-    if constexpr (layout.columns == 32) {
-        std::memcpy(out + 2 * lane, block, 2);
-        if constexpr (code_format(dtype).has_minimum) std::memcpy(out + layout.minima + 2 * lane, block + 2, 2);
-    } else if constexpr (dtype == DType::Q6_K) {
-        std::memcpy(out + 2 * lane, block + 208, 2);
-        for (std::size_t g = 0; g < 16; ++g) {
-            out[layout.piece_at(g / 2) + g % 2 * LaneLayout::lanes + lane] = block[192 + g];
-        }
-    } else {
-        std::memcpy(out + 2 * lane, block, 2);
-        std::memcpy(out + LaneLayout::vector + 2 * lane, block + 2, 2);
-        std::uint64_t scales, minima;
-        k_scale_bytes(block, scales, minima);
-        for (std::size_t g = 0; g < 8; ++g) {
-            std::byte* const piece = out + layout.piece_at(g);
-            piece[lane] = static_cast<std::byte>(scales >> (8 * g) & 255U);
-            piece[layout.minima + lane] = static_cast<std::byte>(minima >> (8 * g) & 255U);
-        }
-    }
-}
-
-/// Blocks of a panel from the same `cols` columns of 32 rows, for a dtype that has a code format.
-using TurnRows = void (*)(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols,
-                          std::byte* out) noexcept;
-
-/// Fills panel `i` of lanes made for this weight. Panels can be filled by several threads.
-template <TurnRows turn>
-void fill_panel(const WeightView& weight, LaneWeight& out, std::size_t i) noexcept {
-    const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows - first);
-    const std::byte* rows[LaneWeight::lanes];
-    for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = weight.row(first + (std::min)(r, count - 1));
-    touch_rows(weight, first, count);
-    turn(weight.dtype, rows, weight.cols, out.panel(i));
-}
-
-#if ADAINFER_X86
-
-namespace avx512 {
-
-/// Packs 32 columns of 16 rows: quads[j] holds columns 4 j to 4 j + 3 of every row.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void store_quads(const __m512i* quads, std::byte* out) noexcept {
-    if constexpr (dtype == DType::Q8_0) {
-#pragma GCC unroll 8
-        for (std::size_t j = 0; j < 8; ++j) _mm512_store_si512(out + 64 * j, quads[j]);
-    } else {
-        const __m512i low = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
-        for (std::size_t j = 0; j < 4; ++j) {
-            const __m512i high = _mm512_slli_epi16(_mm512_and_si512(quads[j + 4], low), 4);
-            _mm512_store_si512(out + 64 * j, _mm512_or_si512(_mm512_and_si512(quads[j], low), high));
-        }
-        constexpr std::size_t high = lane_layout(dtype).high;
-        if constexpr (high != 0) {
-            constexpr unsigned each = 8 / high, width = static_cast<unsigned>(high);  // quads a vector, bits a quad
-#pragma GCC unroll 2
-            for (std::size_t part = 0; part < high; ++part) {
-                __m512i bits = _mm512_setzero_si512();
-#pragma GCC unroll 8
-                for (unsigned i = 0; i < each; ++i) {
-                    const __m512i mask = _mm512_set1_epi8(static_cast<char>((1U << width) - 1U));
-                    const __m512i field = _mm512_and_si512(_mm512_srli_epi16(quads[part * each + i], 4), mask);
-                    // Not slli: without optimisation that is a macro, and a count that is no constant is a warning there.
-                    const __m128i count = _mm_cvtsi32_si128(static_cast<int>(width * i));
-                    bits = _mm512_or_si512(bits, _mm512_sll_epi16(field, count));
-                }
-                _mm512_store_si512(out + 64 * (4 + part), bits);
-            }
-        }
-    }
-}
-
-/// TurnRows of one dtype.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX512]] inline void turn_rows(const std::byte* const (&rows)[32], std::size_t cols, std::byte* out) noexcept {
-    constexpr LaneLayout layout = lane_layout(dtype);
-    for (std::size_t half = 0; half < 2; ++half) {
-        const std::byte* some[16];
-        std::copy_n(rows + 16 * half, 16, some);
-        for (std::size_t b = 0; b < cols / layout.columns; ++b) {
-            for (std::size_t r = 0; r < 16; ++r) {
-                turn_block_scales<dtype>(some[r] + b * info(dtype).block_bytes, 16 * half + r, out + b * layout.bytes);
-            }
-        }
-        const auto codes = [&](std::size_t i) { return out + layout.piece_at(i) + layout.codes + half * layout.half; };
-        for (std::size_t step = 0; 64 * step < cols; ++step) {
-            const bool whole = 64 * step + 64 <= cols;
-            __m512i v[16];
-            turned_codes<dtype>(some, step, whole, v);
-            store_quads<dtype>(v, codes(2 * step));
-            if (whole) store_quads<dtype>(v + 8, codes(2 * step + 1));
-        }
-    }
-}
-
-/// A TurnRows.
-inline void turn_rows(DType dtype, const std::byte* const (&rows)[LaneLayout::lanes], std::size_t cols, std::byte* out) noexcept {
-    with_codes(dtype, [&]<DType type>() { turn_rows<type>(rows, cols, out); });
-}
-
-}  // namespace avx512
-
-#endif
-
-}  // namespace detail
-
-}  // namespace adainfer::inline v0
-
 // ---- adainfer/kernels/pack_bfloat.hpp ------------------------------------------------------------------------------------
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-
-
-// ---- adainfer/kernels/weight_part.hpp ------------------------------------------------------------------------------------
-
-#include <algorithm>
-#include <cstddef>
-
-// What a panel is packed from: some columns of some rows, of the file or repacked.
-
-namespace adainfer::inline v0::detail {
-
-/// Columns [begin, begin + depth) of the `count` rows from `first` on; begin is a multiple of the dtype's block. Where there are
-/// `lanes`, the same weight repacked, they are read instead, and `first` is a multiple of LaneWeight::lanes.
-struct WeightPart {
-    const WeightView& weight;
-    std::size_t first, count, begin, depth;
-    const LaneWeight* lanes = nullptr;
-
-    /// Where those columns of row `i` begin; rows past the last repeat it.
-    [[nodiscard]] const std::byte* row(std::size_t i) const noexcept {
-        const auto block = info(weight.dtype);
-        return weight.row(first + (std::min)(i, count - 1)) + begin / block.block_size * block.block_bytes;
-    }
-
-    /// Where those columns of the repacked weight begin.
-    [[nodiscard]] const std::byte* blocks() const noexcept {
-        const LaneLayout layout = lane_layout(weight.dtype);
-        return lanes->panel(first / LaneWeight::lanes) + begin / layout.columns * layout.bytes;
-    }
-};
-
-/// A part of 32 rows of a quantised weight, at most panel_depth columns, in the order of lane_layout.hpp: as it is repacked, or
-/// turned for this once.
-template <TurnRows turn>
-class LaneBlocks {
-  public:
-    explicit LaneBlocks(const WeightPart& part) noexcept : blocks_(room_) {
-        if (part.lanes != nullptr) {
-            blocks_ = part.blocks();
-            return;
-        }
-        const std::byte* rows[LaneWeight::lanes];
-        for (std::size_t r = 0; r < LaneWeight::lanes; ++r) rows[r] = part.row(r);
-        turn(part.weight.dtype, rows, part.depth, room_);
-    }
-    LaneBlocks(const LaneBlocks&) = delete;
-    LaneBlocks& operator=(const LaneBlocks&) = delete;
-
-    [[nodiscard]] const std::byte* get() const noexcept { return blocks_; }
-
-  private:
-    alignas(64) std::byte room_[panel_depth / 32 * lane_layout(DType::Q8_0).bytes];  // no format takes more
-    const std::byte* blocks_;
-};
-
-#if ADAINFER_X86
-
-namespace avx512 {
-
-using LaneBlocks = detail::LaneBlocks<turn_rows>;
-
-/// Sixteen of the 32 rows: what is packed from them.
-template <DType dtype>
-struct LaneQuads {
-    static constexpr LaneLayout layout = lane_layout(dtype);
-    const std::byte* block;
-    std::size_t half;
-
-    LaneQuads(const std::byte* blocks, std::size_t which) noexcept : block(blocks), half(which) {}
-
-    /// Of the first `groups` groups; minima only where the format has them.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void scales(std::size_t groups, __m512i (&scales)[16],
-                                                               __m512i (&minima)[16]) const noexcept {
-        constexpr std::size_t in_piece = 32 / code_format(dtype).group, in_block = in_piece * layout.columns / 32;
-        for (std::size_t g = 0; g < groups; ++g) {
-            const std::byte* const head = block + g / in_block * layout.bytes;
-            const std::byte* const piece = block + layout.piece_at(g / in_piece);
-            scales[g] = _mm512_castps_si512(scales_at<dtype>(head, piece, g % in_piece, half));
-            if constexpr (code_format(dtype).has_minimum) minima[g] = _mm512_castps_si512(minima_at<dtype>(head, piece, half));
-        }
-    }
-
-    /// Columns 64 step to 64 step + 63, four in a vector; without `whole` there are 32.
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes(std::size_t step, bool whole, __m512i (&quads)[16]) const noexcept {
-        codes32(2 * step, quads);
-        if (whole) codes32(2 * step + 1, quads + 8);
-    }
-
-  private:
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void codes32(std::size_t i, __m512i* quads) const noexcept {
-        const std::byte* const at = block + layout.piece_at(i) + layout.codes + half * layout.half;
-        quads_at<dtype, 0>(at, quads[quad_index(dtype, 0, 0)], quads[quad_index(dtype, 0, 1)]);
-        quads_at<dtype, 1>(at, quads[quad_index(dtype, 1, 0)], quads[quad_index(dtype, 1, 1)]);
-        quads_at<dtype, 2>(at, quads[quad_index(dtype, 2, 0)], quads[quad_index(dtype, 2, 1)]);
-        quads_at<dtype, 3>(at, quads[quad_index(dtype, 3, 0)], quads[quad_index(dtype, 3, 1)]);
-    }
-};
-
-}  // namespace avx512
-
-#endif
-
-}  // namespace adainfer::inline v0::detail
 
 // Rows of a weight, rounded to bfloat16 and turned so that they lie side by side: what bfloat_tile.hpp multiplies with.
 
@@ -3628,26 +3665,6 @@ template <class Tile>
     return cols <= Tile::columns ? cols : Tile::columns / panel_depth * panel_depth;
 }
 
-/// The lines of a part in memory, to be fetched in `steps` steps; none unless all of its rows exist.
-[[nodiscard]] inline BfloatAhead ahead_of(const WeightPart& part, std::size_t steps) noexcept {
-    constexpr std::size_t lanes = BfloatPanel::lanes;
-    if (part.count < lanes) return {};
-    BfloatAhead ahead;
-    std::size_t bytes = row_bytes(part.weight.dtype, part.depth);  // of a row
-    if (part.lanes == nullptr) {
-        ahead.address = reinterpret_cast<std::uintptr_t>(part.row(0));
-        ahead.stride = part.weight.row_bytes();
-    } else {
-        const LaneLayout layout = lane_layout(part.weight.dtype);  // repacked it is in one piece, here cut into 32
-        bytes = part.depth / layout.columns * layout.bytes / lanes;
-        ahead.address = reinterpret_cast<std::uintptr_t>(part.blocks());
-        ahead.stride = (bytes + 63) / 64 * 64;
-    }
-    ahead.end = (bytes + 63) / 64 * lanes;
-    ahead.each = (ahead.end + steps - 1) / steps;
-    return ahead;
-}
-
 /// y [tokens][32 (end - begin)] = x times rows 32 begin to 32 end - 1 of the weight, or fewer where it has no more. If not null,
 /// `repacked` is the same weight in lanes and read instead of it. Tile: BfloatTile or AmxTile.
 template <class Tile>
@@ -3670,9 +3687,9 @@ void bfloat_product(const WeightView& weight, const LaneWeight* repacked, const 
                 // Beside packing 16 rows and again 16, and beside each block of tokens.
                 const std::size_t steps = (packed.depth + 31) / 32 * (2 + (tokens + Tile::tokens - 1) / Tile::tokens);
                 BfloatAhead next;  // what is packed after this
-                if (i + 1 < panels) next = ahead_of(part(group + i + 1, column), steps);
-                else if (column + depth < weight.cols) next = ahead_of(part(group, column + depth), steps);
-                else if ((group + panels) * lanes < weight.rows) next = ahead_of(part(group + panels, 0), steps);
+                if (i + 1 < panels) next = ahead_of<lanes>(part(group + i + 1, column), steps);
+                else if (column + depth < weight.cols) next = ahead_of<lanes>(part(group, column + depth), steps);
+                else if ((group + panels) * lanes < weight.rows) next = ahead_of<lanes>(part(group + panels, 0), steps);
                 pack_bfloat(packed, panel, &next);
                 const std::size_t first = (group + i - begin) * lanes, count = (std::min)(lanes, rows - first);
                 const bool last = column + depth >= weight.cols, direct = last && count == lanes;
@@ -3873,10 +3890,12 @@ template <DType dtype, class Panel>
     }
 }
 
-/// Fills a panel with a part of a weight that has a code format.
+/// A part of a weight that has a code format, as such a panel.
 template <class Panel>
-void pack_codes(const WeightPart& part, Panel& panel) noexcept {
+[[nodiscard]] Panel packed_codes(const WeightPart& part) noexcept {
+    Panel panel;
     with_codes(part.weight.dtype, [&]<DType dtype>() { pack_quads<dtype>(LaneBlocks(part).get(), part.depth, panel); });
+    return panel;
 }
 
 /// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
@@ -3910,6 +3929,8 @@ struct CodedTokens {
 /// Bound: integer products, 64 an instruction; a group of 32 columns costs 8 of them and 3 or 4 instructions to scale.
 struct CodeTile {
     static constexpr std::size_t tokens = 6;
+
+    [[nodiscard]] static CodePanel pack(const WeightPart& part) noexcept { return packed_codes<CodePanel>(part); }
 
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const CodePanel& panel, const CodedTokens* tokens_at, std::size_t, float* y,
@@ -3949,15 +3970,6 @@ struct CodeTile {
         }
     }
 };
-
-/// y[tokens][32] += the panel times the activations from `column` on.
-inline void code_panel_times(const CodePanel& panel, const ActivationCodes& x, std::size_t tokens, std::size_t column, float* y,
-                             std::size_t y_stride) noexcept {
-    for_token_blocks(tokens, CodeTile::tokens, [&](std::size_t first, std::size_t count) {
-        const CodedTokens from(x, first, column);
-        run_tile<CodeTile>(count, panel, &from, 0, y + first * y_stride, y_stride);
-    });
-}
 
 }  // namespace detail::avx512
 
@@ -4502,9 +4514,6 @@ template <DType dtype, std::size_t tokens>
     }
 }
 
-/// Tokens that lane_product() takes at once.
-inline constexpr std::size_t most_lane_tokens = 4;
-
 /// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
 /// most_lane_tokens times 32.
 inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const LaneActivations::Block* activations,
@@ -4671,13 +4680,14 @@ using RowDot = float (*)(const std::byte* row, std::size_t cols, const LaneActiv
 
 // ---- adainfer/kernels/lane_dot_avx2.hpp ----------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #if ADAINFER_X86
 
-// The product of one token with a panel of lane_layout.hpp.
+// The product of one token, or a few, with a panel of lane_layout.hpp.
 
 namespace adainfer::inline v0::detail::avx2 {
 
@@ -4738,96 +4748,137 @@ template <DType dtype, int q>
     asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
 }
 
-/// sum += quad q of sixteen rows times four words.
-template <DType dtype, int q>
-[[ADAINFER_INLINE2]] inline void add_quad(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
-    const __m256i x_even = pair_of(words + 4 * q), x_odd = pair_of(words + 4 * q + 2);
+/// Blocks of several rows of activations.
+template <std::size_t count>
+using WordRows = const WordBlock* [count];
+
+/// sum += quad q of sixteen rows times four words of each token.
+template <DType dtype, int q, std::size_t count>
+[[ADAINFER_INLINE2]] inline void add_quad(const std::byte* half, const WordRows<count>& x, __m256i (&sum)[count][2]) noexcept {
+    __m256i even[2], odd[2];
+    pairs_at<dtype, q>(half, even[0], odd[0]);
+    pairs_at<dtype, q>(half + 32, even[1], odd[1]);
+#pragma GCC unroll 4
+    for (std::size_t t = 0; t < count; ++t) {
+        const __m256i x_even = pair_of(x[t]->words + 4 * q), x_odd = pair_of(x[t]->words + 4 * q + 2);
 #pragma GCC unroll 2
-    for (std::size_t r = 0; r < 2; ++r) {
-        __m256i even, odd;
-        pairs_at<dtype, q>(half + 32 * r, even, odd);
-        add_products(sum[r], even, x_even);
-        add_products(sum[r], odd, x_odd);
+        for (std::size_t r = 0; r < 2; ++r) {
+            add_products(sum[t][r], even[r], x_even);
+            add_products(sum[t][r], odd[r], x_odd);
+        }
     }
 }
 
 /// The same of quads [first, first + 4).
-template <DType dtype, int first>
-[[ADAINFER_INLINE2]] inline void add_quads(const std::byte* half, const std::int16_t* words, __m256i (&sum)[2]) noexcept {
-    add_quad<dtype, first>(half, words, sum);
-    add_quad<dtype, first + 1>(half, words, sum);
-    add_quad<dtype, first + 2>(half, words, sum);
-    add_quad<dtype, first + 3>(half, words, sum);
+template <DType dtype, int first, std::size_t count>
+[[ADAINFER_INLINE2]] inline void add_quads(const std::byte* half, const WordRows<count>& x, __m256i (&sum)[count][2]) noexcept {
+    add_quad<dtype, first>(half, x, sum);
+    add_quad<dtype, first + 1>(half, x, sum);
+    add_quad<dtype, first + 2>(half, x, sum);
+    add_quad<dtype, first + 3>(half, x, sum);
 }
 
-/// out[32] = a panel of `cols` columns times a row of activations. Bound: memory, or three to four instructions a cycle. 64 weights
-/// are four products and four sums after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits it is 12 in all. Scales take
+/// out [tokens][32] = a panel of `cols` columns times `count` rows of activations, `stride` blocks apart; the last of them stands
+/// for those that are missing. Bound: memory, or three to four instructions a cycle. 64 weights are four products and four sums
+/// for each token after 6 instructions to widen 4 bits, 13 to widen 5 or 6; of 8 bits and one token it is 12 in all. Scales take
 /// about a tenth more.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX2]] inline void lane_product(const std::byte* panel, std::size_t cols, const WordBlock* x,
-                                                  float* out) noexcept {
+template <DType dtype, std::size_t tokens>
+[[ADAINFER_TARGET_AVX2]] inline void lane_product(const std::byte* panel, std::size_t cols, const WordBlock* activations,
+                                                  std::size_t stride, std::size_t count, float* out) noexcept {
     constexpr LaneLayout layout = lane_layout(dtype);
     constexpr CodeFormat format = code_format(dtype);
     constexpr bool k_format = layout.columns != 32;
     constexpr std::size_t groups = 32 / format.group, pieces = layout.columns / 32;
     const WeightFetch fetch = lane_fetch();
-    __m256 total[4];
+    WordRows<tokens> x;
+    __m256 total[tokens][4];
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) total[i] = _mm256_setzero_ps();
+    for (std::size_t t = 0; t < tokens; ++t) {
+        x[t] = activations + (std::min)(t, count - 1) * stride;
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) total[t][i] = _mm256_setzero_ps();
+    }
     for (std::size_t b = 0; b < cols / layout.columns; ++b, panel += layout.bytes) {
-        __m256 block_sum[4], block_less[4];  // of a k format, before its binary16 factors
+        __m256 block_sum[tokens][4], block_less[tokens][4];  // of a k format, before its binary16 factors
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) block_sum[i] = block_less[i] = _mm256_setzero_ps();
+        for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i) block_sum[t][i] = block_less[t][i] = _mm256_setzero_ps();
+        }
         fetch_weights<layout.head>(panel, fetch);
-        for (std::size_t p = 0; p < pieces; ++p, ++x) {
+        for (std::size_t p = 0; p < pieces; ++p) {
             const std::byte* const piece = panel + layout.head + p * layout.piece;
             fetch_weights<layout.piece>(piece, fetch);
-            const __m256 x_scale = _mm256_set1_ps(x->scale), x_sum = _mm256_set1_ps(x->sum);
 #pragma GCC unroll 2
             for (std::size_t h = 0; h < 2; ++h) {
                 const std::byte* const half = piece + layout.codes + h * layout.half;
 #pragma GCC unroll 2
                 for (std::size_t g = 0; g < groups; ++g) {
-                    const std::int32_t words = groups == 2 ? x->sums[g] : x->sums[0] + x->sums[1];
-                    __m256i sum[2];
-                    sum[0] = sum[1] = _mm256_set1_epi32(-format.bias * words);
-                    if (groups == 1 || g == 0) add_quads<dtype, 0>(half, x->words, sum);
-                    if (groups == 1 || g == 1) add_quads<dtype, 4>(half, x->words, sum);
+                    __m256i sum[tokens][2];
+#pragma GCC unroll 4
+                    for (std::size_t t = 0; t < tokens; ++t) {
+                        const std::int32_t words = groups == 2 ? x[t]->sums[g] : x[t]->sums[0] + x[t]->sums[1];
+                        sum[t][0] = sum[t][1] = _mm256_set1_epi32(-format.bias * words);
+                    }
+                    if (groups == 1 || g == 0) add_quads<dtype, 0>(half, x, sum);
+                    if (groups == 1 || g == 1) add_quads<dtype, 4>(half, x, sum);
 #pragma GCC unroll 2
                     for (std::size_t r = 0; r < 2; ++r) {
                         const std::size_t i = 2 * h + r;
                         const __m256 scale = k_format ? bytes_at<dtype>(piece + 32 * g + 8 * i) : halves_at(piece + 16 * i);
-                        __m256& to = k_format ? block_sum[i] : total[i];
-                        to = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[r]), x_scale), scale, to);
+#pragma GCC unroll 4
+                        for (std::size_t t = 0; t < tokens; ++t) {
+                            __m256& to = k_format ? block_sum[t][i] : total[t][i];
+                            const __m256 products = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][r]), _mm256_set1_ps(x[t]->scale));
+                            to = _mm256_fmadd_ps(products, scale, to);
+                        }
                     }
                 }
                 if constexpr (format.has_minimum) {
 #pragma GCC unroll 2
                     for (std::size_t i = 2 * h; i < 2 * h + 2; ++i) {
                         const std::byte* const at = piece + layout.minima;
-                        __m256& to = k_format ? block_less[i] : total[i];
-                        to = _mm256_fmadd_ps(k_format ? bytes_at<dtype>(at + 8 * i) : halves_at(at + 16 * i), x_sum, to);
+                        const __m256 minimum = k_format ? bytes_at<dtype>(at + 8 * i) : halves_at(at + 16 * i);
+#pragma GCC unroll 4
+                        for (std::size_t t = 0; t < tokens; ++t) {
+                            __m256& to = k_format ? block_less[t][i] : total[t][i];
+                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->sum), to);
+                        }
                     }
                 }
             }
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < tokens; ++t) ++x[t];
         }
         if constexpr (k_format) {
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < 4; ++i) {
-                total[i] = _mm256_fmadd_ps(block_sum[i], halves_at(panel + 16 * i), total[i]);
-                if constexpr (format.has_minimum) {
-                    total[i] = _mm256_fnmadd_ps(block_less[i], halves_at(panel + 64 + 16 * i), total[i]);
+#pragma GCC unroll 4
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    total[t][i] = _mm256_fmadd_ps(block_sum[t][i], halves_at(panel + 16 * i), total[t][i]);
+                    if constexpr (format.has_minimum) {
+                        total[t][i] = _mm256_fnmadd_ps(block_less[t][i], halves_at(panel + 64 + 16 * i), total[t][i]);
+                    }
                 }
             }
         }
     }
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) _mm256_storeu_ps(out + 8 * i, total[i]);
+    for (std::size_t t = 0; t < tokens; ++t) {
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) _mm256_storeu_ps(out + 32 * t + 8 * i, total[t][i]);
+    }
 }
 
-/// The same for a dtype that is known at run time and has a code format.
-inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* x, float* out) noexcept {
-    with_codes(dtype, [&]<DType type>() { lane_product<type>(panel, cols, x, out); });
+/// lane_product() for a dtype that has a code format and 1 to most_lane_tokens rows of activations. `out` has room for
+/// most_lane_tokens times 32.
+inline void lane_product(DType dtype, const std::byte* panel, std::size_t cols, const WordBlock* activations, std::size_t stride,
+                         std::size_t count, float* out) noexcept {
+    with_codes(dtype, [&]<DType type>() {
+        if (count == 1) lane_product<type, 1>(panel, cols, activations, stride, count, out);
+        else if (count == 2) lane_product<type, 2>(panel, cols, activations, stride, count, out);
+        else lane_product<type, most_lane_tokens>(panel, cols, activations, stride, count, out);
+    });
 }
 
 #undef ADAINFER_INLINE2
@@ -6058,6 +6109,7 @@ inline constexpr std::size_t exp_lanes = 32;
 
 // ---- adainfer/kernels/word_panel.hpp -------------------------------------------------------------------------------------
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -6136,16 +6188,31 @@ template <DType dtype>
     }
 }
 
-/// The same for a dtype that is known at run time and has a code format.
-inline void widen(DType dtype, const std::byte* block, std::size_t half, std::size_t pieces, WordPanel& panel) noexcept {
-    with_codes(dtype, [&]<DType type>() { widen<type>(block, half, pieces, panel); });
-}
+/// 32 rows of a quantised weight.
+using WordPanels = std::array<WordPanel, 2>;
 
-/// y[token][16] += the panel times rows of activations that begin at the panel's first column. Bound: 16 products and as many sums
+/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
 /// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
 struct WordTile {
     static constexpr std::size_t tokens = 4;
 
+    [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
+        WordPanels panels;
+        const LaneBlocks<turn_rows> blocks(part);
+        with_codes(part.weight.dtype, [&]<DType dtype>() {
+            for (std::size_t half = 0; half < 2; ++half) widen<dtype>(blocks.get(), half, part.depth / 32, panels[half]);
+        });
+        return panels;
+    }
+
+    template <std::size_t count>
+    static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        for (std::size_t half = 0; half < 2; ++half) {
+            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
+        }
+    }
+
+  private:
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
                                              std::size_t y_stride) noexcept {
@@ -6186,20 +6253,6 @@ struct WordTile {
         }
     }
 };
-
-/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
-inline void word_panel_times(const WeightPart& part, const ActivationWords& x, std::size_t tokens, float* y,
-                             std::size_t y_stride) noexcept {
-    const LaneBlocks<turn_rows> blocks(part);
-    WordPanel panel;
-    for (std::size_t half = 0; half < 2; ++half) {
-        widen(part.weight.dtype, blocks.get(), half, part.depth / 32, panel);
-        for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(),
-                               y + first * y_stride + WordPanel::lanes * half, y_stride);
-        });
-    }
-}
 
 #undef ADAINFER_INLINE2
 
@@ -6244,6 +6297,8 @@ struct WordPanel {
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
+    [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
+
     template <std::size_t count>
     [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
                                                std::size_t y_stride) noexcept {
@@ -6282,16 +6337,6 @@ struct WordTile {
         }
     }
 };
-
-/// y[tokens][32] += a part of a quantised weight times as many columns of rows of activations.
-inline void word_panel_times(const WeightPart& part, const avx2::ActivationWords& x, std::size_t tokens, float* y,
-                             std::size_t y_stride) noexcept {
-    WordPanel panel;
-    pack_codes(part, panel);
-    for_token_blocks(tokens, WordTile::tokens, [&](std::size_t first, std::size_t count) {
-        run_tile<WordTile>(count, panel, x.row(first) + part.begin / activation_block, x.blocks(), y + first * y_stride, y_stride);
-    });
-}
 
 }  // namespace adainfer::inline v0::detail::avx512
 
@@ -7349,27 +7394,38 @@ void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
 
 // ---- many rows of activations --------------------------------------------------------------------------------------------
 
-/// Calls add(part, out, stride) for every panel of weight rows, part after part of `depth` columns: it adds the part's product to
-/// out [tokens][lanes], which is zero before the first one.
-template <std::size_t lanes, std::size_t depth, class F>
-void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F&& add) {
+/// y = x times the weight, panel after panel of `lanes` weight rows, part after part of panel_depth columns. pack(part) makes what
+/// multiplies some tokens with a part, at most `tokens` of them: called with the first, their number and out [tokens][lanes], it
+/// adds the part's products to that. Beside each such step some of the part that comes next is fetched.
+template <std::size_t lanes, std::size_t tokens, class Pack>
+void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, Pack&& pack) {
     const WeightView& weight = operand.view;
+    const std::size_t steps = (y.rows() + tokens - 1) / tokens;
+    const auto part = [&](std::size_t first, std::size_t column) {
+        const std::size_t count = (std::min)(lanes, weight.rows - first), depth = (std::min)(panel_depth, weight.cols - column);
+        return WeightPart{weight, first, count, column, depth, operand.lanes};
+    };
     pool.parallel_for((weight.rows + lanes - 1) / lanes, 1, [&](std::size_t begin, std::size_t end) {
+        // Not y itself: where its rows are a power of two apart, the same few sets of the cache would have to hold them all.
+        struct Slot;
+        const std::span<float> sums = thread_scratch<Slot>(y.rows() * lanes);
         for (std::size_t first = begin * lanes; first < (std::min)(end * lanes, weight.rows); first += lanes) {
-            struct Slot;
-            const std::size_t count = (std::min)(lanes, weight.rows - first);
-            const bool whole = count == lanes;
-            if (operand.lanes == nullptr) touch_rows(weight, first, count);
-            // The last rows may be fewer than a panel has.
-            float* const out = whole ? y.row(0).data() + first : thread_scratch<Slot>(y.rows() * lanes).data();
-            const std::size_t stride = whole ? y.stride() : lanes;
-            for (std::size_t t = 0; t < y.rows(); ++t) std::fill_n(out + t * stride, lanes, 0.0F);
-            for (std::size_t column = 0; column < weight.cols; column += depth) {
-                const std::size_t some = (std::min)(depth, weight.cols - column);
-                add(WeightPart{weight, first, count, column, some, operand.lanes}, out, stride);
+            std::ranges::fill(sums, 0.0F);
+            for (std::size_t column = 0; column < weight.cols; column += panel_depth) {
+                const auto times = pack(part(first, column));
+                PartAhead<lanes> next;
+                if (column + panel_depth < weight.cols) next = ahead_of<lanes>(part(first, column + panel_depth), steps);
+                else if (first + lanes < weight.rows) next = ahead_of<lanes>(part(first + lanes, 0), steps);
+                for_token_blocks(y.rows(), tokens, [&](std::size_t token, std::size_t count) {
+                    next.fetch(next.each);
+                    times(token, count, sums.data() + token * lanes);
+                });
             }
-            if (whole) continue;
-            for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(out + t * stride, count, y.row(t).data() + first);
+            const auto copy = [&](auto width) {
+                for (std::size_t t = 0; t < y.rows(); ++t) std::copy_n(sums.data() + t * lanes, width, y.row(t).data() + first);
+            };
+            if (weight.rows - first >= lanes) copy(std::integral_constant<std::size_t, lanes>{});
+            else copy(weight.rows - first);
         }
     });
 }
@@ -7377,51 +7433,54 @@ void for_panels(ThreadPool& pool, const Operand& operand, MatrixView<float> y, F
 /// In float.
 template <class Tile>
 void float_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    for_panels<Tile::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
+    for_panels<Tile::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
         struct Slot;
-        float* const panel = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
-        pack_panel_for<Tile>(part, panel);
-        for_token_blocks(x.rows(), Tile::tokens, [&](std::size_t first, std::size_t count) {
-            run_tile<Tile>(count, Panel{panel, part.depth}, x.row(first).data() + part.begin, x.stride(), out + first * stride,
-                           stride);
-        });
+        float* const values = thread_scratch<Slot>(panel_depth * Tile::lanes).data();
+        pack_panel_for<Tile>(part, values);
+        const Panel panel{values, part.depth};
+        return [&x, panel, column = part.begin](std::size_t token, std::size_t count, float* out) {
+            run_tile<Tile>(count, panel, x.row(token).data() + column, x.stride(), out, Tile::lanes);
+        };
     });
 }
 
 #if ADAINFER_X86
+
+/// Of few tokens with a repacked weight: of each panel product(panel, stride, first, count, out), where out [tokens][32] is the
+/// panel's product with `count` rows of activations from `first` on, at most most_lane_tokens, `stride` blocks apart.
+template <class Product>
+void for_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<float> y, Product&& product) {
+    constexpr std::size_t lanes = LaneWeight::lanes;
+    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
+        std::array<float, most_lane_tokens * lanes> out;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t width = (std::min)(lanes, weight.rows() - i * lanes);
+            for (std::size_t first = 0, count = 0; first < y.rows(); first += count) {
+                count = (std::min)(most_lane_tokens, y.rows() - first);
+                product(weight.panel(i), weight.cols() / activation_block, first, count, out.data());
+                for (std::size_t t = 0; t < count; ++t) {
+                    std::copy_n(out.data() + t * lanes, width, y.row(first + t).data() + i * lanes);
+                }
+            }
+        }
+    });
+}
 
 /// Of few tokens with a repacked weight, the activations rounded to 16 bits.
 inline void lane_products(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
     const auto& rows = prepared_rows<LaneActivations>(pool, x, [&](auto& activations, std::size_t t) {
         activations.assign(t, x.row(t), code_format(weight.dtype()), avx512::quantize);
     });
-    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
-        std::array<float, avx512::most_lane_tokens * LaneWeight::lanes> out;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
-            for_token_blocks(x.rows(), avx512::most_lane_tokens, [&](std::size_t token, std::size_t tokens) {
-                avx512::lane_product(weight.dtype(), weight.panel(i), weight.cols(), rows.row(token),
-                                     weight.cols() / activation_block, tokens, out.data());
-                for (std::size_t t = 0; t < tokens; ++t) {
-                    std::copy_n(out.data() + t * LaneWeight::lanes, count, y.row(token + t).data() + first);
-                }
-            });
-        }
+    for_lanes(pool, weight, y, [&](const std::byte* panel, std::size_t stride, std::size_t first, std::size_t count, float* out) {
+        avx512::lane_product(weight.dtype(), panel, weight.cols(), rows.row(first), stride, count, out);
     });
 }
 
-/// The same with AVX2, one token after the other.
+/// The same with AVX2.
 inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) {
     const avx2::ActivationWords& words = words_of(pool, x);
-    pool.parallel_for(weight.panels(), 1, [&](std::size_t begin, std::size_t end) {
-        std::array<float, LaneWeight::lanes> out;
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t first = i * LaneWeight::lanes, count = (std::min)(LaneWeight::lanes, weight.rows() - first);
-            for (std::size_t t = 0; t < x.rows(); ++t) {
-                avx2::lane_product(weight.dtype(), weight.panel(i), weight.cols(), words.row(t), out.data());
-                std::copy_n(out.data(), count, y.row(t).data() + first);
-            }
-        }
+    for_lanes(pool, weight, y, [&](const std::byte* panel, std::size_t stride, std::size_t first, std::size_t count, float* out) {
+        avx2::lane_product(weight.dtype(), panel, weight.cols(), words.row(first), stride, count, out);
     });
 }
 
@@ -7432,9 +7491,12 @@ void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float
     using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
     if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
     const avx2::ActivationWords& words = words_of(pool, x);
-    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        if constexpr (wide) avx512::word_panel_times(part, words, x.rows(), out, stride);
-        else avx2::word_panel_times(part, words, x.rows(), out, stride);
+    using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
+    for_panels<LaneWeight::lanes, Words::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        const std::size_t block = part.begin / activation_block;
+        return [&words, panel = Words::pack(part), block](std::size_t token, std::size_t count, float* out) {
+            run_tile<Words>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
+        };
     });
 }
 
@@ -7514,10 +7576,12 @@ inline void code_panels(ThreadPool& pool, const Operand& weight, MatrixView<cons
     const CodeFormat format = code_format(weight.view.dtype);
     const auto& codes = prepared_rows<ActivationCodes>(
         pool, x, [&](auto& rows, std::size_t t) { rows.assign(t, x.row(t), avx512::quantize); }, format);
-    for_panels<avx512::CodePanel::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        avx512::CodePanel panel;
-        avx512::pack_codes(part, panel);
-        avx512::code_panel_times(panel, codes, x.rows(), part.begin, out, stride);
+    using Tile = avx512::CodeTile;
+    for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        return [&codes, panel = Tile::pack(part), column = part.begin](std::size_t token, std::size_t count, float* out) {
+            const avx512::CodedTokens from(codes, token, column);
+            run_tile<Tile>(count, panel, &from, 0, out, LaneWeight::lanes);
+        };
     });
 }
 
@@ -7545,10 +7609,14 @@ inline void signed_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<
 inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
     const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
-    for_panels<LaneWeight::lanes, panel_depth>(pool, weight, y, [&](const WeightPart& part, float* out, std::size_t stride) {
-        const LaneBlocks<neon::turn_rows> blocks(part);
-        neon::lane_products(part.weight.dtype, blocks.get(), part.depth / activation_block,
-                            rows.row(0) + part.begin / activation_block, x.cols() / activation_block, x.rows(), out, stride);
+    const std::size_t blocks = x.cols() / activation_block;
+    for_panels<LaneWeight::lanes, 16>(pool, weight, y, [&](const WeightPart& part) {
+        const LaneActivations::Block* const first = rows.row(0) + part.begin / activation_block;
+        const std::size_t pieces = part.depth / activation_block;
+        return [=, dtype = part.weight.dtype, panel = LaneBlocks<neon::turn_rows>(part)](std::size_t token, std::size_t count,
+                                                                                       float* out) {
+            neon::lane_products(dtype, panel.get(), pieces, first + token * blocks, blocks, count, out, LaneWeight::lanes);
+        };
     });
 }
 
@@ -7564,7 +7632,8 @@ struct SimdKernels {
 
     /// Fills panel `i` of a repacked weight.
     void (*repack)(const WeightView& weight, LaneWeight& out, std::size_t i) = nullptr;
-    /// Of at most `lane_tokens` tokens with a repacked weight; from there on a tile of tokens is faster than one after the other.
+    /// Of at most `lane_tokens` tokens with a repacked weight, which is read again for every few of them; from there on a tile of
+    /// many tokens is faster.
     std::size_t lane_tokens = 0;
     void (*lanes)(ThreadPool& pool, const LaneWeight& weight, MatrixView<const float> x, MatrixView<float> y) = nullptr;
     /// Of one token with some rows or all.
@@ -7588,31 +7657,6 @@ struct SimdKernels {
 
 namespace detail::simd {
 
-template <CpuLevel level>
-struct LevelTiles {
-    using Panel = PanelTilePortable;
-    using Attention = FloatTilePortable;
-};
-#if ADAINFER_X86
-template <>
-struct LevelTiles<CpuLevel::Avx2> {
-    using Panel = PanelTileAvx2;
-    using Attention = FloatTileAvx2;
-};
-template <>
-struct LevelTiles<CpuLevel::Avx512> {
-    using Panel = PanelTileAvx512;
-    using Attention = FloatTileAvx512;
-};
-#endif
-#if ADAINFER_ARM64
-template <>
-struct LevelTiles<CpuLevel::Neon> {
-    using Panel = PanelTileNeon;
-    using Attention = FloatTileNeon;
-};
-#endif
-
 template <class Kernels, class Tile>
 void attention(ThreadPool& pool, const AttentionArgs& args, const StoredKv& kv) {
     if (args.q.rows() == 1) token_attention<Kernels>(pool, args, kv);
@@ -7630,11 +7674,10 @@ const SimdKernels& simd_kernels() {
     static constexpr SimdKernels kernels = [] {
         constexpr CpuLevel base = level == CpuLevel::Amx ? CpuLevel::Avx512 : level;  // AMX has but other products of many tokens
         using Loops = simd::LevelLoops<base>;
-        using Tiles = simd::LevelTiles<base>;
         SimdKernels k;
         k.rows = simd::rows_times<base>;
-        k.exact = simd::float_panels<typename Tiles::Panel>;
-        k.attention = simd::lanes_of_attention<typename Tiles::Attention>;
+        k.exact = simd::float_panels<detail::PanelTilePortable>;
+        k.attention = simd::lanes_of_attention<detail::FloatTilePortable>;
         k.rms_norm = Loops::rms_norm;
         k.layer_norm = Loops::layer_norm;
         k.rope = Loops::rope;
@@ -7644,7 +7687,7 @@ const SimdKernels& simd_kernels() {
 #if ADAINFER_X86
         if constexpr (base == CpuLevel::Avx512) {
             k.repack = detail::fill_panel<detail::avx512::turn_rows>;
-            k.lane_tokens = 24;  // lanes are read again for every four
+            k.lane_tokens = 24;
             k.lanes = simd::lane_products;
             k.exact = simd::word_panels<base>;
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
@@ -7660,7 +7703,7 @@ const SimdKernels& simd_kernels() {
             }
         } else if constexpr (level == CpuLevel::Avx2) {
             k.repack = detail::fill_panel<detail::avx2::turn_rows>;
-            k.lane_tokens = 2;
+            k.lane_tokens = 8;
             k.lanes = simd::word_lanes;
             k.exact = simd::word_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
