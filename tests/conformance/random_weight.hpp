@@ -168,6 +168,20 @@ LaneWeight repacked(const WeightView& weight) {
     return lanes;
 }
 
+/// f(w, w in lanes) for random weights of every quantised type, of so many rows and so many blocks of columns.
+template <detail::TurnRows turn, class F>
+void for_lane_weights(Random& random, Sizes rows, Sizes blocks, F&& f) {
+    for (const DType dtype : quantised) {
+        CAPTURE(info(dtype).name);
+        for (const std::size_t count : rows) {
+            for (const std::size_t some : blocks) {
+                const RandomWeight w(dtype, count, some * info(dtype).block_size, random);
+                f(w, repacked<turn>(w.view));
+            }
+        }
+    }
+}
+
 }  // namespace random_weight
 
 #if ADAINFER_X86
@@ -175,6 +189,7 @@ using random_weight::add_word_products;
 using random_weight::check_lane_products;
 #endif
 using random_weight::dtypes;
+using random_weight::for_lane_weights;
 using random_weight::is_product;
 using random_weight::quantised;
 using random_weight::RandomWeight;

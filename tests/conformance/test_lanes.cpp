@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "adainfer/backend/simd.hpp"
@@ -137,113 +136,98 @@ bool has_avx512() { return runs(CpuLevel::Avx512, "AVX-512 VNNI"); }
 TEST_CASE("lanes: the values of the file, bit for bit, and the last row for those after it") {
     if (!has_avx512()) return;
     Random random(21);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
+    const Sizes all_rows{1, 31, 32, 70};
+    for_lane_weights<detail::avx512::turn_rows>(random, all_rows, {1, 3}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t rows = w.view.rows, cols = w.view.cols;
         const std::size_t block = info(dtype).block_size, group = code_format(dtype).group;
         const auto bias = static_cast<float>(code_format(dtype).bias);
-        for (const std::size_t rows : Sizes{1, 31, 32, 70}) {
-            for (const std::size_t cols : Sizes{block, 3 * block}) {
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
-                const LaneWeight copy = lanes;
-                CHECK(copy.panel(0) == lanes.panel(0));  // shared
-                std::size_t wrong = 0;
-                for (std::size_t first = 0; first < rows; first += 32) {
-                    for (std::size_t begin = 0; begin < cols; begin += block) {
-                        const std::size_t count = std::min(rows - first, std::size_t{32});
-                        const detail::WeightPart part{w.view, first, count, begin, block, &lanes};
-                        std::vector<float> floats(block * 32);
-                        detail::avx512::pack_panel(part, floats.data());
-                        const auto codes = detail::avx512::CodeTile::pack(part);
-                        CHECK(codes.depth == block);
-                        const auto words = detail::avx512::WordTile::pack(part);
-                        CHECK(words.depth == block);
-                        for (std::size_t r = 0; r < 32; ++r) {
-                            for (std::size_t c = 0; c < block; ++c) {
-                                const std::size_t row = std::min(first + r, rows - 1), g = c / group;
-                                const float expected = w.values[row * cols + begin + c];
-                                const float code = static_cast<float>(codes.codes[c / 4][r][c % 4]) - bias;
-                                const float minimum = code_format(dtype).has_minimum ? codes.minima[g][r] : 0.0F;
-                                if (floats[c * 32 + r] != expected) ++wrong;
-                                if (std::fma(codes.scales[g][r], code, minimum) != expected) ++wrong;
-                                // Columns 0 2 1 3 of each four, two in a lane.
-                                const float word = words.words[c / 4 * 2 + c % 2][r][c % 4 / 2];
-                                const float least = code_format(dtype).has_minimum ? words.minima[g][r] : 0.0F;
-                                if (std::fma(words.scales[g][r], word, least) != expected) ++wrong;
-                            }
-                        }
+        const LaneWeight copy = lanes;
+        CHECK(copy.panel(0) == lanes.panel(0));  // shared
+        std::size_t wrong = 0;
+        for (std::size_t first = 0; first < rows; first += 32) {
+            for (std::size_t begin = 0; begin < cols; begin += block) {
+                const std::size_t count = std::min(rows - first, std::size_t{32});
+                const detail::WeightPart part{w.view, first, count, begin, block, &lanes};
+                std::vector<float> floats(block * 32);
+                detail::avx512::pack_panel(part, floats.data());
+                const auto codes = detail::avx512::CodeTile::pack(part);
+                CHECK(codes.depth == block);
+                const auto words = detail::avx512::WordTile::pack(part);
+                CHECK(words.depth == block);
+                for (std::size_t r = 0; r < 32; ++r) {
+                    for (std::size_t c = 0; c < block; ++c) {
+                        const std::size_t row = std::min(first + r, rows - 1), g = c / group;
+                        const float expected = w.values[row * cols + begin + c];
+                        const float code = static_cast<float>(codes.codes[c / 4][r][c % 4]) - bias;
+                        const float minimum = code_format(dtype).has_minimum ? codes.minima[g][r] : 0.0F;
+                        if (floats[c * 32 + r] != expected) ++wrong;
+                        if (std::fma(codes.scales[g][r], code, minimum) != expected) ++wrong;
+                        // Columns 0 2 1 3 of each four, two in a lane.
+                        const float word = words.words[c / 4 * 2 + c % 2][r][c % 4 / 2];
+                        const float least = code_format(dtype).has_minimum ? words.minima[g][r] : 0.0F;
+                        if (std::fma(words.scales[g][r], word, least) != expected) ++wrong;
                     }
                 }
-                CHECK(wrong == 0);
             }
         }
-    }
+        CHECK(wrong == 0);
+    });
 }
 
 TEST_CASE("lanes: products of one token and more, and NaN") {
     if (!has_avx512()) return;
     Random random(22);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
-        const std::size_t block = info(dtype).block_size;
-        for (const std::size_t rows : Sizes{1, 32, 45}) {
-            for (const std::size_t cols : Sizes{block, 5 * block}) {
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
-                std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
-                LaneActivations activations;
-                activations.resize(detail::most_lane_tokens, cols);
-                const auto assign = [&](std::size_t t) {
-                    activations.assign(t, {x.data() + t * cols, cols}, code_format(dtype), detail::avx512::quantize);
-                };
-                check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
-                    detail::avx512::lane_product(dtype, lanes.panel(i), cols, activations.row(t), cols / activation_block, count, out);
-                });
-            }
-        }
-    }
+    for_lane_weights<detail::avx512::turn_rows>(random, {1, 32, 45}, {1, 5}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t cols = w.view.cols;
+        std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
+        LaneActivations activations;
+        activations.resize(detail::most_lane_tokens, cols);
+        const auto assign = [&](std::size_t t) {
+            activations.assign(t, {x.data() + t * cols, cols}, code_format(dtype), detail::avx512::quantize);
+        };
+        check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
+            detail::avx512::lane_product(dtype, lanes.panel(i), cols, activations.row(t), cols / activation_block, count, out);
+        });
+    });
 }
 
 TEST_CASE("words: products of many tokens with AVX-512, from the file and from lanes, and NaN") {
     if (!has_avx512()) return;
     Random random(23);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
+    for_lane_weights<detail::avx512::turn_rows>(random, {1, 32, 45}, {1, 9}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t rows = w.view.rows, cols = w.view.cols;
         const std::size_t block = info(dtype).block_size;
-        for (const std::size_t rows : Sizes{1, 32, 45}) {
-            for (const std::size_t cols : Sizes{block, 9 * block}) {
-                constexpr std::size_t tokens = 14;  // more than one tile of 12
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<detail::avx512::turn_rows>(w.view);
-                std::vector<float> x = random.reals(tokens * cols);
-                detail::avx2::ActivationWords words;
-                words.resize(tokens, cols);
-                for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
-                for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
-                    for (std::size_t count = 1; count <= tokens; ++count) {
-                        CAPTURE(count);
-                        const auto times = [&](const auto& part, float* out, std::size_t stride) {
-                            add_word_products<detail::avx512::WordTile>(part, words, count, out, stride);
-                        };
-                        CHECK(wrong_panel_products(w, from, x, count, times) == 0);
-                    }
-                }
-                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-                    x[cols] = bad;  // of token 1
-                    words.assign(1, {x.data() + cols, cols});
-                    std::vector<float> out(3 * 32, 0.0F);
-                    const std::size_t count = std::min(rows, std::size_t{32});
-                    const detail::WeightPart part{w.view, 0, count, 0, block, &lanes};
-                    add_word_products<detail::avx512::WordTile>(part, words, 3, out.data(), 32);
-                    for (std::size_t r = 0; r < 32; ++r) {
-                        CHECK(std::isfinite(out[r]));
-                        CHECK(std::isnan(out[32 + r]));
-                        CHECK(std::isfinite(out[64 + r]));
-                    }
-                }
+        constexpr std::size_t tokens = 14;  // more than one tile of 12
+        std::vector<float> x = random.reals(tokens * cols);
+        detail::avx2::ActivationWords words;
+        words.resize(tokens, cols);
+        for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
+        for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
+            for (std::size_t count = 1; count <= tokens; ++count) {
+                CAPTURE(count);
+                const auto times = [&](const auto& part, float* out, std::size_t stride) {
+                    add_word_products<detail::avx512::WordTile>(part, words, count, out, stride);
+                };
+                CHECK(wrong_panel_products(w, from, x, count, times) == 0);
             }
         }
-    }
+        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+            x[cols] = bad;  // of token 1
+            words.assign(1, {x.data() + cols, cols});
+            std::vector<float> out(3 * 32, 0.0F);
+            const std::size_t count = std::min(rows, std::size_t{32});
+            const detail::WeightPart part{w.view, 0, count, 0, block, &lanes};
+            add_word_products<detail::avx512::WordTile>(part, words, 3, out.data(), 32);
+            for (std::size_t r = 0; r < 32; ++r) {
+                CHECK(std::isfinite(out[r]));
+                CHECK(std::isnan(out[32 + r]));
+                CHECK(std::isfinite(out[64 + r]));
+            }
+        }
+    });
 }
 
 #endif

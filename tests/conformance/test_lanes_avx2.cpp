@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "adainfer/kernels/activation_words.hpp"
@@ -40,109 +39,93 @@ bool has_avx2() { return runs(CpuLevel::Avx2, "AVX2"); }
 TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for those after it") {
     if (!has_avx2()) return;
     Random random(31);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
+    for_lane_weights<avx2::turn_rows>(random, {1, 32, 70}, {1, 3}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t rows = w.view.rows, cols = w.view.cols;
         const std::size_t block = info(dtype).block_size, group = code_format(dtype).group;
-        for (const std::size_t rows : Sizes{1, 32, 70}) {
-            for (const std::size_t cols : Sizes{block, 3 * block}) {
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
-                std::size_t wrong = 0;
-                for (std::size_t first = 0; first < rows; first += 32) {
-                    for (std::size_t begin = 0; begin < cols; begin += block) {
-                        const detail::WeightPart part{w.view, first, std::min(rows - first, std::size_t{32}), begin, block, &lanes};
-                        const avx2::WordPanels panels = avx2::WordTile::pack(part);
-                        for (std::size_t half = 0; half < 2; ++half) {
-                            const avx2::WordPanel& panel = panels[half];
-                            CHECK(panel.depth == block);
-                            for (std::size_t r = 0; r < 16; ++r) {
-                                for (std::size_t c = 0; c < block; ++c) {
-                                    // Columns 0 2 1 3 of each four, two in a dword.
-                                    const std::size_t pair = c / 4 * 2 + c % 2, g = c / group;
-                                    const float word = panel.words[pair][r][c % 4 / 2];
-                                    const float minimum = code_format(dtype).has_minimum ? panel.minima[g][r] : 0.0F;
-                                    const std::size_t row = std::min(first + 16 * half + r, rows - 1);
-                                    if (std::fma(panel.scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;
-                                }
-                            }
+        std::size_t wrong = 0;
+        for (std::size_t first = 0; first < rows; first += 32) {
+            for (std::size_t begin = 0; begin < cols; begin += block) {
+                const detail::WeightPart part{w.view, first, std::min(rows - first, std::size_t{32}), begin, block, &lanes};
+                const avx2::WordPanels panels = avx2::WordTile::pack(part);
+                for (std::size_t half = 0; half < 2; ++half) {
+                    const avx2::WordPanel& panel = panels[half];
+                    CHECK(panel.depth == block);
+                    for (std::size_t r = 0; r < 16; ++r) {
+                        for (std::size_t c = 0; c < block; ++c) {
+                            // Columns 0 2 1 3 of each four, two in a dword.
+                            const std::size_t pair = c / 4 * 2 + c % 2, g = c / group;
+                            const float word = panel.words[pair][r][c % 4 / 2];
+                            const float minimum = code_format(dtype).has_minimum ? panel.minima[g][r] : 0.0F;
+                            const std::size_t row = std::min(first + 16 * half + r, rows - 1);
+                            if (std::fma(panel.scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;
                         }
                     }
                 }
-                CHECK(wrong == 0);
             }
         }
-    }
+        CHECK(wrong == 0);
+    });
 }
 
 TEST_CASE("AVX2 lanes: products with up to four tokens, and NaN") {
     if (!has_avx2()) return;
     Random random(34);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
-        const std::size_t block = info(dtype).block_size;
-        for (const std::size_t rows : Sizes{1, 32, 45}) {
-            for (const std::size_t cols : Sizes{block, 5 * block}) {
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
-                std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
-                avx2::ActivationWords words;
-                words.resize(detail::most_lane_tokens, cols);
-                const auto assign = [&](std::size_t t) { words.assign(t, {x.data() + t * cols, cols}); };
-                check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
-                    avx2::lane_product(dtype, lanes.panel(i), cols, words.row(t), words.blocks(), count, out);
-                });
-            }
-        }
-    }
+    for_lane_weights<avx2::turn_rows>(random, {1, 32, 45}, {1, 5}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t cols = w.view.cols;
+        std::vector<float> x = random.reals(detail::most_lane_tokens * cols);
+        avx2::ActivationWords words;
+        words.resize(detail::most_lane_tokens, cols);
+        const auto assign = [&](std::size_t t) { words.assign(t, {x.data() + t * cols, cols}); };
+        check_lane_products(w, lanes.panels(), x, assign, [&](std::size_t i, std::size_t t, std::size_t count, float* out) {
+            avx2::lane_product(dtype, lanes.panel(i), cols, words.row(t), words.blocks(), count, out);
+        });
+    });
 }
 
 TEST_CASE("AVX2: products of quantised weights with one token and many, and NaN") {
     if (!has_avx2()) return;
     Random random(32);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
+    for_lane_weights<avx2::turn_rows>(random, {1, 32, 45}, {1, 5}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t rows = w.view.rows, cols = w.view.cols;
         const std::size_t block = info(dtype).block_size;
-        for (const std::size_t rows : Sizes{1, 32, 45}) {
-            for (const std::size_t cols : Sizes{block, 5 * block}) {
-                constexpr std::size_t tokens = 2 * avx2::WordTile::tokens + 1;
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<avx2::turn_rows>(w.view);
-                std::vector<float> x = random.reals(tokens * cols);
-                avx2::ActivationWords words;
-                words.resize(tokens, cols);
-                for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
+        constexpr std::size_t tokens = 2 * avx2::WordTile::tokens + 1;
+        std::vector<float> x = random.reals(tokens * cols);
+        avx2::ActivationWords words;
+        words.resize(tokens, cols);
+        for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
 
-                std::size_t wrong = 0;
-                const auto row_dot = avx2::row_dot_of(dtype);
-                for (std::size_t row = 0; row < rows; ++row) {
-                    if (!is_product(row_dot(w.view.row(row), cols, words.row(0)), w, row, x.data())) ++wrong;
-                }
-                CHECK(wrong == 0);
+        std::size_t wrong = 0;
+        const auto row_dot = avx2::row_dot_of(dtype);
+        for (std::size_t row = 0; row < rows; ++row) {
+            if (!is_product(row_dot(w.view.row(row), cols, words.row(0)), w, row, x.data())) ++wrong;
+        }
+        CHECK(wrong == 0);
 
-                for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
-                    for (std::size_t count = 1; count <= tokens; ++count) {
-                        wrong += wrong_panel_products(w, from, x, count, [&](const auto& part, float* out, std::size_t stride) {
-                            add_word_products<avx2::WordTile>(part, words, count, out, stride);
-                        });
-                    }
-                }
-                CHECK(wrong == 0);
-
-                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-                    x[cols + cols / 2] = bad;  // of token 1
-                    words.assign(1, {x.data() + cols, cols});
-                    std::vector<float> out(2 * 32, 0.0F);
-                    const detail::WeightPart part{w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes};
-                    add_word_products<avx2::WordTile>(part, words, 2, out.data(), 32);
-                    CHECK(std::isnan(row_dot(w.view.row(0), cols, words.row(1))));
-                    for (std::size_t r = 0; r < 32; ++r) {
-                        CHECK(std::isfinite(out[r]));
-                        if (cols / 2 < block) CHECK(std::isnan(out[32 + r]));
-                    }
-                }
+        for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
+            for (std::size_t count = 1; count <= tokens; ++count) {
+                wrong += wrong_panel_products(w, from, x, count, [&](const auto& part, float* out, std::size_t stride) {
+                    add_word_products<avx2::WordTile>(part, words, count, out, stride);
+                });
             }
         }
-    }
+        CHECK(wrong == 0);
+
+        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+            x[cols + cols / 2] = bad;  // of token 1
+            words.assign(1, {x.data() + cols, cols});
+            std::vector<float> out(2 * 32, 0.0F);
+            const detail::WeightPart part{w.view, 0, std::min(rows, std::size_t{32}), 0, block, &lanes};
+            add_word_products<avx2::WordTile>(part, words, 2, out.data(), 32);
+            CHECK(std::isnan(row_dot(w.view.row(0), cols, words.row(1))));
+            for (std::size_t r = 0; r < 32; ++r) {
+                CHECK(std::isfinite(out[r]));
+                if (cols / 2 < block) CHECK(std::isnan(out[32 + r]));
+            }
+        }
+    });
 }
 
 TEST_CASE("ActivationWords: rounded to the nearest of 65535 steps, tiny blocks are zero") {

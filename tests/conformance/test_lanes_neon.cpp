@@ -40,71 +40,66 @@ bool has_neon() { return runs(CpuLevel::Neon, "dot products"); }
 TEST_CASE("NEON: products of quantised weights with one token and more, and NaN") {
     if (!has_neon()) return;
     Random random(42);
-    for (const DType dtype : quantised) {
-        CAPTURE(info(dtype).name);
+    for_lane_weights<neon::turn_rows>(random, {1, 32, 45}, {1, 5}, [&](const RandomWeight& w, const LaneWeight& lanes) {
+        const DType dtype = w.view.dtype;
+        const std::size_t rows = w.view.rows, cols = w.view.cols;
         const std::size_t block = info(dtype).block_size;
-        for (const std::size_t rows : Sizes{1, 32, 45}) {
-            for (const std::size_t cols : Sizes{block, 5 * block}) {
-                constexpr std::size_t tokens = 7;  // 4, 2 and 1
-                const std::size_t blocks = cols / activation_block;
-                const RandomWeight w(dtype, rows, cols, random);
-                const LaneWeight lanes = repacked<neon::turn_rows>(w.view);
-                std::vector<float> x = random.reals(tokens * cols);
-                LaneActivations activations;
-                activations.resize(tokens, cols);
-                const auto assign = [&](std::size_t t) {
-                    activations.assign(t, {x.data() + t * cols, cols}, neon::signed_format(dtype), neon::quantize);
-                };
-                for (std::size_t t = 0; t < tokens; ++t) assign(t);
+        constexpr std::size_t tokens = 7;  // 4, 2 and 1
+        const std::size_t blocks = cols / activation_block;
+        std::vector<float> x = random.reals(tokens * cols);
+        LaneActivations activations;
+        activations.resize(tokens, cols);
+        const auto assign = [&](std::size_t t) {
+            activations.assign(t, {x.data() + t * cols, cols}, neon::signed_format(dtype), neon::quantize);
+        };
+        for (std::size_t t = 0; t < tokens; ++t) assign(t);
 
-                std::size_t wrong = 0;
-                const auto row_dot = neon::row_dot_of(dtype);
-                for (std::size_t row = 0; row < rows; ++row) {
-                    if (!is_product(row_dot(w.view.row(row), cols, activations.row(0)), w, row, x.data())) ++wrong;
-                }
-                CHECK(wrong == 0);
+        std::size_t wrong = 0;
+        const auto row_dot = neon::row_dot_of(dtype);
+        for (std::size_t row = 0; row < rows; ++row) {
+            if (!is_product(row_dot(w.view.row(row), cols, activations.row(0)), w, row, x.data())) ++wrong;
+        }
+        CHECK(wrong == 0);
 
-                constexpr std::size_t stride = 37;
-                // Panel i times `count` tokens, in parts of `part` blocks of the weight, added to what stands there.
-                const auto multiply = [&](std::size_t i, std::size_t count, std::size_t part) {
-                    std::vector<float> out(count * stride, 0.0F);
-                    for (std::size_t begin = 0; begin < cols; begin += part * block) {
-                        const std::size_t pieces = std::min(part * block, cols - begin) / 32;
-                        const std::byte* const at = lanes.panel(i) + begin / block * detail::lane_layout(dtype).bytes;
-                        neon::lane_products(dtype, at, pieces, activations.row(0) + begin / 32, blocks, count, out.data(), stride);
-                    }
-                    return out;
-                };
-                for (std::size_t first = 0; first < rows; first += 32) {
-                    for (std::size_t count = 1; count <= tokens; ++count) {
-                        const std::vector<float> out = multiply(first / 32, count, 5);
-                        CHECK(multiply(first / 32, count, 1) == out);
-                        for (std::size_t t = 0; t < count; ++t) {
-                            for (std::size_t r = 0; r < 32; ++r) {
-                                const std::size_t row = std::min(first + r, rows - 1);
-                                if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
-                            }
-                            for (std::size_t r = 32; r < stride; ++r) {
-                                if (out[t * stride + r] != 0.0F) ++wrong;
-                            }
-                        }
-                    }
-                }
-                CHECK(wrong == 0);
-
-                for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-                    x[cols + cols / 2] = bad;  // of token 1
-                    assign(1);
-                    const std::vector<float> out = multiply(0, 2, 5);
-                    CHECK(std::isnan(row_dot(w.view.row(0), cols, activations.row(1))));
+        constexpr std::size_t stride = 37;
+        // Panel i times `count` tokens, in parts of `part` blocks of the weight, added to what stands there.
+        const auto multiply = [&](std::size_t i, std::size_t count, std::size_t part) {
+            std::vector<float> out(count * stride, 0.0F);
+            for (std::size_t begin = 0; begin < cols; begin += part * block) {
+                const std::size_t pieces = std::min(part * block, cols - begin) / 32;
+                const std::byte* const at = lanes.panel(i) + begin / block * detail::lane_layout(dtype).bytes;
+                neon::lane_products(dtype, at, pieces, activations.row(0) + begin / 32, blocks, count, out.data(), stride);
+            }
+            return out;
+        };
+        for (std::size_t first = 0; first < rows; first += 32) {
+            for (std::size_t count = 1; count <= tokens; ++count) {
+                const std::vector<float> out = multiply(first / 32, count, 5);
+                CHECK(multiply(first / 32, count, 1) == out);
+                for (std::size_t t = 0; t < count; ++t) {
                     for (std::size_t r = 0; r < 32; ++r) {
-                        CHECK(std::isfinite(out[r]));
-                        CHECK(std::isnan(out[stride + r]));
+                        const std::size_t row = std::min(first + r, rows - 1);
+                        if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
+                    }
+                    for (std::size_t r = 32; r < stride; ++r) {
+                        if (out[t * stride + r] != 0.0F) ++wrong;
                     }
                 }
             }
         }
-    }
+        CHECK(wrong == 0);
+
+        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+            x[cols + cols / 2] = bad;  // of token 1
+            assign(1);
+            const std::vector<float> out = multiply(0, 2, 5);
+            CHECK(std::isnan(row_dot(w.view.row(0), cols, activations.row(1))));
+            for (std::size_t r = 0; r < 32; ++r) {
+                CHECK(std::isfinite(out[r]));
+                CHECK(std::isnan(out[stride + r]));
+            }
+        }
+    });
 }
 
 TEST_CASE("NEON: activations as quantize_block() has them, but for what rounds the other way") {
