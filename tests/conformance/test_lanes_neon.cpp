@@ -14,10 +14,10 @@
 #include "adainfer/kernels/int8_row_neon.hpp"
 #include "adainfer/kernels/lane_dot.hpp"
 #include "adainfer/kernels/lane_dot_neon.hpp"
-#include "adainfer/kernels/lane_layout.hpp"
 #include "adainfer/kernels/lane_weight.hpp"
 #include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/quantize_neon.hpp"
+#include "adainfer/kernels/weight_part.hpp"
 #include "backends.hpp"
 #include "random_weight.hpp"
 
@@ -61,31 +61,26 @@ TEST_CASE("NEON: products of quantised weights with one token and more, and NaN"
         }
         CHECK(wrong == 0);
 
+        // Adds a part's products with `count` tokens to what stands in out.
+        const auto add = [&](const detail::WeightPart& part, std::size_t count, float* out, std::size_t stride) {
+            const LaneActivations::Block* const from = activations.row(0) + part.begin / activation_block;
+            neon::lane_products(dtype, part.blocks(), part.depth / activation_block, from, blocks, count, out, stride);
+        };
+        // Panel i times `count` tokens, in parts of `part` blocks of the weight.
         constexpr std::size_t stride = 37;
-        // Panel i times `count` tokens, in parts of `part` blocks of the weight, added to what stands there.
         const auto multiply = [&](std::size_t i, std::size_t count, std::size_t part) {
             std::vector<float> out(count * stride, 0.0F);
             for (std::size_t begin = 0; begin < cols; begin += part * block) {
-                const std::size_t pieces = std::min(part * block, cols - begin) / 32;
-                const std::byte* const at = lanes.panel(i) + begin / block * detail::lane_layout(dtype).bytes;
-                neon::lane_products(dtype, at, pieces, activations.row(0) + begin / 32, blocks, count, out.data(), stride);
+                const std::size_t here = std::min(rows - 32 * i, std::size_t{32}), depth = std::min(part * block, cols - begin);
+                add({w.view, 32 * i, here, begin, depth, &lanes}, count, out.data(), stride);
             }
             return out;
         };
-        for (std::size_t first = 0; first < rows; first += 32) {
-            for (std::size_t count = 1; count <= tokens; ++count) {
-                const std::vector<float> out = multiply(first / 32, count, 5);
-                CHECK(multiply(first / 32, count, 1) == out);
-                for (std::size_t t = 0; t < count; ++t) {
-                    for (std::size_t r = 0; r < 32; ++r) {
-                        const std::size_t row = std::min(first + r, rows - 1);
-                        if (!is_product(out[t * stride + r], w, row, x.data() + t * cols)) ++wrong;
-                    }
-                    for (std::size_t r = 32; r < stride; ++r) {
-                        if (out[t * stride + r] != 0.0F) ++wrong;
-                    }
-                }
-            }
+        for (std::size_t count = 1; count <= tokens; ++count) {
+            for (std::size_t i = 0; i < lanes.panels(); ++i) CHECK(multiply(i, count, 1) == multiply(i, count, 5));
+            wrong += wrong_panel_products(w, &lanes, x, count, [&](const auto& part, float* out, std::size_t y_stride) {
+                add(part, count, out, y_stride);
+            });
         }
         CHECK(wrong == 0);
 

@@ -403,7 +403,8 @@ inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<co
     if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
     const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
     const std::size_t blocks = x.cols() / activation_block;
-    for_panels<LaneWeight::lanes, 16>(pool, weight, y, [&](const WeightPart& part) {
+    constexpr std::size_t tokens = 4 * most_lane_tokens;  // so that few steps are of less than most_lane_tokens
+    for_panels<LaneWeight::lanes, tokens>(pool, weight, y, [&](const WeightPart& part) {
         const LaneActivations::Block* const first = rows.row(0) + part.begin / activation_block;
         const std::size_t pieces = part.depth / activation_block;
         return [=, dtype = part.weight.dtype, panel = LaneBlocks<neon::turn_rows>(part)](std::size_t token, std::size_t count,
