@@ -17,7 +17,7 @@ namespace {
 /// What --products says.
 adainfer::SimdBackend::Products products_named(const std::string& name) noexcept {
     using enum adainfer::SimdBackend::Products;
-    for (const auto products : {Exact, Bfloat16, Bits8}) {
+    for (const auto products : {Exact, Bfloat16, Bits12, Bits8}) {
         if (to_string(products) == name) return products;
     }
     return Fast;

@@ -49,6 +49,7 @@
 #include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/pack_words.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/part_ahead.hpp"
 #include "adainfer/kernels/quad_product.hpp"

@@ -1056,13 +1056,18 @@ namespace adainfer::inline v0::detail::avx2 {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
 }
 
+/// Eight numbers of a type of 16 bits as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(__m128i halves) noexcept {
+    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
+    else return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
 /// Eight elements of a float row as floats.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
     if constexpr (dtype == DType::F32) return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
-    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    else return floats8<dtype>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
 }
 
 /// The same; past `left` they are zero, and not read.
@@ -1090,15 +1095,20 @@ namespace adainfer::inline v0::detail::avx512 {
     return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
 }
 
+/// 16 numbers of a type of 16 bits as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(__m256i halves) noexcept {
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    else return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at,
                                                                       std::size_t left) noexcept {
     const __mmask16 mask = first_lanes(left);
     if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
-    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
-    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    else return floats16<dtype>(_mm256_maskz_loadu_epi16(mask, row + 2 * at));
 }
 
 }  // namespace adainfer::inline v0::detail::avx512
@@ -1334,13 +1344,24 @@ struct CodeFormat {
     return {};
 }
 
+/// True where a format is one of integers, false where it is one of floats.
+[[nodiscard]] constexpr bool is_quantised(DType dtype) noexcept { return code_format(dtype).group != 0; }
+
 /// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
 template <class F>
 constexpr auto with_codes(DType dtype, F&& f) {
     using Result = decltype(f.template operator()<DType::Q8_0>());
     return with_dtype(dtype, [&f]<DType type>() -> Result {
-        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
+        if constexpr (is_quantised(type)) return f.template operator()<type>();
         else return Result();
+    });
+}
+
+/// f.operator()<dtype>() of a dtype that is one of floats; of any other, f is neither compiled nor called.
+template <class F>
+constexpr void with_floats(DType dtype, F&& f) {
+    with_dtype(dtype, [&f]<DType type>() {
+        if constexpr (!is_quantised(type)) f.template operator()<type>();
     });
 }
 
@@ -3605,7 +3626,7 @@ template <DType dtype>
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
+        if constexpr (!is_quantised(dtype)) pack_floats_as_bfloat<dtype>(part, panel, ahead);
         else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
     });
 }
@@ -5308,9 +5329,7 @@ template <DType dtype>
 
 /// panel [depth][16] = the part, which is of floats.
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
-    with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
-    });
+    with_floats(part.weight.dtype, [&]<DType dtype>() { pack_floats<dtype>(part, panel); });
 }
 
 }  // namespace avx2
@@ -5371,7 +5390,7 @@ template <DType dtype>
 /// panel [depth][32] = the part.
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+        if constexpr (!is_quantised(dtype)) pack_floats<dtype>(part, panel);
         else pack_quads_as_floats<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
@@ -5438,6 +5457,447 @@ void pack_panel_for(const WeightPart& part, float* panel) {
 }
 
 }  // namespace adainfer::inline v0::detail
+
+// ---- adainfer/kernels/pack_words.hpp -------------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+
+
+// ---- adainfer/kernels/word_panel.hpp -------------------------------------------------------------------------------------
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#if ADAINFER_X86
+
+// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
+// tokens are then multiplied with.
+
+namespace adainfer::inline v0::detail::avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Some columns of sixteen rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 16;
+
+    alignas(32) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in WordBlock
+    alignas(32) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(32) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+    CodeFormat format;
+};
+
+/// Quad q of sixteen rows.
+template <DType dtype, int q>
+[[ADAINFER_INLINE2]] inline void widen_quad(const std::byte* half, std::int16_t (*words)[WordPanel::lanes][2]) noexcept {
+    const __m256i bias = _mm256_set1_epi16(static_cast<std::int16_t>(code_format(dtype).bias));
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < 2; ++r) {
+        __m256i even, odd;
+        pairs_at<dtype, q>(half + 32 * r, even, odd);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q][8 * r]), _mm256_sub_epi16(even, bias));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q + 1][8 * r]), _mm256_sub_epi16(odd, bias));
+    }
+}
+
+/// Fills a panel with `pieces` times 32 columns of half `half` of the rows. `block` is where the first of them begin.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void widen(const std::byte* block, std::size_t half, std::size_t pieces,
+                                           WordPanel& panel) noexcept {
+    constexpr LaneLayout layout = lane_layout(dtype);
+    constexpr CodeFormat format = code_format(dtype);
+    constexpr std::size_t groups = 32 / format.group;
+    panel.depth = 32 * pieces;
+    panel.format = format;
+    for (std::size_t p = 0; p < pieces; ++p) {
+        const std::byte* const piece = block + layout.piece_at(p);
+        const std::byte* const codes = piece + layout.codes + half * layout.half;
+        const auto words = panel.words + 16 * p;
+        widen_quad<dtype, 0>(codes, words);
+        widen_quad<dtype, 1>(codes, words);
+        widen_quad<dtype, 2>(codes, words);
+        widen_quad<dtype, 3>(codes, words);
+        widen_quad<dtype, 4>(codes, words);
+        widen_quad<dtype, 5>(codes, words);
+        widen_quad<dtype, 6>(codes, words);
+        widen_quad<dtype, 7>(codes, words);
+        const std::byte* const head = block + p * 32 / layout.columns * layout.bytes;
+        for (std::size_t r = 0; r < 2; ++r) {
+            const std::size_t i = 2 * half + r;
+            for (std::size_t g = 0; g < groups; ++g) {
+                __m256 scale;
+                if constexpr (layout.head == 0) scale = halves_at(piece + 16 * i);
+                else scale = _mm256_mul_ps(bytes_at<dtype>(piece + 32 * g + 8 * i), halves_at(head + 16 * i));
+                _mm256_store_ps(panel.scales[p * groups + g] + 8 * r, scale);
+            }
+            if constexpr (format.has_minimum) {
+                const std::byte* const at = piece + layout.minima;
+                const __m256 none = _mm256_setzero_ps();
+                __m256 minimum;
+                if constexpr (layout.head == 0) minimum = halves_at(at + 16 * i);
+                else minimum = _mm256_fnmadd_ps(bytes_at<dtype>(at + 8 * i), halves_at(head + 64 + 16 * i), none);
+                _mm256_store_ps(panel.minima[p] + 8 * r, minimum);
+            }
+        }
+    }
+}
+
+/// 32 rows of a quantised weight.
+using WordPanels = std::array<WordPanel, 2>;
+
+/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
+/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+struct WordTile {
+    static constexpr std::size_t tokens = 4;
+
+    [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
+        WordPanels panels;
+        const LaneBlocks<turn_rows> blocks(part);
+        with_codes(part.weight.dtype, [&]<DType dtype>() {
+            for (std::size_t half = 0; half < 2; ++half) widen<dtype>(blocks.get(), half, part.depth / 32, panels[half]);
+        });
+        return panels;
+    }
+
+    template <std::size_t count>
+    static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
+        for (std::size_t half = 0; half < 2; ++half) {
+            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
+        }
+    }
+
+  private:
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
+                                             std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
+        const bool has_minimum = panel.format.has_minimum;
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const WordBlock* const block = x + g * group / activation_block;
+            const std::int16_t* const words = block->words + g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m256i sum[count][2];
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
+#pragma GCC unroll 4
+                for (std::size_t t = 0; t < count; ++t) {
+                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
+                    add_products(sum[t][0], w0, pair);
+                    add_products(sum[t][1], w1, pair);
+                }
+            }
+            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
+#pragma GCC unroll 4
+            for (std::size_t t = 0; t < count; ++t) {
+                float* const to = y + t * y_stride;
+                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
+                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
+                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
+                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
+                if (has_minimum) {
+                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
+                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
+                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
+                }
+                _mm256_storeu_ps(to, y0);
+                _mm256_storeu_ps(to + 8, y1);
+            }
+        }
+    }
+};
+
+#undef ADAINFER_INLINE2
+
+}  // namespace adainfer::inline v0::detail::avx2
+
+#endif
+
+// ---- adainfer/kernels/word_panel_avx512.hpp ------------------------------------------------------------------------------
+
+#include <cstddef>
+#include <cstdint>
+
+#if ADAINFER_X86
+
+// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
+
+namespace adainfer::inline v0::detail::avx512 {
+
+/// Some columns of 32 rows of a quantised weight.
+struct WordPanel {
+    static constexpr std::size_t lanes = 32;
+
+    alignas(64) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in avx2::WordBlock
+    alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
+    alignas(64) float minima[panel_depth / 16][lanes];
+    std::size_t depth;
+    CodeFormat format;
+
+    /// Four columns of the sixteen rows from `half` on.
+    template <CodeFormat of>
+    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
+        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(of.bias));
+        const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
+        _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
+        _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
+    }
+};
+
+/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
+/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
+/// instructions to scale.
+struct WordTile {
+    static constexpr std::size_t tokens = 12;
+
+    [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
+
+    template <std::size_t count>
+    [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
+                                               std::size_t y_stride) noexcept {
+        const std::size_t group = panel.format.group;
+        __m512 total[count][2];
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
+            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
+        }
+        for (std::size_t g = 0; g < panel.depth / group; ++g) {
+            const avx2::WordBlock* const block = x + g * group / activation_block;
+            const std::size_t from = g * group % activation_block;
+            const auto weight = panel.words + g * group / 2;
+            __m512i sum[count][2];
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_si512();
+            for (std::size_t j = 0; j < group / 2; ++j) {
+                const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
+#pragma GCC unroll 12
+                for (std::size_t t = 0; t < count; ++t) {
+                    const __m512i pair = quad_of(block[t * x_stride].words + from + 2 * j);
+                    add_word_products(sum[t][0], w0, pair);
+                    add_word_products(sum[t][1], w1, pair);
+                }
+            }
+#pragma GCC unroll 12
+            for (std::size_t t = 0; t < count; ++t) {
+                add_scaled(total[t], sum[t], panel, g, block[t * x_stride].scale, block[t * x_stride].sum);
+            }
+        }
+#pragma GCC unroll 12
+        for (std::size_t t = 0; t < count; ++t) {
+            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
+            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+        }
+    }
+};
+
+}  // namespace adainfer::inline v0::detail::avx512
+
+#endif
+
+// Rows of floats rounded to 12-bit words, 32 columns of a row under one scale, and turned so that they lie side by side: what
+// word_panel.hpp multiplies with. Where there is a NaN or an infinity among the 32 the scale is a NaN, and the words are any.
+
+#if ADAINFER_X86
+
+namespace adainfer::inline v0::detail {
+
+/// The largest word that weights are rounded to: 32 products with words of activations stay below 2^31.
+inline constexpr float largest_weight_word = 2047;
+
+/// Where the largest magnitude is less, the weights count as zero: its inverse could overflow.
+inline constexpr float smallest_weight = smallest_activation * largest_weight_word;
+
+/// The bits of the largest finite float; those of NaN and infinity are more.
+inline constexpr std::int32_t largest_finite = 0x7F7FFFFF;
+
+/// What a rounded part is like to a tile.
+inline constexpr CodeFormat rounded_format{activation_block};
+
+namespace avx2 {
+
+#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
+
+/// Eight magnitudes of 32 elements of a float row, as bits of floats, the largest among them. The order of bits is that of values,
+/// with infinity and NaN behind all others.
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline __m256i magnitudes(const std::byte* row) noexcept {
+    if constexpr (dtype == DType::F32) {
+        const __m256i all = _mm256_set1_epi32(0x7FFFFFFF);
+        const __m256i a = _mm256_max_epi32(_mm256_and_si256(all, load(row)), _mm256_and_si256(all, load(row + 32)));
+        const __m256i b = _mm256_max_epi32(_mm256_and_si256(all, load(row + 64)), _mm256_and_si256(all, load(row + 96)));
+        return _mm256_max_epi32(a, b);
+    } else {
+        const __m256i all = _mm256_set1_epi16(0x7FFF);
+        const __m256i two = _mm256_max_epi16(_mm256_and_si256(all, load(row)), _mm256_and_si256(all, load(row + 32)));
+        const __m128i one = _mm_max_epi16(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+        return _mm256_castps_si256(floats8<dtype>(one));
+    }
+}
+
+/// The scales of 32 columns of eight rows, from byte `skip` of each on, and what multiplied with makes their words.
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline void word_scales(const std::byte* const* rows, std::size_t skip, float* scales,
+                                             float* inverses) noexcept {
+    __m256i v[8];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < 8; ++r) v[r] = magnitudes<dtype>(rows[r] + skip);
+    transpose(v);
+#pragma GCC unroll 7
+    for (std::size_t i = 1; i < 8; ++i) v[0] = _mm256_max_epi32(v[0], v[i]);
+    const __m256 largest = _mm256_castsi256_ps(v[0]), most = _mm256_set1_ps(largest_weight_word);
+    const __m256 bad = _mm256_castsi256_ps(_mm256_cmpgt_epi32(v[0], _mm256_set1_epi32(largest_finite)));
+    const __m256 some = _mm256_cmp_ps(largest, _mm256_set1_ps(smallest_weight), _CMP_GE_OQ);
+    const __m256 scale = _mm256_and_ps(some, _mm256_mul_ps(largest, _mm256_set1_ps(1 / largest_weight_word)));
+    _mm256_store_ps(scales, _mm256_or_ps(bad, scale));  // all bits: a NaN
+    _mm256_store_ps(inverses, _mm256_and_ps(some, _mm256_div_ps(most, largest)));
+}
+
+/// The words of sixteen columns of eight rows.
+template <DType dtype>
+[[ADAINFER_INLINE2]] inline void round_columns(const std::byte* const* rows, std::size_t skip, const float* inverses,
+                                               std::int16_t (*words)[WordPanel::lanes][2], std::size_t lane) noexcept {
+    const __m256i order = _mm256_broadcastsi128_si256(_mm_set_epi8(15, 14, 11, 10, 13, 12, 9, 8, 7, 6, 3, 2, 5, 4, 1, 0));
+    __m256i v[8];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < 8; ++r) {
+        const std::byte* const from = rows[r] + skip;
+        const __m256 inverse = _mm256_broadcast_ss(inverses + r);
+        const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(floats8<dtype>(from), inverse));
+        const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(floats8<dtype>(from + 8 * info(dtype).block_bytes), inverse));
+        v[r] = _mm256_shuffle_epi8(_mm256_packs_epi32(a, b), order);
+    }
+    transpose(v);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 8; ++i) {
+        const std::size_t quad = i / 4 + i % 4 / 2 * 2;  // each half of a row is a quad of a and one of b
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * quad + i % 2][lane]), v[i]);
+    }
+}
+
+/// Fills a panel with the sixteen rows from `first` on.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2]] inline void round_rows(const WeightPart& part, std::size_t first, WordPanel& panel) noexcept {
+    constexpr std::size_t bytes = info(dtype).block_bytes;
+    panel.depth = part.depth;
+    panel.format = rounded_format;
+    for (std::size_t lane = 0; lane < WordPanel::lanes; lane += 8) {
+        const std::byte* rows[8];
+        for (std::size_t r = 0; r < 8; ++r) rows[r] = part.row(first + lane + r);
+        alignas(32) float inverses[panel_depth / 32][8];  // all of them first: words would wait for theirs
+        for (std::size_t g = 0; g < part.depth / 32; ++g) {
+            word_scales<dtype>(rows, 32 * bytes * g, panel.scales[g] + lane, inverses[g]);
+        }
+        for (std::size_t k = 0; k < part.depth; k += 16) {
+            round_columns<dtype>(rows, bytes * k, inverses[k / 32], panel.words + k / 2, lane);
+        }
+    }
+}
+
+/// A part of a weight of floats, a multiple of 32 columns.
+[[nodiscard]] inline WordPanels rounded_words(const WeightPart& part) noexcept {
+    WordPanels panels;
+    with_floats(part.weight.dtype, [&]<DType dtype>() {
+        for (std::size_t half = 0; half < 2; ++half) round_rows<dtype>(part, WordPanel::lanes * half, panels[half]);
+    });
+    return panels;
+}
+
+#undef ADAINFER_INLINE2
+
+}  // namespace avx2
+
+namespace avx512 {
+
+/// avx2::magnitudes(), sixteen.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i magnitudes(const std::byte* row) noexcept {
+    if constexpr (dtype == DType::F32) {
+        const __m512i all = _mm512_set1_epi32(0x7FFFFFFF);
+        return _mm512_max_epi32(_mm512_and_si512(all, _mm512_loadu_si512(row)), _mm512_and_si512(all, _mm512_loadu_si512(row + 64)));
+    } else {
+        const __m512i two = _mm512_and_si512(_mm512_set1_epi16(0x7FFF), _mm512_loadu_si512(row));
+        const __m256i one = _mm256_max_epi16(_mm512_castsi512_si256(two), _mm512_extracti64x4_epi64(two, 1));
+        return _mm512_castps_si512(floats16<dtype>(one));
+    }
+}
+
+/// avx2::word_scales() of sixteen rows.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void word_scales(const std::byte* const* rows, std::size_t skip, float* scales,
+                                                                       float* inverses) noexcept {
+    __m512i v[16];
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) v[r] = magnitudes<dtype>(rows[r] + skip);
+    transpose(v);
+#pragma GCC unroll 15
+    for (std::size_t i = 1; i < 16; ++i) v[0] = _mm512_max_epi32(v[0], v[i]);
+    const __m512 largest = _mm512_castsi512_ps(v[0]), most = _mm512_set1_ps(largest_weight_word);
+    const __mmask16 bad = _mm512_cmpgt_epi32_mask(v[0], _mm512_set1_epi32(largest_finite));
+    const __mmask16 some = _mm512_cmp_ps_mask(largest, _mm512_set1_ps(smallest_weight), _CMP_GE_OQ);
+    const __m512 scale = _mm512_maskz_mul_ps(some, largest, _mm512_set1_ps(1 / largest_weight_word));
+    const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(-1));
+    _mm512_store_ps(scales, _mm512_mask_mov_ps(scale, bad, nan));
+    _mm512_store_ps(inverses, _mm512_maskz_div_ps(some, most, largest));
+}
+
+/// The words of 32 columns of sixteen rows.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void round_columns(const std::byte* const* rows, std::size_t column,
+                                                                         const float* inverses,
+                                                                         std::int16_t (*words)[WordPanel::lanes][2],
+                                                                         std::size_t lane) noexcept {
+    const __m512i order = _mm512_broadcast_i32x4(_mm_set_epi8(15, 14, 11, 10, 13, 12, 9, 8, 7, 6, 3, 2, 5, 4, 1, 0));
+    __m512i v[16];
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < 16; ++r) {
+        const __m512 inverse = _mm512_set1_ps(inverses[r]);
+        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(floats16<dtype>(rows[r], column, 16), inverse));
+        const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(floats16<dtype>(rows[r], column + 16, 16), inverse));
+        v[r] = _mm512_shuffle_epi8(_mm512_packs_epi32(a, b), order);
+    }
+    transpose(v);
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < 16; ++i) {
+        const std::size_t quad = i / 4 + i % 4 / 2 * 4;  // each quarter of a row is a quad of a and one of b
+        _mm512_store_si512(words[2 * quad + i % 2][lane], v[i]);
+    }
+}
+
+/// Fills a panel.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512]] inline void round_rows(const WeightPart& part, WordPanel& panel) noexcept {
+    panel.depth = part.depth;
+    panel.format = rounded_format;
+    for (std::size_t lane = 0; lane < WordPanel::lanes; lane += 16) {
+        const std::byte* rows[16];
+        for (std::size_t r = 0; r < 16; ++r) rows[r] = part.row(lane + r);
+        alignas(64) float inverses[panel_depth / 32][16];
+        for (std::size_t g = 0; g < part.depth / 32; ++g) {
+            word_scales<dtype>(rows, 32 * info(dtype).block_bytes * g, panel.scales[g] + lane, inverses[g]);
+        }
+        for (std::size_t k = 0; k < part.depth; k += 32) {
+            round_columns<dtype>(rows, k, inverses[k / 32], panel.words + k / 2, lane);
+        }
+    }
+}
+
+/// A part of a weight of floats, a multiple of 32 columns.
+[[nodiscard]] inline WordPanel rounded_words(const WeightPart& part) noexcept {
+    WordPanel panel;
+    with_floats(part.weight.dtype, [&]<DType dtype>() { round_rows<dtype>(part, panel); });
+    return panel;
+}
+
+}  // namespace avx512
+
+}  // namespace adainfer::inline v0::detail
+
+#endif
 
 // ---- adainfer/kernels/quantize_avx512.hpp --------------------------------------------------------------------------------
 
@@ -6106,241 +6566,6 @@ inline constexpr std::size_t exp_lanes = 32;
 }
 
 }  // namespace adainfer::inline v0
-
-// ---- adainfer/kernels/word_panel.hpp -------------------------------------------------------------------------------------
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-
-#if ADAINFER_X86
-
-// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
-// tokens are then multiplied with.
-
-namespace adainfer::inline v0::detail::avx2 {
-
-#define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
-
-/// Some columns of sixteen rows of a quantised weight.
-struct WordPanel {
-    static constexpr std::size_t lanes = 16;
-
-    alignas(32) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in WordBlock
-    alignas(32) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
-    alignas(32) float minima[panel_depth / 16][lanes];
-    std::size_t depth;
-    CodeFormat format;
-};
-
-/// Quad q of sixteen rows.
-template <DType dtype, int q>
-[[ADAINFER_INLINE2]] inline void widen_quad(const std::byte* half, std::int16_t (*words)[WordPanel::lanes][2]) noexcept {
-    const __m256i bias = _mm256_set1_epi16(static_cast<std::int16_t>(code_format(dtype).bias));
-#pragma GCC unroll 2
-    for (std::size_t r = 0; r < 2; ++r) {
-        __m256i even, odd;
-        pairs_at<dtype, q>(half + 32 * r, even, odd);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q][8 * r]), _mm256_sub_epi16(even, bias));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(words[2 * q + 1][8 * r]), _mm256_sub_epi16(odd, bias));
-    }
-}
-
-/// Fills a panel with `pieces` times 32 columns of half `half` of the rows. `block` is where the first of them begin.
-template <DType dtype>
-[[ADAINFER_TARGET_AVX2]] inline void widen(const std::byte* block, std::size_t half, std::size_t pieces,
-                                           WordPanel& panel) noexcept {
-    constexpr LaneLayout layout = lane_layout(dtype);
-    constexpr CodeFormat format = code_format(dtype);
-    constexpr std::size_t groups = 32 / format.group;
-    panel.depth = 32 * pieces;
-    panel.format = format;
-    for (std::size_t p = 0; p < pieces; ++p) {
-        const std::byte* const piece = block + layout.piece_at(p);
-        const std::byte* const codes = piece + layout.codes + half * layout.half;
-        const auto words = panel.words + 16 * p;
-        widen_quad<dtype, 0>(codes, words);
-        widen_quad<dtype, 1>(codes, words);
-        widen_quad<dtype, 2>(codes, words);
-        widen_quad<dtype, 3>(codes, words);
-        widen_quad<dtype, 4>(codes, words);
-        widen_quad<dtype, 5>(codes, words);
-        widen_quad<dtype, 6>(codes, words);
-        widen_quad<dtype, 7>(codes, words);
-        const std::byte* const head = block + p * 32 / layout.columns * layout.bytes;
-        for (std::size_t r = 0; r < 2; ++r) {
-            const std::size_t i = 2 * half + r;
-            for (std::size_t g = 0; g < groups; ++g) {
-                __m256 scale;
-                if constexpr (layout.head == 0) scale = halves_at(piece + 16 * i);
-                else scale = _mm256_mul_ps(bytes_at<dtype>(piece + 32 * g + 8 * i), halves_at(head + 16 * i));
-                _mm256_store_ps(panel.scales[p * groups + g] + 8 * r, scale);
-            }
-            if constexpr (format.has_minimum) {
-                const std::byte* const at = piece + layout.minima;
-                const __m256 none = _mm256_setzero_ps();
-                __m256 minimum;
-                if constexpr (layout.head == 0) minimum = halves_at(at + 16 * i);
-                else minimum = _mm256_fnmadd_ps(bytes_at<dtype>(at + 8 * i), halves_at(head + 64 + 16 * i), none);
-                _mm256_store_ps(panel.minima[p] + 8 * r, minimum);
-            }
-        }
-    }
-}
-
-/// 32 rows of a quantised weight.
-using WordPanels = std::array<WordPanel, 2>;
-
-/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
-/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
-struct WordTile {
-    static constexpr std::size_t tokens = 4;
-
-    [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
-        WordPanels panels;
-        const LaneBlocks<turn_rows> blocks(part);
-        with_codes(part.weight.dtype, [&]<DType dtype>() {
-            for (std::size_t half = 0; half < 2; ++half) widen<dtype>(blocks.get(), half, part.depth / 32, panels[half]);
-        });
-        return panels;
-    }
-
-    template <std::size_t count>
-    static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
-        for (std::size_t half = 0; half < 2; ++half) {
-            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
-        }
-    }
-
-  private:
-    template <std::size_t count>
-    [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
-                                             std::size_t y_stride) noexcept {
-        const std::size_t group = panel.format.group;
-        const bool has_minimum = panel.format.has_minimum;
-        for (std::size_t g = 0; g < panel.depth / group; ++g) {
-            const WordBlock* const block = x + g * group / activation_block;
-            const std::int16_t* const words = block->words + g * group % activation_block;
-            const auto weight = panel.words + g * group / 2;
-            __m256i sum[count][2];
-#pragma GCC unroll 4
-            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-            for (std::size_t j = 0; j < group / 2; ++j) {
-                const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
-#pragma GCC unroll 4
-                for (std::size_t t = 0; t < count; ++t) {
-                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
-                    add_products(sum[t][0], w0, pair);
-                    add_products(sum[t][1], w1, pair);
-                }
-            }
-            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
-#pragma GCC unroll 4
-            for (std::size_t t = 0; t < count; ++t) {
-                float* const to = y + t * y_stride;
-                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
-                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
-                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
-                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
-                if (has_minimum) {
-                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
-                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
-                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
-                }
-                _mm256_storeu_ps(to, y0);
-                _mm256_storeu_ps(to + 8, y1);
-            }
-        }
-    }
-};
-
-#undef ADAINFER_INLINE2
-
-}  // namespace adainfer::inline v0::detail::avx2
-
-#endif
-
-// ---- adainfer/kernels/word_panel_avx512.hpp ------------------------------------------------------------------------------
-
-#include <cstddef>
-#include <cstdint>
-
-#if ADAINFER_X86
-
-// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
-
-namespace adainfer::inline v0::detail::avx512 {
-
-/// Some columns of 32 rows of a quantised weight.
-struct WordPanel {
-    static constexpr std::size_t lanes = 32;
-
-    alignas(64) std::int16_t words[panel_depth / 2][lanes][2];  ///< without the bias, columns as in avx2::WordBlock
-    alignas(64) float scales[panel_depth / 16][lanes];          ///< one for each group of the format
-    alignas(64) float minima[panel_depth / 16][lanes];
-    std::size_t depth;
-    CodeFormat format;
-
-    /// Four columns of the sixteen rows from `half` on.
-    template <CodeFormat of>
-    [[ADAINFER_TARGET_AVX512, gnu::always_inline]] void put(std::size_t quad, std::size_t half, __m512i codes) noexcept {
-        const __m512i bias = _mm512_set1_epi16(static_cast<std::int16_t>(of.bias));
-        const __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(codes, 8);
-        _mm512_store_si512(words[2 * quad][half], _mm512_sub_epi16(even, bias));
-        _mm512_store_si512(words[2 * quad + 1][half], _mm512_sub_epi16(odd, bias));
-    }
-};
-
-/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
-/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
-/// instructions to scale.
-struct WordTile {
-    static constexpr std::size_t tokens = 12;
-
-    [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
-
-    template <std::size_t count>
-    [[ADAINFER_TARGET_AVX512]] static void run(const WordPanel& panel, const avx2::WordBlock* x, std::size_t x_stride, float* y,
-                                               std::size_t y_stride) noexcept {
-        const std::size_t group = panel.format.group;
-        __m512 total[count][2];
-#pragma GCC unroll 12
-        for (std::size_t t = 0; t < count; ++t) {
-            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
-            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
-        }
-        for (std::size_t g = 0; g < panel.depth / group; ++g) {
-            const avx2::WordBlock* const block = x + g * group / activation_block;
-            const std::size_t from = g * group % activation_block;
-            const auto weight = panel.words + g * group / 2;
-            __m512i sum[count][2];
-#pragma GCC unroll 12
-            for (std::size_t t = 0; t < count; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_si512();
-            for (std::size_t j = 0; j < group / 2; ++j) {
-                const __m512i w0 = _mm512_load_si512(weight[j]), w1 = _mm512_load_si512(weight[j] + 16);
-#pragma GCC unroll 12
-                for (std::size_t t = 0; t < count; ++t) {
-                    const __m512i pair = quad_of(block[t * x_stride].words + from + 2 * j);
-                    add_word_products(sum[t][0], w0, pair);
-                    add_word_products(sum[t][1], w1, pair);
-                }
-            }
-#pragma GCC unroll 12
-            for (std::size_t t = 0; t < count; ++t) {
-                add_scaled(total[t], sum[t], panel, g, block[t * x_stride].scale, block[t * x_stride].sum);
-            }
-        }
-#pragma GCC unroll 12
-        for (std::size_t t = 0; t < count; ++t) {
-            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
-            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
-        }
-    }
-};
-
-}  // namespace adainfer::inline v0::detail::avx512
-
-#endif
 
 // ---- adainfer/backend/any_backend.hpp ------------------------------------------------------------------------------------
 
@@ -7378,7 +7603,7 @@ inline void signed_rows(ThreadPool& pool, const WeightView& weight, const RowCho
 template <CpuLevel level>
 void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
 #if ADAINFER_X86
-    const bool quantised = code_format(weight.dtype).group != 0;
+    const bool quantised = is_quantised(weight.dtype);
     if constexpr (level == CpuLevel::Avx512) {
         if (quantised) return code_rows(pool, weight, chosen, x, out);
     } else if constexpr (level == CpuLevel::Avx2) {
@@ -7386,7 +7611,7 @@ void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
     }
 #elif ADAINFER_ARM64
     if constexpr (level == CpuLevel::Neon) {
-        if (code_format(weight.dtype).group != 0) return signed_rows(pool, weight, chosen, x, out);
+        if (is_quantised(weight.dtype)) return signed_rows(pool, weight, chosen, x, out);
     }
 #endif
     float_rows<level>(pool, weight, chosen, x, out);
@@ -7484,20 +7709,35 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
     });
 }
 
-/// Of many tokens: of integers where the weight is quantised, the activations rounded to 16 bits.
+/// Of many tokens as integers, the activations rounded to 16 bits. pack(part) is a part of the weight as Tile reads it.
+template <class Tile, class Pack>
+void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y, Pack&& pack) {
+    const avx2::ActivationWords& words = words_of(pool, x);
+    for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        const std::size_t block = part.begin / activation_block;
+        return [&words, panel = pack(part), block](std::size_t token, std::size_t count, float* out) {
+            run_tile<Tile>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
+        };
+    });
+}
+
+/// The same where the weight is quantised, else in float.
 template <CpuLevel level>
 void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     constexpr bool wide = level == CpuLevel::Avx512;
-    using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
-    if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
-    const avx2::ActivationWords& words = words_of(pool, x);
+    using Floats = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
     using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
-    for_panels<LaneWeight::lanes, Words::tokens>(pool, weight, y, [&](const WeightPart& part) {
-        const std::size_t block = part.begin / activation_block;
-        return [&words, panel = Words::pack(part), block](std::size_t token, std::size_t count, float* out) {
-            run_tile<Words>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
-        };
-    });
+    if (!is_quantised(weight.view.dtype)) float_panels<Floats>(pool, weight, x, y);
+    else words_times<Words>(pool, weight, x, y, Words::pack);
+}
+
+/// The same, but a weight of floats is rounded to 12 bits where its columns are a multiple of 32.
+template <CpuLevel level>
+void rounded_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    const bool rounds = !is_quantised(weight.view.dtype) && x.cols() % activation_block == 0;
+    if (!rounds) word_panels<level>(pool, weight, x, y);
+    else if constexpr (level == CpuLevel::Avx512) words_times<avx512::WordTile>(pool, weight, x, y, avx512::rounded_words);
+    else words_times<avx2::WordTile>(pool, weight, x, y, avx2::rounded_words);
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.
@@ -7560,7 +7800,7 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
 /// word_panels(), but weights that are floats themselves are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group != 0) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
+    if (is_quantised(weight.view.dtype)) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
     const auto& nearest = bfloat_rows<Tile>(pool, x);
     const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
@@ -7607,7 +7847,7 @@ inline void signed_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<
 
 /// Of many tokens with NEON: of integers where the weight is quantised, the activations rounded to 16 bits.
 inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
+    if (!is_quantised(weight.view.dtype)) return float_panels<PanelTileNeon>(pool, weight, x, y);
     const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
     const std::size_t blocks = x.cols() / activation_block;
     constexpr std::size_t tokens = 4 * most_lane_tokens;  // so that few steps are of less than most_lane_tokens
@@ -7640,7 +7880,7 @@ struct SimdKernels {
     /// Of one token with some rows or all.
     void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
                  float* out) = nullptr;
-    Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
+    Product exact = nullptr, bfloat16 = nullptr, bits12 = nullptr, bits8 = nullptr;  ///< of many tokens
     /// y = down(activation(gate) * up) of x in bfloat16, of many tokens.
     void (*bfloat16_gated)(ThreadPool& pool, const GatedWeights<detail::simd::Operand>& weights, Activation activation,
                            MatrixView<const float> x, MatrixView<float> y) = nullptr;
@@ -7694,6 +7934,7 @@ const SimdKernels& simd_kernels() {
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
             k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
+            k.bits12 = simd::rounded_panels<base>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
             if constexpr (level == CpuLevel::Amx) {
@@ -7707,6 +7948,7 @@ const SimdKernels& simd_kernels() {
             k.lane_tokens = 8;
             k.lanes = simd::word_lanes;
             k.exact = simd::word_panels<base>;
+            k.bits12 = simd::rounded_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
         }
 #elif ADAINFER_ARM64
@@ -7762,13 +8004,16 @@ class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
-        Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
+        Fast,  ///< Bfloat16 where that is faster than floats, else Bits12 or Exact: perplexity stays within 0.5 % of Exact's
         /// As a token's: of integers where the weight is quantised, activations rounded to 16 bits, else in float. With AMX, where
         /// the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.
         Bfloat16,
+        /// Of integers: as Exact, but weights of floats are rounded too, to 12 bits, off by up to 1 / 4094 of the largest of 32 in a
+        /// row. Rows that are no multiple of 32 are multiplied in float.
+        Bits12,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
         Bits8
@@ -7797,7 +8042,7 @@ class SimdBackend {
     [[nodiscard]] std::size_t threads() const noexcept { return shared_->pool.threads(); }
     [[nodiscard]] CpuLevel level() const noexcept { return level_; }
 
-    /// What the choice came to on this machine: Exact, Bfloat16 or Bits8.
+    /// What the choice came to on this machine: any of them but Fast.
     [[nodiscard]] Products products() const noexcept { return products_; }
 
     /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, two, or with
@@ -7807,7 +8052,7 @@ class SimdBackend {
     }
 
     /// True where prepare() copies weights of this type.
-    [[nodiscard]] bool repacks(DType dtype) const noexcept { return repack_ == Repack::Yes && code_format(dtype).group != 0; }
+    [[nodiscard]] bool repacks(DType dtype) const noexcept { return repack_ == Repack::Yes && is_quantised(dtype); }
 
     /// What this backend and its copies have repacked, and how long it took.
     [[nodiscard]] std::size_t repacked_bytes() const noexcept { return shared_->repacked_bytes.load(std::memory_order_relaxed); }
@@ -7923,18 +8168,25 @@ class SimdBackend {
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
 
     static Products possible(Products asked, CpuLevel level) noexcept {
-        if (level < CpuLevel::Avx512) return Products::Exact;
-        if (asked == Products::Fast) return level == CpuLevel::Amx || has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact;
-        return asked == Products::Bfloat16 && !has_bfloat16() ? Products::Exact : asked;
+        if (level < CpuLevel::Avx2) return Products::Exact;
+        const bool avx512 = level >= CpuLevel::Avx512;
+        switch (asked) {
+            case Products::Fast:
+                return level == CpuLevel::Amx || (avx512 && has_fast_bfloat16()) ? Products::Bfloat16 : Products::Bits12;
+            case Products::Bfloat16: return avx512 && has_bfloat16() ? asked : Products::Exact;
+            case Products::Bits8: return avx512 ? asked : Products::Exact;
+            default: return asked;
+        }
     }
 
     [[nodiscard]] Products products_of_many(DType dtype) const noexcept {
-        return products_ == Products::Bits8 && code_format(dtype).group == 0 ? Products::Exact : products_;
+        return products_ == (is_quantised(dtype) ? Products::Bits12 : Products::Bits8) ? Products::Exact : products_;
     }
 
     [[nodiscard]] SimdKernels::Product product_of_many(DType dtype) const noexcept {
         switch (products_of_many(dtype)) {
             case Products::Bfloat16: return kernels_->bfloat16;
+            case Products::Bits12: return kernels_->bits12;
             case Products::Bits8: return kernels_->bits8;
             default: return kernels_->exact;
         }
@@ -7961,6 +8213,7 @@ class SimdBackend {
         case SimdBackend::Products::Fast: return "fast";
         case SimdBackend::Products::Exact: return "exact";
         case SimdBackend::Products::Bfloat16: return "bfloat16";
+        case SimdBackend::Products::Bits12: return "bits12";
         case SimdBackend::Products::Bits8: return "bits8";
     }
     return "unknown";

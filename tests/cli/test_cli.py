@@ -430,12 +430,13 @@ class Model(CliTest):
         # Logits of 16 positions at once: activations rounded to 16 bits where the head is repacked, else in float.
         self.assertAlmostEqual(nats("--products", "exact", "--no-repack"), exact, delta=5e-5)
         self.assertAlmostEqual(nats("--products", "bfloat16"), exact, delta=0.01)  # of 1200 bytes; 0.5 % is asked of a long text
+        self.assertAlmostEqual(nats("--products", "bits12"), exact, delta=0.002)
         self.assertAlmostEqual(nats("--products", "bits8"), exact, delta=0.05)
         measure = ["bench", MODEL, "-p", "64", "-n", "2", "--after", "8", "-r", "1", "--threads", "1"]
         for how in ["exact", "fast"]:
             rows = self.succeed_json(*measure, "--products", how)
             self.assertEqual([row["test"] for row in rows], ["pp64", "tg2"])
-            self.assertIn(rows[0]["products"], ["exact"] if how == "exact" else ["exact", "bfloat16"])
+            self.assertIn(rows[0]["products"], ["exact"] if how == "exact" else ["exact", "bfloat16", "bits12"])
             self.assertGreater(rows[0]["load_seconds"], rows[0].get("repack_seconds", 0))
         self.assertNotIn("repacked_bytes", self.succeed_json(*measure, "--no-repack")[0])
 

@@ -40,9 +40,11 @@ using SimdAvx2 = SimdAt<adainfer::CpuLevel::Avx2>;
 using SimdAvx512 = SimdAt<adainfer::CpuLevel::Avx512>;
 // Products of many tokens that round, where this machine has them.
 using SimdBfloat16 = SimdAt<adainfer::CpuLevel::Amx, adainfer::SimdBackend::Products::Bfloat16>;
+using SimdBits12Avx2 = SimdAt<adainfer::CpuLevel::Avx2, adainfer::SimdBackend::Products::Bits12>;
+using SimdBits12 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bits12>;
 using SimdBits8 = SimdAt<adainfer::CpuLevel::Avx512, adainfer::SimdBackend::Products::Bits8>;
 #define SIMD_LEVELS SimdPortable, SimdAvx2, SimdAvx512
-#define SIMD_BACKENDS SIMD_LEVELS, SimdBfloat16, SimdBits8
+#define SIMD_BACKENDS SIMD_LEVELS, SimdBfloat16, SimdBits12Avx2, SimdBits12, SimdBits8
 #endif
 
 /// False, with a message, on a machine without the level's instructions.

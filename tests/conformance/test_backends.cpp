@@ -82,22 +82,41 @@ std::vector<float> seen_by(const Backend& backend, DType dtype, std::size_t toke
     return seen;
 }
 
+/// A row of 32-column groups as words of 12 bits under a scale, the largest magnitude 2047.
+void round_to_words(std::span<float> row) {
+    for (std::size_t at = 0; at < row.size(); at += 32) {
+        const std::span<float> group = row.subspan(at, 32);
+        float largest = 0;
+        for (const float value : group) largest = std::max(largest, std::abs(value));
+        const float inverse = 2047 / largest, scale = largest / 2047;  // in float, as ties would show
+        for (float& value : group) value = largest == 0 ? 0 : scale * std::nearbyint(value * inverse);
+    }
+}
+
+/// The weights as the backend sees them.
+template <class Backend>
+std::vector<float> weights_seen_by(const Backend& backend, const RandomWeight& w, std::size_t tokens) {
+    std::vector<float> weights = w.values;
+    const Products products = products_of(backend, w.view.dtype, tokens);
+    if (products == Products::Bfloat16) std::transform(weights.begin(), weights.end(), weights.begin(), to_bfloat16);
+    if (products == Products::Bits12 && w.view.cols % 32 == 0) round_to_words(weights);
+    return weights;
+}
+
 /// Of a product, relative to the sum of the absolute products: float sums, or activations of 16 bits. Weights with a minimum are
 /// themselves rounded sums, so where one is near a tie either neighbour is its bfloat16: 2^-7 of it apart.
 template <class Backend>
 double tolerance(const Backend& backend, DType dtype, std::size_t tokens) {
     if (products_of(backend, dtype, tokens) == Products::Bfloat16) return code_format(dtype).has_minimum ? 0x1p-7 : 2e-6;
-    return std::derived_from<Backend, SimdBackend> && code_format(dtype).group != 0 ? 4e-5 : 2e-6;
+    const bool words = products_of(backend, dtype, tokens) == Products::Bits12 || code_format(dtype).group != 0;
+    return std::derived_from<Backend, SimdBackend> && words ? 4e-5 : 2e-6;
 }
 
 /// Compares y with x w^T; the tolerance is relative to the sum of the absolute products.
 template <class Backend>
 void check_product(const Backend& backend, const RandomWeight& w, MatrixView<const float> x, MatrixView<const float> y) {
     std::size_t wrong = 0;
-    std::vector<float> weights = w.values;
-    if (products_of(backend, w.view.dtype, x.rows()) == Products::Bfloat16) {
-        std::transform(weights.begin(), weights.end(), weights.begin(), to_bfloat16);
-    }
+    const std::vector<float> weights = weights_seen_by(backend, w, x.rows());
     for (std::size_t t = 0; t < x.rows(); ++t) {
         const std::vector<float> seen = seen_by(backend, w.view.dtype, x.rows(), x.row(t));
         for (std::size_t r = 0; r < w.view.rows; ++r) {
@@ -158,8 +177,10 @@ TEST_CASE_TEMPLATE("matmul: every storage type, one row to many, one token to ma
         for (const DType dtype : dtypes) {
             CAPTURE(info(dtype).name);
             const std::size_t block = info(dtype).block_size;
+            std::vector<std::size_t> widths{block, 2 * block, 3 * block};
+            if (block == 1) widths = {1, 3, 37, 64, 288};
             for (const std::size_t rows : Sizes{1, 2, 15, 16, 17, 70}) {
-                for (const std::size_t cols : Sizes{block, 3 * block, block == 1 ? std::size_t{37} : 2 * block}) {
+                for (const std::size_t cols : widths) {
                     const RandomWeight w(dtype, rows, cols, random);
                     const auto prepared = backend.prepare(w.view);
                     for (const std::size_t tokens : Sizes{1, 2, 3, 8, 37}) {
@@ -214,6 +235,22 @@ TEST_CASE_TEMPLATE("matmul: NaN reaches the token it stands in, and no other", B
     backend.matmul(backend.prepare(w.view), x.view, y.view);
     for (std::size_t t = 0; t < 4; ++t) {
         for (const float value : y.view.row(t)) CHECK(std::isnan(value) == (t == 2));
+    }
+}
+
+TEST_CASE_TEMPLATE("matmul: NaN and infinity of a weight reach the row they stand in, and no other", Backend, BACKENDS) {
+    Random random(14);
+    const Backend backend = make<Backend>();
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        RandomWeight w(DType::F32, 40, 64, random);
+        std::memcpy(w.bytes.data() + (33 * 64 + 50) * sizeof bad, &bad, sizeof bad);
+        for (const std::size_t tokens : Sizes{1, 2, 30}) {
+            Strided x(tokens, 64, 0, random), y(tokens, 40, 0, random);
+            backend.matmul(backend.prepare(w.view), x.view, y.view);
+            for (std::size_t t = 0; t < tokens; ++t) {
+                for (std::size_t r = 0; r < 40; ++r) CHECK(std::isfinite(y.view.row(t)[r]) == (r != 33));
+            }
+        }
     }
 }
 

@@ -33,18 +33,22 @@ using Products = SimdBackend::Products;
 TEST_CASE("products: what is asked for, or what the machine and the level have") {
     for (const CpuLevel level : cpu_levels()) {
         CAPTURE(to_string(level));
-        const bool amx = level == CpuLevel::Amx, avx512 = amx || level == CpuLevel::Avx512;
+        const bool amx = level == CpuLevel::Amx, avx512 = amx || level == CpuLevel::Avx512, words = avx512 || level == CpuLevel::Avx2;
         const auto got = [&](Products asked) { return SimdBackend(1, level, asked).products(); };
         CHECK(got(Products::Exact) == Products::Exact);
         CHECK(got(Products::Bits8) == (avx512 ? Products::Bits8 : Products::Exact));
         CHECK(got(Products::Bfloat16) == (avx512 && has_bfloat16() ? Products::Bfloat16 : Products::Exact));
-        CHECK(got(Products::Fast) == (amx || (avx512 && has_fast_bfloat16()) ? Products::Bfloat16 : Products::Exact));
+        CHECK(got(Products::Bits12) == (words ? Products::Bits12 : Products::Exact));
+        CHECK(got(Products::Fast) == (amx || (avx512 && has_fast_bfloat16()) ? Products::Bfloat16 : got(Products::Bits12)));
         CHECK(SimdBackend(1, level).products() == got(Products::Fast));
-        const SimdBackend bfloat16(1, level, Products::Bfloat16), bits8(1, level, Products::Bits8);
+        const SimdBackend bfloat16(1, level, Products::Bfloat16), bits12(1, level, Products::Bits12), bits8(1, level, Products::Bits8);
         for (const DType dtype : {DType::F32, DType::Q4_K}) {
             CHECK(bfloat16.products_of(dtype, 2) == Products::Exact);
             CHECK(bfloat16.products_of(dtype, 25) == bfloat16.products());
         }
+        CHECK(bits12.products_of(DType::Q4_K, 25) == Products::Exact);
+        CHECK(bits12.products_of(DType::F32, 2) == Products::Exact);
+        CHECK(bits12.products_of(DType::F32, 3) == bits12.products());
         CHECK(bits8.products_of(DType::Q4_K, 25) == bits8.products());
         CHECK(bits8.products_of(DType::F32, 3) == Products::Exact);
     }
@@ -335,7 +339,7 @@ TEST_CASE("gated feed-forward network: left to the caller where products do not 
     const RandomWeight gate(DType::Q4_0, 64, 32, random), down(DType::Q4_0, 8, 64, random);
     const std::vector<float> x = random.reals(30 * 32);
     for (const CpuLevel level : cpu_levels()) {
-        for (const Products products : {Products::Exact, Products::Bits8, Products::Bfloat16}) {
+        for (const Products products : {Products::Exact, Products::Bits12, Products::Bits8, Products::Bfloat16}) {
             for (const std::size_t tokens : Sizes{1, 2, 24, 30}) {
                 const SimdBackend backend(1, level, products);
                 const auto g = backend.prepare(gate.view), d = backend.prepare(down.view);

@@ -36,13 +36,16 @@ class SimdBackend {
   public:
     /// How products of many tokens are computed. Where the machine or the level lacks what is asked for, it is Exact instead.
     enum class Products : std::uint8_t {
-        Fast,      ///< Bfloat16 where that is faster than floats, else Exact: perplexity stays within 0.5 % of Exact's
+        Fast,  ///< Bfloat16 where that is faster than floats, else Bits12 or Exact: perplexity stays within 0.5 % of Exact's
         /// As a token's: of integers where the weight is quantised, activations rounded to 16 bits, else in float. With AMX, where
         /// the weight is of floats, in products of bfloat16 parts, which are off by 2^-15 of themselves at most.
         Exact,
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.
         Bfloat16,
+        /// Of integers: as Exact, but weights of floats are rounded too, to 12 bits, off by up to 1 / 4094 of the largest of 32 in a
+        /// row. Rows that are no multiple of 32 are multiplied in float.
+        Bits12,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
         Bits8
@@ -71,7 +74,7 @@ class SimdBackend {
     [[nodiscard]] std::size_t threads() const noexcept { return shared_->pool.threads(); }
     [[nodiscard]] CpuLevel level() const noexcept { return level_; }
 
-    /// What the choice came to on this machine: Exact, Bfloat16 or Bits8.
+    /// What the choice came to on this machine: any of them but Fast.
     [[nodiscard]] Products products() const noexcept { return products_; }
 
     /// How a product of this many tokens with a prepared weight of this type is computed: few tokens are Exact, two, or with
@@ -81,7 +84,7 @@ class SimdBackend {
     }
 
     /// True where prepare() copies weights of this type.
-    [[nodiscard]] bool repacks(DType dtype) const noexcept { return repack_ == Repack::Yes && code_format(dtype).group != 0; }
+    [[nodiscard]] bool repacks(DType dtype) const noexcept { return repack_ == Repack::Yes && is_quantised(dtype); }
 
     /// What this backend and its copies have repacked, and how long it took.
     [[nodiscard]] std::size_t repacked_bytes() const noexcept { return shared_->repacked_bytes.load(std::memory_order_relaxed); }
@@ -197,18 +200,25 @@ class SimdBackend {
     static constexpr std::size_t few_tokens = 2;  // from there on a tile of tokens is faster than one after the other
 
     static Products possible(Products asked, CpuLevel level) noexcept {
-        if (level < CpuLevel::Avx512) return Products::Exact;
-        if (asked == Products::Fast) return level == CpuLevel::Amx || has_fast_bfloat16() ? Products::Bfloat16 : Products::Exact;
-        return asked == Products::Bfloat16 && !has_bfloat16() ? Products::Exact : asked;
+        if (level < CpuLevel::Avx2) return Products::Exact;
+        const bool avx512 = level >= CpuLevel::Avx512;
+        switch (asked) {
+            case Products::Fast:
+                return level == CpuLevel::Amx || (avx512 && has_fast_bfloat16()) ? Products::Bfloat16 : Products::Bits12;
+            case Products::Bfloat16: return avx512 && has_bfloat16() ? asked : Products::Exact;
+            case Products::Bits8: return avx512 ? asked : Products::Exact;
+            default: return asked;
+        }
     }
 
     [[nodiscard]] Products products_of_many(DType dtype) const noexcept {
-        return products_ == Products::Bits8 && code_format(dtype).group == 0 ? Products::Exact : products_;
+        return products_ == (is_quantised(dtype) ? Products::Bits12 : Products::Bits8) ? Products::Exact : products_;
     }
 
     [[nodiscard]] SimdKernels::Product product_of_many(DType dtype) const noexcept {
         switch (products_of_many(dtype)) {
             case Products::Bfloat16: return kernels_->bfloat16;
+            case Products::Bits12: return kernels_->bits12;
             case Products::Bits8: return kernels_->bits8;
             default: return kernels_->exact;
         }
@@ -235,6 +245,7 @@ class SimdBackend {
         case SimdBackend::Products::Fast: return "fast";
         case SimdBackend::Products::Exact: return "exact";
         case SimdBackend::Products::Bfloat16: return "bfloat16";
+        case SimdBackend::Products::Bits12: return "bits12";
         case SimdBackend::Products::Bits8: return "bits8";
     }
     return "unknown";

@@ -37,7 +37,7 @@ struct SimdKernels {
     /// Of one token with some rows or all.
     void (*rows)(ThreadPool& pool, const WeightView& weight, const detail::simd::RowChoice& chosen, std::span<const float> x,
                  float* out) = nullptr;
-    Product exact = nullptr, bfloat16 = nullptr, bits8 = nullptr;  ///< of many tokens
+    Product exact = nullptr, bfloat16 = nullptr, bits12 = nullptr, bits8 = nullptr;  ///< of many tokens
     /// y = down(activation(gate) * up) of x in bfloat16, of many tokens.
     void (*bfloat16_gated)(ThreadPool& pool, const GatedWeights<detail::simd::Operand>& weights, Activation activation,
                            MatrixView<const float> x, MatrixView<float> y) = nullptr;
@@ -91,6 +91,7 @@ const SimdKernels& simd_kernels() {
             k.bfloat16 = simd::bfloat_panels<detail::avx512::BfloatTile>;
             k.bfloat16_gated = simd::bfloat_gated<detail::avx512::BfloatTile>;
             k.bfloat16_attention = simd::bfloat_attention<detail::avx512::BfloatTile>;
+            k.bits12 = simd::rounded_panels<base>;
             k.bits8 = simd::code_panels;
             k.attention = simd::attention<detail::avx512::TokenKernels, detail::FloatTileAvx512>;
             if constexpr (level == CpuLevel::Amx) {
@@ -104,6 +105,7 @@ const SimdKernels& simd_kernels() {
             k.lane_tokens = 8;
             k.lanes = simd::word_lanes;
             k.exact = simd::word_panels<base>;
+            k.bits12 = simd::rounded_panels<base>;
             k.attention = simd::attention<detail::avx2::TokenKernels, detail::FloatTileAvx2>;
         }
 #elif ADAINFER_ARM64

@@ -31,6 +31,7 @@
 #include "adainfer/kernels/lane_weight_neon.hpp"
 #include "adainfer/kernels/pack_bfloat.hpp"
 #include "adainfer/kernels/pack_panel.hpp"
+#include "adainfer/kernels/pack_words.hpp"
 #include "adainfer/kernels/panel_tile.hpp"
 #include "adainfer/kernels/part_ahead.hpp"
 #include "adainfer/kernels/quantize_avx512.hpp"
@@ -171,7 +172,7 @@ inline void signed_rows(ThreadPool& pool, const WeightView& weight, const RowCho
 template <CpuLevel level>
 void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& chosen, std::span<const float> x, float* out) {
 #if ADAINFER_X86
-    const bool quantised = code_format(weight.dtype).group != 0;
+    const bool quantised = is_quantised(weight.dtype);
     if constexpr (level == CpuLevel::Avx512) {
         if (quantised) return code_rows(pool, weight, chosen, x, out);
     } else if constexpr (level == CpuLevel::Avx2) {
@@ -179,7 +180,7 @@ void rows_times(ThreadPool& pool, const WeightView& weight, const RowChoice& cho
     }
 #elif ADAINFER_ARM64
     if constexpr (level == CpuLevel::Neon) {
-        if (code_format(weight.dtype).group != 0) return signed_rows(pool, weight, chosen, x, out);
+        if (is_quantised(weight.dtype)) return signed_rows(pool, weight, chosen, x, out);
     }
 #endif
     float_rows<level>(pool, weight, chosen, x, out);
@@ -277,20 +278,35 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
     });
 }
 
-/// Of many tokens: of integers where the weight is quantised, the activations rounded to 16 bits.
+/// Of many tokens as integers, the activations rounded to 16 bits. pack(part) is a part of the weight as Tile reads it.
+template <class Tile, class Pack>
+void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y, Pack&& pack) {
+    const avx2::ActivationWords& words = words_of(pool, x);
+    for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
+        const std::size_t block = part.begin / activation_block;
+        return [&words, panel = pack(part), block](std::size_t token, std::size_t count, float* out) {
+            run_tile<Tile>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
+        };
+    });
+}
+
+/// The same where the weight is quantised, else in float.
 template <CpuLevel level>
 void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     constexpr bool wide = level == CpuLevel::Avx512;
-    using Tile = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
-    if (code_format(weight.view.dtype).group == 0) return float_panels<Tile>(pool, weight, x, y);
-    const avx2::ActivationWords& words = words_of(pool, x);
+    using Floats = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
     using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
-    for_panels<LaneWeight::lanes, Words::tokens>(pool, weight, y, [&](const WeightPart& part) {
-        const std::size_t block = part.begin / activation_block;
-        return [&words, panel = Words::pack(part), block](std::size_t token, std::size_t count, float* out) {
-            run_tile<Words>(count, panel, words.row(token) + block, words.blocks(), out, LaneWeight::lanes);
-        };
-    });
+    if (!is_quantised(weight.view.dtype)) float_panels<Floats>(pool, weight, x, y);
+    else words_times<Words>(pool, weight, x, y, Words::pack);
+}
+
+/// The same, but a weight of floats is rounded to 12 bits where its columns are a multiple of 32.
+template <CpuLevel level>
+void rounded_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
+    const bool rounds = !is_quantised(weight.view.dtype) && x.cols() % activation_block == 0;
+    if (!rounds) word_panels<level>(pool, weight, x, y);
+    else if constexpr (level == CpuLevel::Avx512) words_times<avx512::WordTile>(pool, weight, x, y, avx512::rounded_words);
+    else words_times<avx2::WordTile>(pool, weight, x, y, avx2::rounded_words);
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.
@@ -353,7 +369,7 @@ void bfloat_gated(ThreadPool& pool, const GatedWeights<Operand>& weights, Activa
 /// word_panels(), but weights that are floats themselves are multiplied in bfloat16, thrice, see avx512::split_product().
 template <class Tile>
 void split_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group != 0) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
+    if (is_quantised(weight.view.dtype)) return word_panels<CpuLevel::Avx512>(pool, weight, x, y);
     const auto& nearest = bfloat_rows<Tile>(pool, x);
     const auto& rests = bfloat_rows<Tile, true>(pool, x);
     constexpr std::size_t lanes = avx512::BfloatPanel::lanes;
@@ -400,7 +416,7 @@ inline void signed_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<
 
 /// Of many tokens with NEON: of integers where the weight is quantised, the activations rounded to 16 bits.
 inline void signed_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    if (code_format(weight.view.dtype).group == 0) return float_panels<PanelTileNeon>(pool, weight, x, y);
+    if (!is_quantised(weight.view.dtype)) return float_panels<PanelTileNeon>(pool, weight, x, y);
     const LaneActivations& rows = signed_activations(pool, weight.view.dtype, x);
     const std::size_t blocks = x.cols() / activation_block;
     constexpr std::size_t tokens = 4 * most_lane_tokens;  // so that few steps are of less than most_lane_tokens

@@ -34,13 +34,24 @@ struct CodeFormat {
     return {};
 }
 
+/// True where a format is one of integers, false where it is one of floats.
+[[nodiscard]] constexpr bool is_quantised(DType dtype) noexcept { return code_format(dtype).group != 0; }
+
 /// f.operator()<dtype>() of a dtype that has a code format; of any other, f is not compiled and what it would return is empty.
 template <class F>
 constexpr auto with_codes(DType dtype, F&& f) {
     using Result = decltype(f.template operator()<DType::Q8_0>());
     return with_dtype(dtype, [&f]<DType type>() -> Result {
-        if constexpr (code_format(type).group != 0) return f.template operator()<type>();
+        if constexpr (is_quantised(type)) return f.template operator()<type>();
         else return Result();
+    });
+}
+
+/// f.operator()<dtype>() of a dtype that is one of floats; of any other, f is neither compiled nor called.
+template <class F>
+constexpr void with_floats(DType dtype, F&& f) {
+    with_dtype(dtype, [&f]<DType type>() {
+        if constexpr (!is_quantised(type)) f.template operator()<type>();
     });
 }
 

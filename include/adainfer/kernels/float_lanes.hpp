@@ -18,13 +18,18 @@ namespace adainfer::inline v0::detail::avx2 {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
 }
 
+/// Eight numbers of a type of 16 bits as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(__m128i halves) noexcept {
+    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
+    else return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
 /// Eight elements of a float row as floats.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX2, gnu::always_inline]] inline __m256 floats8(const std::byte* at) noexcept {
     if constexpr (dtype == DType::F32) return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
-    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-    if constexpr (dtype == DType::F16) return _mm256_cvtph_ps(halves);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    else return floats8<dtype>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
 }
 
 /// The same; past `left` they are zero, and not read.
@@ -52,15 +57,20 @@ namespace adainfer::inline v0::detail::avx512 {
     return static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
 }
 
+/// 16 numbers of a type of 16 bits as floats.
+template <DType dtype>
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(__m256i halves) noexcept {
+    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
+    else return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 /// 16 elements of a float row as floats; past `left` they are zero.
 template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512 floats16(const std::byte* row, std::size_t at,
                                                                       std::size_t left) noexcept {
     const __mmask16 mask = first_lanes(left);
     if constexpr (dtype == DType::F32) return _mm512_maskz_loadu_ps(mask, row + 4 * at);
-    const __m256i halves = _mm256_maskz_loadu_epi16(mask, row + 2 * at);
-    if constexpr (dtype == DType::F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    else return floats16<dtype>(_mm256_maskz_loadu_epi16(mask, row + 2 * at));
 }
 
 }  // namespace adainfer::inline v0::detail::avx512

@@ -120,7 +120,7 @@ template <DType dtype>
 /// Rows [(depth + 1) / 2] of pairs, 32 lanes each = the part, of at most panel_depth columns.
 inline void pack_bfloat(const WeightPart& part, std::uint32_t (*panel)[32], BfloatAhead* ahead) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats_as_bfloat<dtype>(part, panel, ahead);
+        if constexpr (!is_quantised(dtype)) pack_floats_as_bfloat<dtype>(part, panel, ahead);
         else pack_quads_as_bfloat<dtype>(LaneBlocks(part).get(), part.depth, panel, ahead);
     });
 }

@@ -68,9 +68,7 @@ template <DType dtype>
 
 /// panel [depth][16] = the part, which is of floats.
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
-    with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
-    });
+    with_floats(part.weight.dtype, [&]<DType dtype>() { pack_floats<dtype>(part, panel); });
 }
 
 }  // namespace avx2
@@ -131,7 +129,7 @@ template <DType dtype>
 /// panel [depth][32] = the part.
 inline void pack_panel(const WeightPart& part, float* panel) noexcept {
     with_dtype(part.weight.dtype, [&]<DType dtype>() {
-        if constexpr (code_format(dtype).group == 0) pack_floats<dtype>(part, panel);
+        if constexpr (!is_quantised(dtype)) pack_floats<dtype>(part, panel);
         else pack_quads_as_floats<dtype>(LaneBlocks(part).get(), part.depth, panel);
     });
 }
