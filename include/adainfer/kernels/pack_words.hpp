@@ -135,7 +135,8 @@ template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i magnitudes(const std::byte* row) noexcept {
     if constexpr (dtype == DType::F32) {
         const __m512i all = _mm512_set1_epi32(0x7FFFFFFF);
-        return _mm512_max_epi32(_mm512_and_si512(all, _mm512_loadu_si512(row)), _mm512_and_si512(all, _mm512_loadu_si512(row + 64)));
+        const __m512i low = _mm512_loadu_si512(row), high = _mm512_loadu_si512(row + 64);
+        return _mm512_max_epi32(_mm512_and_si512(all, low), _mm512_and_si512(all, high));
     } else {
         const __m512i two = _mm512_and_si512(_mm512_set1_epi16(0x7FFF), _mm512_loadu_si512(row));
         const __m256i one = _mm256_max_epi16(_mm512_castsi512_si256(two), _mm512_extracti64x4_epi64(two, 1));
@@ -145,8 +146,8 @@ template <DType dtype>
 
 /// avx2::word_scales() of sixteen rows.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void word_scales(const std::byte* const* rows, std::size_t skip, float* scales,
-                                                                       float* inverses) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void word_scales(const std::byte* const* rows, std::size_t skip,
+                                                                       float* scales, float* inverses) noexcept {
     __m512i v[16];
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < 16; ++r) v[r] = magnitudes<dtype>(rows[r] + skip);

@@ -16,14 +16,14 @@
 
 #if ADAINFER_X86
 
-// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
-// tokens are then multiplied with.
+// The product of several tokens with a weight in 16-bit words, sixteen rows side by side: a quantised one is widened to them here,
+// some columns once for all tokens, one of floats is rounded to them in pack_words.hpp.
 
 namespace adainfer::inline v0::detail::avx2 {
 
 #define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
 
-/// Some columns of sixteen rows of a quantised weight.
+/// Some columns of sixteen rows.
 struct WordPanel {
     static constexpr std::size_t lanes = 16;
 
@@ -89,7 +89,7 @@ template <DType dtype>
     }
 }
 
-/// 32 rows of a quantised weight.
+/// 32 rows.
 using WordPanels = std::array<WordPanel, 2>;
 
 /// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
@@ -97,6 +97,7 @@ using WordPanels = std::array<WordPanel, 2>;
 struct WordTile {
     static constexpr std::size_t tokens = 4;
 
+    /// Of a quantised weight.
     [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
         WordPanels panels;
         const LaneBlocks<turn_rows> blocks(part);

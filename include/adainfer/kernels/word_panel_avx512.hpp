@@ -14,11 +14,11 @@
 
 #if ADAINFER_X86
 
-// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
+// word_panel.hpp with AVX-512.
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Some columns of 32 rows of a quantised weight.
+/// Some columns of 32 rows.
 struct WordPanel {
     static constexpr std::size_t lanes = 32;
 
@@ -44,6 +44,7 @@ struct WordPanel {
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
+    /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
 
     template <std::size_t count>
