@@ -5472,14 +5472,14 @@ void pack_panel_for(const WeightPart& part, float* panel) {
 
 #if ADAINFER_X86
 
-// The product of several tokens with a quantised weight: some columns of sixteen rows are widened to 16-bit words once, which all
-// tokens are then multiplied with.
+// The product of several tokens with a weight in 16-bit words, sixteen rows side by side: a quantised one is widened to them here,
+// some columns once for all tokens, one of floats is rounded to them in pack_words.hpp.
 
 namespace adainfer::inline v0::detail::avx2 {
 
 #define ADAINFER_INLINE2 ADAINFER_TARGET_AVX2, gnu::always_inline
 
-/// Some columns of sixteen rows of a quantised weight.
+/// Some columns of sixteen rows.
 struct WordPanel {
     static constexpr std::size_t lanes = 16;
 
@@ -5545,7 +5545,7 @@ template <DType dtype>
     }
 }
 
-/// 32 rows of a quantised weight.
+/// 32 rows.
 using WordPanels = std::array<WordPanel, 2>;
 
 /// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
@@ -5553,6 +5553,7 @@ using WordPanels = std::array<WordPanel, 2>;
 struct WordTile {
     static constexpr std::size_t tokens = 4;
 
+    /// Of a quantised weight.
     [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
         WordPanels panels;
         const LaneBlocks<turn_rows> blocks(part);
@@ -5624,11 +5625,11 @@ struct WordTile {
 
 #if ADAINFER_X86
 
-// word_panel.hpp with AVX-512: the product of many tokens with a quantised weight in 16-bit words, two of them a lane.
+// word_panel.hpp with AVX-512.
 
 namespace adainfer::inline v0::detail::avx512 {
 
-/// Some columns of 32 rows of a quantised weight.
+/// Some columns of 32 rows.
 struct WordPanel {
     static constexpr std::size_t lanes = 32;
 
@@ -5654,6 +5655,7 @@ struct WordPanel {
 struct WordTile {
     static constexpr std::size_t tokens = 12;
 
+    /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
 
     template <std::size_t count>
@@ -5818,7 +5820,8 @@ template <DType dtype>
 [[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline __m512i magnitudes(const std::byte* row) noexcept {
     if constexpr (dtype == DType::F32) {
         const __m512i all = _mm512_set1_epi32(0x7FFFFFFF);
-        return _mm512_max_epi32(_mm512_and_si512(all, _mm512_loadu_si512(row)), _mm512_and_si512(all, _mm512_loadu_si512(row + 64)));
+        const __m512i low = _mm512_loadu_si512(row), high = _mm512_loadu_si512(row + 64);
+        return _mm512_max_epi32(_mm512_and_si512(all, low), _mm512_and_si512(all, high));
     } else {
         const __m512i two = _mm512_and_si512(_mm512_set1_epi16(0x7FFF), _mm512_loadu_si512(row));
         const __m256i one = _mm256_max_epi16(_mm512_castsi512_si256(two), _mm512_extracti64x4_epi64(two, 1));
@@ -5828,8 +5831,8 @@ template <DType dtype>
 
 /// avx2::word_scales() of sixteen rows.
 template <DType dtype>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void word_scales(const std::byte* const* rows, std::size_t skip, float* scales,
-                                                                       float* inverses) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void word_scales(const std::byte* const* rows, std::size_t skip,
+                                                                       float* scales, float* inverses) noexcept {
     __m512i v[16];
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < 16; ++r) v[r] = magnitudes<dtype>(rows[r] + skip);
