@@ -34,6 +34,20 @@ inline constexpr std::array dtypes{DType::F32,  DType::F16,  DType::BF16, DType:
 inline constexpr std::array quantised{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
                                       DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K};
 
+/// Stores a number of a type of floats; as bfloat16 it is cut off.
+inline void put_float(DType dtype, std::byte* at, float value) {
+    const std::uint16_t half = f32_to_f16(value);
+    const std::size_t bytes = info(dtype).block_bytes;
+    if (dtype == DType::F16) std::memcpy(at, &half, sizeof half);
+    else std::memcpy(at, reinterpret_cast<const std::byte*>(&value) + sizeof value - bytes, bytes);  // little-endian
+}
+
+/// The word of column `c` of row `r` of a panel of words: columns 0 2 1 3 of each four, two in a dword.
+template <class Panel>
+int word_at(const Panel& panel, std::size_t r, std::size_t c) {
+    return panel.words[c / 4 * 2 + c % 2][r][c % 4 / 2];
+}
+
 /// A random weight, its bytes and its values.
 struct RandomWeight {
     std::vector<std::byte> bytes;
@@ -45,15 +59,10 @@ struct RandomWeight {
         for (std::size_t at = 0; at < bytes.size(); at += type.block_bytes) {
             std::byte* const block = bytes.data() + at;
             for (std::size_t i = 0; i < type.block_bytes; ++i) block[i] = static_cast<std::byte>(random.bits() >> 24U);
-            const auto put_half = [&](std::size_t offset, float value) {
-                const std::uint16_t half = f32_to_f16(value);
-                std::memcpy(block + offset, &half, 2);
-            };
+            const auto put_half = [&](std::size_t offset, float value) { put_float(DType::F16, block + offset, value); };
             const float value = random.real();
             switch (dtype) {  // the fields that are floats
-                case DType::F32: std::memcpy(block, &value, 4); break;
-                case DType::F16: put_half(0, value); break;
-                case DType::BF16: std::memcpy(block, reinterpret_cast<const std::byte*>(&value) + 2, 2); break;  // little-endian
+                case DType::F32: case DType::F16: case DType::BF16: put_float(dtype, block, value); break;
                 case DType::Q8_0: case DType::Q4_0: case DType::Q5_0: put_half(0, value * 0.01F); break;
                 case DType::Q6_K: put_half(208, value * 0.001F); break;
                 case DType::Q4_1: case DType::Q5_1: case DType::Q4_K: case DType::Q5_K:
@@ -191,7 +200,9 @@ using random_weight::check_lane_products;
 using random_weight::dtypes;
 using random_weight::for_lane_weights;
 using random_weight::is_product;
+using random_weight::put_float;
 using random_weight::quantised;
 using random_weight::RandomWeight;
 using random_weight::repacked;
+using random_weight::word_at;
 using random_weight::wrong_panel_products;

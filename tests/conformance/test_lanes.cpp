@@ -163,8 +163,7 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
                         const float minimum = code_format(dtype).has_minimum ? codes.minima[g][r] : 0.0F;
                         if (floats[c * 32 + r] != expected) ++wrong;
                         if (std::fma(codes.scales[g][r], code, minimum) != expected) ++wrong;
-                        // Columns 0 2 1 3 of each four, two in a lane.
-                        const float word = words.words[c / 4 * 2 + c % 2][r][c % 4 / 2];
+                        const auto word = static_cast<float>(word_at(words, r, c));
                         const float least = code_format(dtype).has_minimum ? words.minima[g][r] : 0.0F;
                         if (std::fma(words.scales[g][r], word, least) != expected) ++wrong;
                     }

@@ -53,9 +53,8 @@ TEST_CASE("AVX2 lanes: the values of the file, bit for bit, and the last row for
                     CHECK(panel.depth == block);
                     for (std::size_t r = 0; r < 16; ++r) {
                         for (std::size_t c = 0; c < block; ++c) {
-                            // Columns 0 2 1 3 of each four, two in a dword.
-                            const std::size_t pair = c / 4 * 2 + c % 2, g = c / group;
-                            const float word = panel.words[pair][r][c % 4 / 2];
+                            const std::size_t g = c / group;
+                            const auto word = static_cast<float>(word_at(panel, r, c));
                             const float minimum = code_format(dtype).has_minimum ? panel.minima[g][r] : 0.0F;
                             const std::size_t row = std::min(first + 16 * half + r, rows - 1);
                             if (std::fma(panel.scales[g][r], word, minimum) != w.values[row * cols + begin + c]) ++wrong;

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <limits>
-#include <vector>
+#include <string>
 
 #include "adainfer/kernels/cpu.hpp"
 #include "adainfer/kernels/pack_words.hpp"
@@ -57,10 +55,9 @@ void for_parts(const RandomWeight& w, F&& f) {
     }
 }
 
-/// The word of column `c` of row `r`: columns 0 2 1 3 of each four, two in a dword.
 template <class Words>
 int word(const Words& words, std::size_t r, std::size_t c) {
-    return words.panel(r).words[c / 4 * 2 + c % 2][r % Words::lanes][c % 4 / 2];
+    return word_at(words.panel(r), r % Words::lanes, c);
 }
 
 template <class Words>
@@ -70,7 +67,7 @@ float scale(const Words& words, std::size_t r, std::size_t c) {
 
 template <class Words>
 void check_rounding() {
-    if (!runs(Words::level, to_string(Words::level) == "avx2" ? "AVX2" : "AVX-512")) return;
+    if (!runs(Words::level, std::string(to_string(Words::level)))) return;
     Random random(61);
     for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
         CAPTURE(info(dtype).name);
@@ -113,10 +110,7 @@ void check_bad_weights() {
         CAPTURE(info(dtype).name);
         RandomWeight w(dtype, rows, cols, random);
         const auto put = [&](std::size_t row, std::size_t col, float value) {
-            std::byte* const at = w.bytes.data() + row * row_bytes(dtype, cols) + col * info(dtype).block_bytes;
-            const std::uint16_t half = f32_to_f16(value);
-            if (dtype == DType::F16) std::memcpy(at, &half, 2);
-            else std::memcpy(at, reinterpret_cast<const std::byte*>(&value) + 4 - info(dtype).block_bytes, info(dtype).block_bytes);
+            put_float(dtype, w.bytes.data() + (row * cols + col) * info(dtype).block_bytes, value);
         };
         put(3, 40, nan);
         put(17, 31, infinity);

@@ -116,6 +116,9 @@ TEST_CASE("SmolLM2 on SimdBackend: perplexity within 0.5 %, the features of exit
     const double expected = nats_per_token(in_float, text);
     const std::vector<double> expected_gaps = gaps(in_float, std::span(text).first(40));
     using enum SimdBackend::Products;
+    const bool bfloat16 = has_fast_bfloat16() || has_level(CpuLevel::Amx);
+    const auto standard = bfloat16 ? Bfloat16 : best_cpu_level() >= CpuLevel::Avx2 ? Bits12 : Exact;
+    CHECK(SimdBackend(1, best_cpu_level()).products() == standard);  // the default is one of these
     const HalfWeights halves(file.weights);
     struct Case {
         CpuLevel level;
