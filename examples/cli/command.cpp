@@ -28,8 +28,9 @@ void ModelOptions::add_to(CLI::App& command) {
         ->type_name("NAME")
         ->capture_default_str();
     command.add_option("--products", products,
-                       "how simd multiplies prompts: exact (as it does single tokens), bfloat16, bits12 (weights of floats rounded to "
-                       "12 bits), bits8 (activations rounded to 8 bits), or fast (bfloat16 where the CPU is fast at it, else bits12)")
+                       "how simd multiplies prompts: exact (as it does single tokens), bfloat16, bits12 (activations rounded to 16 "
+                       "bits, weights of floats to 12), bits8 (activations rounded to 8 bits), or fast (bfloat16 where the CPU is "
+                       "fast at it, else bits12)")
         ->check(CLI::IsMember({"fast", "exact", "bfloat16", "bits12", "bits8"}))
         ->type_name("HOW")
         ->capture_default_str();

@@ -738,6 +738,7 @@ class ActivationRow {
 
 // ---- adainfer/kernels/activation_words.hpp -------------------------------------------------------------------------------
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -936,8 +937,8 @@ enum class CpuLevel : std::uint8_t {
 
 #if ADAINFER_X86
 
-// Activations as 16-bit words, 32 under one scale. AVX2 multiplies pairs of them without losing a bit; what it does with bytes
-// saturates.
+// Activations as 16-bit words, 32 or more under one scale. AVX2 multiplies pairs of them without losing a bit; what it does with
+// bytes saturates.
 
 namespace adainfer::inline v0 {
 
@@ -949,7 +950,7 @@ struct WordBlock {
     std::int16_t words[activation_block];
     std::int32_t sums[2];  ///< of the first 16 words, and of the others
     float scale;
-    float sum;  ///< of the values: what a weight's minimum is multiplied by
+    float sum;  ///< of all words; times the scale, what a weight's minimum is multiplied by
 };
 
 /// 16 values as words; returns their sum.
@@ -968,31 +969,35 @@ struct WordBlock {
 
 inline constexpr float largest_word = 32767;
 
-/// Words of 32 values and their scale: the largest magnitude becomes largest_word. A block with a NaN or an infinity gets a NaN as
-/// scale and zero words, so that it is NaN that comes out of every product.
-[[ADAINFER_TARGET_AVX2]] inline void quantize(const float* x, WordBlock& block) noexcept {
+/// What a step of words is for some values, a multiple of 8: the largest magnitude becomes largest_word. NaN where there is a NaN
+/// or an infinity, 0 where all are so small that they count as zero.
+[[ADAINFER_TARGET_AVX2]] inline float word_scale(std::span<const float> x) noexcept {
     const __m256 zero = _mm256_setzero_ps(), sign = _mm256_set1_ps(-0.0F);
     __m256 poison = zero, largest = zero;  // poison: 0, or NaN
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < activation_block; i += 8) {
-        const __m256 v = _mm256_loadu_ps(x + i);
+    for (std::size_t i = 0; i < x.size(); i += 8) {
+        const __m256 v = _mm256_loadu_ps(x.data() + i);
         poison = _mm256_fmadd_ps(v, zero, poison);
         largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, v));
     }
+    if (_mm256_movemask_ps(_mm256_cmp_ps(poison, zero, _CMP_NEQ_UQ)) != 0) return std::numeric_limits<float>::quiet_NaN();
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     const float most = _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
-    const bool bad = _mm256_movemask_ps(_mm256_cmp_ps(poison, zero, _CMP_NEQ_UQ)) != 0;
-    if (bad || most < smallest_activation * largest_word) {  // below, largest_word / most could overflow
+    return most < smallest_activation * largest_word ? 0.0F : most / largest_word;  // the inverse of less could overflow
+}
+
+/// 32 values as words of this scale; zero words where it is 0 or NaN, so that it is NaN that comes out of every product.
+[[ADAINFER_TARGET_AVX2]] inline void quantize(const float* x, float scale, WordBlock& block) noexcept {
+    if (!(scale > 0.0F)) {
         block = {};
-        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
+        block.scale = scale;
         return;
     }
-    const __m256 inverse = _mm256_set1_ps(largest_word / most);
+    const __m256 inverse = _mm256_set1_ps(1.0F / scale);
     block.sums[0] = store_words(x, inverse, block.words);
     block.sums[1] = store_words(x + 16, inverse, block.words + 16);
-    block.scale = most / largest_word;
-    block.sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+    block.scale = scale;
+    block.sum = static_cast<float>(block.sums[0] + block.sums[1]);
 }
 
 /// Rows of activations as words.
@@ -1004,9 +1009,14 @@ class ActivationWords {
         if (values_.size() < tokens * blocks_) values_.resize(tokens * blocks_);
     }
 
-    /// Row `token` = x [cols]. Rows can be assigned by several threads.
-    void assign(std::size_t token, std::span<const float> x) noexcept {
-        for (std::size_t b = 0; b < blocks_; ++b) quantize(x.data() + b * activation_block, values_[token * blocks_ + b]);
+    /// Row `token` = x [cols], so many columns under one scale, a multiple of 32. Rows can be assigned by several threads.
+    void assign(std::size_t token, std::span<const float> x, std::size_t columns = activation_block) noexcept {
+        WordBlock* block = values_.data() + token * blocks_;
+        for (; !x.empty(); x = x.subspan((std::min)(columns, x.size()))) {
+            const std::span<const float> part = x.first((std::min)(columns, x.size()));
+            const float scale = word_scale(part);
+            for (std::size_t i = 0; i < part.size(); i += activation_block) quantize(part.data() + i, scale, *block++);
+        }
     }
 
     [[nodiscard]] const WordBlock* row(std::size_t token) const noexcept { return values_.data() + token * blocks_; }
@@ -3919,15 +3929,13 @@ template <class Panel>
     return panel;
 }
 
-/// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
+/// total[32] += scale * (sum of products of codes) + minimum * activation sum, of group g of a panel.
 template <class Panel>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512i (&sum)[2],
-                                                                      const Panel& panel, std::size_t g, float x_scale,
-                                                                      float x_sum) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512 (&products)[2],
+                                                                      const Panel& panel, std::size_t g, float x_sum) noexcept {
 #pragma GCC unroll 2
     for (std::size_t i = 0; i < 2; ++i) {
-        const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), _mm512_set1_ps(x_scale));
-        total[i] = _mm512_fmadd_ps(products, _mm512_load_ps(panel.scales[g] + 16 * i), total[i]);
+        total[i] = _mm512_fmadd_ps(products[i], _mm512_load_ps(panel.scales[g] + 16 * i), total[i]);
         if (!panel.format.has_minimum) continue;
         total[i] = _mm512_fmadd_ps(_mm512_set1_ps(x_sum), _mm512_load_ps(panel.minima[g] + 16 * i), total[i]);
     }
@@ -3981,7 +3989,10 @@ struct CodeTile {
             const std::size_t block = g * group / activation_block;
 #pragma GCC unroll 6
             for (std::size_t t = 0; t < count; ++t) {
-                add_scaled(total[t], sum[t], panel, g, x.scales[t * blocks + block], x.sums[t * blocks + block]);
+                const __m512 x_scale = _mm512_set1_ps(x.scales[t * blocks + block]);
+                const __m512 products[2] = {_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), x_scale),
+                                            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), x_scale)};
+                add_scaled(total[t], products, panel, g, x.sums[t * blocks + block]);
             }
         }
 #pragma GCC unroll 6
@@ -4314,7 +4325,7 @@ template <DType dtype>
             const float bias = static_cast<float>(-format.bias);
             rest += bias * (a * static_cast<float>(x[p].sums[0]) + b * static_cast<float>(x[p].sums[1]));
         }
-        if constexpr (format.has_minimum) rest += minima[p % pieces] * x[p].sum;
+        if constexpr (format.has_minimum) rest += minima[p % pieces] * (x[p].scale * x[p].sum);
     }
     return sum_of(total) + rest;
 }
@@ -4863,7 +4874,7 @@ template <DType dtype, std::size_t tokens>
 #pragma GCC unroll 4
                         for (std::size_t t = 0; t < tokens; ++t) {
                             __m256& to = k_format ? block_less[t][i] : total[t][i];
-                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->sum), to);
+                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->scale * x[t]->sum), to);
                         }
                     }
                 }
@@ -5548,10 +5559,13 @@ template <DType dtype>
 /// 32 rows.
 using WordPanels = std::array<WordPanel, 2>;
 
-/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
-/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+/// y[token][32] += the panels times rows of activations that begin at their first column, `columns` of them under one scale: a block,
+/// or as many as a panel may have, whose products need not be scaled group by group. Bound: 16 products and as many sums need two
+/// instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+template <std::size_t columns>
 struct WordTile {
-    static constexpr std::size_t tokens = 4;
+    static_assert(columns == activation_block || columns == panel_depth);
+    static constexpr std::size_t tokens = 4, under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
@@ -5566,19 +5580,24 @@ struct WordTile {
     template <std::size_t count>
     static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
         for (std::size_t half = 0; half < 2; ++half) {
-            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
+            const WordPanel& panel = panels[half];
+            float* const to = y + WordPanel::lanes * half;
+            if (panel.format.group == 16) run<count, 16, false>(panel, x, x_stride, to, y_stride);
+            else if (panel.format.has_minimum) run<count, 32, true>(panel, x, x_stride, to, y_stride);
+            else run<count, 32, false>(panel, x, x_stride, to, y_stride);
         }
     }
 
   private:
-    template <std::size_t count>
+    template <std::size_t count, std::size_t group, bool has_minimum>
     [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
                                              std::size_t y_stride) noexcept {
-        const std::size_t group = panel.format.group;
-        const bool has_minimum = panel.format.has_minimum;
+        __m256 total[count][2];
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < count; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             const WordBlock* const block = x + g * group / activation_block;
-            const std::int16_t* const words = block->words + g * group % activation_block;
+            const std::size_t from = g * group % activation_block;
             const auto weight = panel.words + g * group / 2;
             __m256i sum[count][2];
 #pragma GCC unroll 4
@@ -5587,26 +5606,32 @@ struct WordTile {
                 const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
 #pragma GCC unroll 4
                 for (std::size_t t = 0; t < count; ++t) {
-                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
+                    const __m256i pair = pair_of(block[t * x_stride].words + from + 2 * j);
                     add_products(sum[t][0], w0, pair);
                     add_products(sum[t][1], w1, pair);
                 }
             }
-            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
 #pragma GCC unroll 4
             for (std::size_t t = 0; t < count; ++t) {
-                float* const to = y + t * y_stride;
-                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
-                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
-                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
-                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
-                if (has_minimum) {
-                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
-                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
-                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
+                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                const __m256 x_unit = _mm256_set1_ps(unit), x_sum = _mm256_set1_ps(unit * block[t * x_stride].sum);
+#pragma GCC unroll 2
+                for (std::size_t i = 0; i < 2; ++i) {
+                    __m256& to = total[t][i];
+                    __m256 products = _mm256_cvtepi32_ps(sum[t][i]);
+                    if (columns != panel_depth) products = _mm256_mul_ps(products, x_unit);
+                    to = _mm256_fmadd_ps(products, _mm256_load_ps(panel.scales[g] + 8 * i), to);
+                    if (has_minimum) to = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8 * i), to);
                 }
-                _mm256_storeu_ps(to, y0);
-                _mm256_storeu_ps(to + 8, y1);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < count; ++t) {
+            const __m256 x_scale = _mm256_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 2; ++i) {
+                float* const to = y + t * y_stride + 8 * i;
+                _mm256_storeu_ps(to, _mm256_fmadd_ps(total[t][i], x_scale, _mm256_loadu_ps(to)));
             }
         }
     }
@@ -5649,11 +5674,13 @@ struct WordPanel {
     }
 };
 
-/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
-/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
-/// instructions to scale.
+/// y[token][32] += the panel times rows of activations that begin at the panel's first column, `columns` of them under one scale as
+/// avx2::WordTile has it. Bound: integer products, 32 an instruction, of which machines start as many a cycle as float products of
+/// 16; a group of 32 columns costs 16 of them and two to four instructions to scale.
+template <std::size_t columns>
 struct WordTile {
-    static constexpr std::size_t tokens = 12;
+    static_assert(columns == activation_block || columns == panel_depth);
+    static constexpr std::size_t tokens = 12, under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
@@ -5664,10 +5691,7 @@ struct WordTile {
         const std::size_t group = panel.format.group;
         __m512 total[count][2];
 #pragma GCC unroll 12
-        for (std::size_t t = 0; t < count; ++t) {
-            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
-            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
-        }
+        for (std::size_t t = 0; t < count; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             const avx2::WordBlock* const block = x + g * group / activation_block;
             const std::size_t from = g * group % activation_block;
@@ -5686,13 +5710,22 @@ struct WordTile {
             }
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
-                add_scaled(total[t], sum[t], panel, g, block[t * x_stride].scale, block[t * x_stride].sum);
+                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                __m512 products[2] = {_mm512_cvtepi32_ps(sum[t][0]), _mm512_cvtepi32_ps(sum[t][1])};
+                if (columns != panel_depth) {
+                    for (__m512& p : products) p = _mm512_mul_ps(p, _mm512_set1_ps(unit));
+                }
+                add_scaled(total[t], products, panel, g, unit * block[t * x_stride].sum);
             }
         }
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
-            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
-            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+            const __m512 x_scale = _mm512_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 2; ++i) {
+                float* const to = y + t * y_stride + 16 * i;
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(total[t][i], x_scale, _mm512_loadu_ps(to)));
+            }
         }
     }
 };
@@ -7566,9 +7599,10 @@ inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
     });
 }
 
-/// Rows of activations rounded to 16 bits, for AVX2.
-[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
-    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t)); });
+/// Rows of activations rounded to 16 bits, so many columns under one scale.
+[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x,
+                                                           std::size_t columns = activation_block) {
+    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t), columns); });
 }
 
 /// code_rows() with AVX2.
@@ -7715,7 +7749,7 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
 /// Of many tokens as integers, the activations rounded to 16 bits. pack(part) is a part of the weight as Tile reads it.
 template <class Tile, class Pack>
 void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y, Pack&& pack) {
-    const avx2::ActivationWords& words = words_of(pool, x);
+    const avx2::ActivationWords& words = words_of(pool, x, Tile::under_one_scale);
     for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
         const std::size_t block = part.begin / activation_block;
         return [&words, panel = pack(part), block](std::size_t token, std::size_t count, float* out) {
@@ -7724,23 +7758,27 @@ void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float
     });
 }
 
+template <CpuLevel level, std::size_t columns>
+using WordTile = std::conditional_t<level == CpuLevel::Avx512, avx512::WordTile<columns>, avx2::WordTile<columns>>;
+
 /// The same where the weight is quantised, else in float.
 template <CpuLevel level>
 void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    constexpr bool wide = level == CpuLevel::Avx512;
-    using Floats = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
-    using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
-    if (!is_quantised(weight.view.dtype)) float_panels<Floats>(pool, weight, x, y);
-    else words_times<Words>(pool, weight, x, y, Words::pack);
+    using Floats = std::conditional_t<level == CpuLevel::Avx512, PanelTileAvx512, PanelTileAvx2>;
+    using Words = WordTile<level, activation_block>;
+    if (is_quantised(weight.view.dtype)) words_times<Words>(pool, weight, x, y, Words::pack);
+    else float_panels<Floats>(pool, weight, x, y);
 }
 
-/// The same, but a weight of floats is rounded to 12 bits where its columns are a multiple of 32.
+/// As integers with more activations under a scale, a weight of floats rounded to 12 bits. In float where that has columns that are
+/// no multiple of 32.
 template <CpuLevel level>
 void rounded_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const bool rounds = !is_quantised(weight.view.dtype) && x.cols() % activation_block == 0;
-    if (!rounds) word_panels<level>(pool, weight, x, y);
-    else if constexpr (level == CpuLevel::Avx512) words_times<avx512::WordTile>(pool, weight, x, y, avx512::rounded_words);
-    else words_times<avx2::WordTile>(pool, weight, x, y, avx2::rounded_words);
+    using Words = WordTile<level, panel_depth>;
+    if (is_quantised(weight.view.dtype)) words_times<Words>(pool, weight, x, y, Words::pack);
+    else if (x.cols() % activation_block != 0) word_panels<level>(pool, weight, x, y);
+    else if constexpr (level == CpuLevel::Avx512) words_times<Words>(pool, weight, x, y, avx512::rounded_words);
+    else words_times<Words>(pool, weight, x, y, avx2::rounded_words);
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.
@@ -8014,8 +8052,8 @@ class SimdBackend {
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.
         Bfloat16,
-        /// Of integers: as Exact, but weights of floats are rounded too, to 12 bits, off by up to 1 / 4094 of the largest of 32 in a
-        /// row. Rows that are no multiple of 32 are multiplied in float.
+        /// Of integers: activations rounded to 16 bits, 256 under one scale, and weights of floats to 12 bits, off by up to 1 / 4094
+        /// of the largest of 32 in a row. Rows of floats that are no multiple of 32 are multiplied in float.
         Bits12,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
@@ -8183,7 +8221,7 @@ class SimdBackend {
     }
 
     [[nodiscard]] Products products_of_many(DType dtype) const noexcept {
-        return products_ == (is_quantised(dtype) ? Products::Bits12 : Products::Bits8) ? Products::Exact : products_;
+        return products_ == Products::Bits8 && !is_quantised(dtype) ? Products::Exact : products_;
     }
 
     [[nodiscard]] SimdKernels::Product product_of_many(DType dtype) const noexcept {

@@ -118,15 +118,43 @@ std::size_t wrong_panel_products(const RandomWeight& w, const LaneWeight* lanes,
 
 #if ADAINFER_X86
 
-/// What `times` of wrong_panel_products() is with such a tile: adds to out the products of a part with `tokens` rows of words.
+/// Checks a tile of words: products with up to `tokens` rows of activations, from the file and from lanes, and that a row with a NaN
+/// or an infinity spoils no other.
 template <class Tile>
-void add_word_products(const detail::WeightPart& part, const detail::avx2::ActivationWords& words, std::size_t tokens, float* out,
-                       std::size_t stride) {
-    const auto panel = Tile::pack(part);
-    detail::for_token_blocks(tokens, Tile::tokens, [&](std::size_t first, std::size_t count) {
-        const detail::avx2::WordBlock* const x = words.row(first) + part.begin / activation_block;
-        detail::run_tile<Tile>(count, panel, x, words.blocks(), out + first * stride, stride);
-    });
+void check_word_tile(const RandomWeight& w, const LaneWeight& lanes, std::size_t tokens, Random& random) {
+    const std::size_t cols = w.view.cols;
+    std::vector<float> x = random.reals(tokens * cols);
+    detail::avx2::ActivationWords words;
+    words.resize(tokens, cols);
+    const auto assign = [&](std::size_t t) { words.assign(t, {x.data() + t * cols, cols}, Tile::under_one_scale); };
+    for (std::size_t t = 0; t < tokens; ++t) assign(t);
+    const auto add_products = [&](const detail::WeightPart& part, std::size_t count, float* out, std::size_t stride) {
+        const auto panel = Tile::pack(part);
+        detail::for_token_blocks(count, Tile::tokens, [&](std::size_t first, std::size_t some) {
+            const detail::avx2::WordBlock* const from = words.row(first) + part.begin / activation_block;
+            detail::run_tile<Tile>(some, panel, from, words.blocks(), out + first * stride, stride);
+        });
+    };
+    CAPTURE(Tile::under_one_scale);
+    for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
+        for (std::size_t count = 1; count <= tokens; ++count) {
+            CAPTURE(count);
+            const auto times = [&](const auto& part, float* out, std::size_t stride) { add_products(part, count, out, stride); };
+            CHECK(wrong_panel_products(w, from, x, count, times) == 0);
+        }
+    }
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+        x[cols + 1] = bad;  // of token 1
+        assign(1);
+        std::vector<float> out(3 * 32, 0.0F);
+        const std::size_t rows = std::min(w.view.rows, std::size_t{32});
+        add_products({w.view, 0, rows, 0, std::min(cols, detail::panel_depth), &lanes}, 3, out.data(), 32);
+        for (std::size_t r = 0; r < 32; ++r) {
+            CHECK(std::isfinite(out[r]));
+            CHECK(std::isnan(out[32 + r]));
+            CHECK(std::isfinite(out[64 + r]));
+        }
+    }
 }
 
 /// Checks lane_product(), which multiplies the first lanes of a weight with some rows of activations that were made by assign(t),
@@ -194,8 +222,8 @@ void for_lane_weights(Random& random, Sizes rows, Sizes blocks, F&& f) {
 }  // namespace random_weight
 
 #if ADAINFER_X86
-using random_weight::add_word_products;
 using random_weight::check_lane_products;
+using random_weight::check_word_tile;
 #endif
 using random_weight::dtypes;
 using random_weight::for_lane_weights;

@@ -98,7 +98,7 @@ std::vector<float> weights_seen_by(const Backend& backend, const RandomWeight& w
     std::vector<float> weights = w.values;
     const Products products = products_of(backend, w.view.dtype, tokens);
     if (products == Products::Bfloat16) std::transform(weights.begin(), weights.end(), weights.begin(), to_bfloat16);
-    if (products == Products::Bits12 && w.view.cols % 32 == 0) round_to_words(weights);
+    if (products == Products::Bits12 && !is_quantised(w.view.dtype) && w.view.cols % 32 == 0) round_to_words(weights);
     return weights;
 }
 

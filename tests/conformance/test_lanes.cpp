@@ -153,7 +153,7 @@ TEST_CASE("lanes: the values of the file, bit for bit, and the last row for thos
                 detail::avx512::pack_panel(part, floats.data());
                 const auto codes = detail::avx512::CodeTile::pack(part);
                 CHECK(codes.depth == block);
-                const auto words = detail::avx512::WordTile::pack(part);
+                const auto words = detail::avx512::WordTile<activation_block>::pack(part);
                 CHECK(words.depth == block);
                 for (std::size_t r = 0; r < 32; ++r) {
                     for (std::size_t c = 0; c < block; ++c) {
@@ -196,36 +196,9 @@ TEST_CASE("words: products of many tokens with AVX-512, from the file and from l
     if (!has_avx512()) return;
     Random random(23);
     for_lane_weights<detail::avx512::turn_rows>(random, {1, 32, 45}, {1, 9}, [&](const RandomWeight& w, const LaneWeight& lanes) {
-        const DType dtype = w.view.dtype;
-        const std::size_t rows = w.view.rows, cols = w.view.cols;
-        const std::size_t block = info(dtype).block_size;
         constexpr std::size_t tokens = 14;  // more than one tile of 12
-        std::vector<float> x = random.reals(tokens * cols);
-        detail::avx2::ActivationWords words;
-        words.resize(tokens, cols);
-        for (std::size_t t = 0; t < tokens; ++t) words.assign(t, {x.data() + t * cols, cols});
-        for (const LaneWeight* const from : {static_cast<const LaneWeight*>(nullptr), &lanes}) {
-            for (std::size_t count = 1; count <= tokens; ++count) {
-                CAPTURE(count);
-                const auto times = [&](const auto& part, float* out, std::size_t stride) {
-                    add_word_products<detail::avx512::WordTile>(part, words, count, out, stride);
-                };
-                CHECK(wrong_panel_products(w, from, x, count, times) == 0);
-            }
-        }
-        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-            x[cols] = bad;  // of token 1
-            words.assign(1, {x.data() + cols, cols});
-            std::vector<float> out(3 * 32, 0.0F);
-            const std::size_t count = std::min(rows, std::size_t{32});
-            const detail::WeightPart part{w.view, 0, count, 0, block, &lanes};
-            add_word_products<detail::avx512::WordTile>(part, words, 3, out.data(), 32);
-            for (std::size_t r = 0; r < 32; ++r) {
-                CHECK(std::isfinite(out[r]));
-                CHECK(std::isnan(out[32 + r]));
-                CHECK(std::isfinite(out[64 + r]));
-            }
-        }
+        check_word_tile<detail::avx512::WordTile<activation_block>>(w, lanes, tokens, random);
+        check_word_tile<detail::avx512::WordTile<detail::panel_depth>>(w, lanes, tokens, random);
     });
 }
 

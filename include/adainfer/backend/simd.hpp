@@ -43,8 +43,8 @@ class SimdBackend {
         /// Weights and activations rounded to bfloat16 (eight significant bits), sums in float; in attention queries, keys, values
         /// and the weights after the softmax.
         Bfloat16,
-        /// Of integers: as Exact, but weights of floats are rounded too, to 12 bits, off by up to 1 / 4094 of the largest of 32 in a
-        /// row. Rows that are no multiple of 32 are multiplied in float.
+        /// Of integers: activations rounded to 16 bits, 256 under one scale, and weights of floats to 12 bits, off by up to 1 / 4094
+        /// of the largest of 32 in a row. Rows of floats that are no multiple of 32 are multiplied in float.
         Bits12,
         /// Of integers: activations rounded to 8 bits, off by up to 1 / 254 of the largest of 32, as llama.cpp does always. Weights
         /// that are not quantised are multiplied in float.
@@ -212,7 +212,7 @@ class SimdBackend {
     }
 
     [[nodiscard]] Products products_of_many(DType dtype) const noexcept {
-        return products_ == (is_quantised(dtype) ? Products::Bits12 : Products::Bits8) ? Products::Exact : products_;
+        return products_ == Products::Bits8 && !is_quantised(dtype) ? Products::Exact : products_;
     }
 
     [[nodiscard]] SimdKernels::Product product_of_many(DType dtype) const noexcept {

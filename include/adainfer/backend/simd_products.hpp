@@ -132,9 +132,10 @@ inline void code_rows(ThreadPool& pool, const WeightView& weight, const RowChoic
     });
 }
 
-/// Rows of activations rounded to 16 bits, for AVX2.
-[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x) {
-    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t)); });
+/// Rows of activations rounded to 16 bits, so many columns under one scale.
+[[nodiscard]] inline const avx2::ActivationWords& words_of(ThreadPool& pool, MatrixView<const float> x,
+                                                           std::size_t columns = activation_block) {
+    return prepared_rows<avx2::ActivationWords>(pool, x, [&](auto& words, std::size_t t) { words.assign(t, x.row(t), columns); });
 }
 
 /// code_rows() with AVX2.
@@ -281,7 +282,7 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
 /// Of many tokens as integers, the activations rounded to 16 bits. pack(part) is a part of the weight as Tile reads it.
 template <class Tile, class Pack>
 void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y, Pack&& pack) {
-    const avx2::ActivationWords& words = words_of(pool, x);
+    const avx2::ActivationWords& words = words_of(pool, x, Tile::under_one_scale);
     for_panels<LaneWeight::lanes, Tile::tokens>(pool, weight, y, [&](const WeightPart& part) {
         const std::size_t block = part.begin / activation_block;
         return [&words, panel = pack(part), block](std::size_t token, std::size_t count, float* out) {
@@ -290,23 +291,27 @@ void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float
     });
 }
 
+template <CpuLevel level, std::size_t columns>
+using WordTile = std::conditional_t<level == CpuLevel::Avx512, avx512::WordTile<columns>, avx2::WordTile<columns>>;
+
 /// The same where the weight is quantised, else in float.
 template <CpuLevel level>
 void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    constexpr bool wide = level == CpuLevel::Avx512;
-    using Floats = std::conditional_t<wide, PanelTileAvx512, PanelTileAvx2>;
-    using Words = std::conditional_t<wide, avx512::WordTile, avx2::WordTile>;
-    if (!is_quantised(weight.view.dtype)) float_panels<Floats>(pool, weight, x, y);
-    else words_times<Words>(pool, weight, x, y, Words::pack);
+    using Floats = std::conditional_t<level == CpuLevel::Avx512, PanelTileAvx512, PanelTileAvx2>;
+    using Words = WordTile<level, activation_block>;
+    if (is_quantised(weight.view.dtype)) words_times<Words>(pool, weight, x, y, Words::pack);
+    else float_panels<Floats>(pool, weight, x, y);
 }
 
-/// The same, but a weight of floats is rounded to 12 bits where its columns are a multiple of 32.
+/// As integers with more activations under a scale, a weight of floats rounded to 12 bits. In float where that has columns that are
+/// no multiple of 32.
 template <CpuLevel level>
 void rounded_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
-    const bool rounds = !is_quantised(weight.view.dtype) && x.cols() % activation_block == 0;
-    if (!rounds) word_panels<level>(pool, weight, x, y);
-    else if constexpr (level == CpuLevel::Avx512) words_times<avx512::WordTile>(pool, weight, x, y, avx512::rounded_words);
-    else words_times<avx2::WordTile>(pool, weight, x, y, avx2::rounded_words);
+    using Words = WordTile<level, panel_depth>;
+    if (is_quantised(weight.view.dtype)) words_times<Words>(pool, weight, x, y, Words::pack);
+    else if (x.cols() % activation_block != 0) word_panels<level>(pool, weight, x, y);
+    else if constexpr (level == CpuLevel::Avx512) words_times<Words>(pool, weight, x, y, avx512::rounded_words);
+    else words_times<Words>(pool, weight, x, y, avx2::rounded_words);
 }
 
 /// Rows of activations, or their rests, rounded to bfloat16.

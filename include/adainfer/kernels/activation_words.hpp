@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -11,8 +12,8 @@
 
 #if ADAINFER_X86
 
-// Activations as 16-bit words, 32 under one scale. AVX2 multiplies pairs of them without losing a bit; what it does with bytes
-// saturates.
+// Activations as 16-bit words, 32 or more under one scale. AVX2 multiplies pairs of them without losing a bit; what it does with
+// bytes saturates.
 
 namespace adainfer::inline v0 {
 
@@ -24,7 +25,7 @@ struct WordBlock {
     std::int16_t words[activation_block];
     std::int32_t sums[2];  ///< of the first 16 words, and of the others
     float scale;
-    float sum;  ///< of the values: what a weight's minimum is multiplied by
+    float sum;  ///< of all words; times the scale, what a weight's minimum is multiplied by
 };
 
 /// 16 values as words; returns their sum.
@@ -43,31 +44,35 @@ struct WordBlock {
 
 inline constexpr float largest_word = 32767;
 
-/// Words of 32 values and their scale: the largest magnitude becomes largest_word. A block with a NaN or an infinity gets a NaN as
-/// scale and zero words, so that it is NaN that comes out of every product.
-[[ADAINFER_TARGET_AVX2]] inline void quantize(const float* x, WordBlock& block) noexcept {
+/// What a step of words is for some values, a multiple of 8: the largest magnitude becomes largest_word. NaN where there is a NaN
+/// or an infinity, 0 where all are so small that they count as zero.
+[[ADAINFER_TARGET_AVX2]] inline float word_scale(std::span<const float> x) noexcept {
     const __m256 zero = _mm256_setzero_ps(), sign = _mm256_set1_ps(-0.0F);
     __m256 poison = zero, largest = zero;  // poison: 0, or NaN
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < activation_block; i += 8) {
-        const __m256 v = _mm256_loadu_ps(x + i);
+    for (std::size_t i = 0; i < x.size(); i += 8) {
+        const __m256 v = _mm256_loadu_ps(x.data() + i);
         poison = _mm256_fmadd_ps(v, zero, poison);
         largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, v));
     }
+    if (_mm256_movemask_ps(_mm256_cmp_ps(poison, zero, _CMP_NEQ_UQ)) != 0) return std::numeric_limits<float>::quiet_NaN();
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     const float most = _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
-    const bool bad = _mm256_movemask_ps(_mm256_cmp_ps(poison, zero, _CMP_NEQ_UQ)) != 0;
-    if (bad || most < smallest_activation * largest_word) {  // below, largest_word / most could overflow
+    return most < smallest_activation * largest_word ? 0.0F : most / largest_word;  // the inverse of less could overflow
+}
+
+/// 32 values as words of this scale; zero words where it is 0 or NaN, so that it is NaN that comes out of every product.
+[[ADAINFER_TARGET_AVX2]] inline void quantize(const float* x, float scale, WordBlock& block) noexcept {
+    if (!(scale > 0.0F)) {
         block = {};
-        if (bad) block.scale = std::numeric_limits<float>::quiet_NaN();
+        block.scale = scale;
         return;
     }
-    const __m256 inverse = _mm256_set1_ps(largest_word / most);
+    const __m256 inverse = _mm256_set1_ps(1.0F / scale);
     block.sums[0] = store_words(x, inverse, block.words);
     block.sums[1] = store_words(x + 16, inverse, block.words + 16);
-    block.scale = most / largest_word;
-    block.sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+    block.scale = scale;
+    block.sum = static_cast<float>(block.sums[0] + block.sums[1]);
 }
 
 /// Rows of activations as words.
@@ -79,9 +84,14 @@ class ActivationWords {
         if (values_.size() < tokens * blocks_) values_.resize(tokens * blocks_);
     }
 
-    /// Row `token` = x [cols]. Rows can be assigned by several threads.
-    void assign(std::size_t token, std::span<const float> x) noexcept {
-        for (std::size_t b = 0; b < blocks_; ++b) quantize(x.data() + b * activation_block, values_[token * blocks_ + b]);
+    /// Row `token` = x [cols], so many columns under one scale, a multiple of 32. Rows can be assigned by several threads.
+    void assign(std::size_t token, std::span<const float> x, std::size_t columns = activation_block) noexcept {
+        WordBlock* block = values_.data() + token * blocks_;
+        for (; !x.empty(); x = x.subspan((std::min)(columns, x.size()))) {
+            const std::span<const float> part = x.first((std::min)(columns, x.size()));
+            const float scale = word_scale(part);
+            for (std::size_t i = 0; i < part.size(); i += activation_block) quantize(part.data() + i, scale, *block++);
+        }
     }
 
     [[nodiscard]] const WordBlock* row(std::size_t token) const noexcept { return values_.data() + token * blocks_; }

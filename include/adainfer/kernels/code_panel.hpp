@@ -127,15 +127,13 @@ template <class Panel>
     return panel;
 }
 
-/// total[32] += scale * (sum of products of codes) * activation scale + minimum * activation sum, of group g of a panel.
+/// total[32] += scale * (sum of products of codes) + minimum * activation sum, of group g of a panel.
 template <class Panel>
-[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512i (&sum)[2],
-                                                                      const Panel& panel, std::size_t g, float x_scale,
-                                                                      float x_sum) noexcept {
+[[ADAINFER_TARGET_AVX512, gnu::always_inline]] inline void add_scaled(__m512 (&total)[2], const __m512 (&products)[2],
+                                                                      const Panel& panel, std::size_t g, float x_sum) noexcept {
 #pragma GCC unroll 2
     for (std::size_t i = 0; i < 2; ++i) {
-        const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), _mm512_set1_ps(x_scale));
-        total[i] = _mm512_fmadd_ps(products, _mm512_load_ps(panel.scales[g] + 16 * i), total[i]);
+        total[i] = _mm512_fmadd_ps(products[i], _mm512_load_ps(panel.scales[g] + 16 * i), total[i]);
         if (!panel.format.has_minimum) continue;
         total[i] = _mm512_fmadd_ps(_mm512_set1_ps(x_sum), _mm512_load_ps(panel.minima[g] + 16 * i), total[i]);
     }
@@ -189,7 +187,10 @@ struct CodeTile {
             const std::size_t block = g * group / activation_block;
 #pragma GCC unroll 6
             for (std::size_t t = 0; t < count; ++t) {
-                add_scaled(total[t], sum[t], panel, g, x.scales[t * blocks + block], x.sums[t * blocks + block]);
+                const __m512 x_scale = _mm512_set1_ps(x.scales[t * blocks + block]);
+                const __m512 products[2] = {_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), x_scale),
+                                            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), x_scale)};
+                add_scaled(total[t], products, panel, g, x.sums[t * blocks + block]);
             }
         }
 #pragma GCC unroll 6

@@ -103,7 +103,7 @@ template <DType dtype>
             const float bias = static_cast<float>(-format.bias);
             rest += bias * (a * static_cast<float>(x[p].sums[0]) + b * static_cast<float>(x[p].sums[1]));
         }
-        if constexpr (format.has_minimum) rest += minima[p % pieces] * x[p].sum;
+        if constexpr (format.has_minimum) rest += minima[p % pieces] * (x[p].scale * x[p].sum);
     }
     return sum_of(total) + rest;
 }

@@ -170,7 +170,7 @@ template <DType dtype, std::size_t tokens>
 #pragma GCC unroll 4
                         for (std::size_t t = 0; t < tokens; ++t) {
                             __m256& to = k_format ? block_less[t][i] : total[t][i];
-                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->sum), to);
+                            to = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x[t]->scale * x[t]->sum), to);
                         }
                     }
                 }

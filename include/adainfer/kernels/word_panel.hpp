@@ -92,10 +92,13 @@ template <DType dtype>
 /// 32 rows.
 using WordPanels = std::array<WordPanel, 2>;
 
-/// y[token][32] += the panels times rows of activations that begin at their first column. Bound: 16 products and as many sums
-/// need two instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+/// y[token][32] += the panels times rows of activations that begin at their first column, `columns` of them under one scale: a block,
+/// or as many as a panel may have, whose products need not be scaled group by group. Bound: 16 products and as many sums need two
+/// instructions, of which machines start three (Intel) or four (AMD) a cycle where they start two float products of eight.
+template <std::size_t columns>
 struct WordTile {
-    static constexpr std::size_t tokens = 4;
+    static_assert(columns == activation_block || columns == panel_depth);
+    static constexpr std::size_t tokens = 4, under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
@@ -110,19 +113,24 @@ struct WordTile {
     template <std::size_t count>
     static void run(const WordPanels& panels, const WordBlock* x, std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
         for (std::size_t half = 0; half < 2; ++half) {
-            run<count>(panels[half], x, x_stride, y + WordPanel::lanes * half, y_stride);
+            const WordPanel& panel = panels[half];
+            float* const to = y + WordPanel::lanes * half;
+            if (panel.format.group == 16) run<count, 16, false>(panel, x, x_stride, to, y_stride);
+            else if (panel.format.has_minimum) run<count, 32, true>(panel, x, x_stride, to, y_stride);
+            else run<count, 32, false>(panel, x, x_stride, to, y_stride);
         }
     }
 
   private:
-    template <std::size_t count>
+    template <std::size_t count, std::size_t group, bool has_minimum>
     [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
                                              std::size_t y_stride) noexcept {
-        const std::size_t group = panel.format.group;
-        const bool has_minimum = panel.format.has_minimum;
+        __m256 total[count][2];
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < count; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             const WordBlock* const block = x + g * group / activation_block;
-            const std::int16_t* const words = block->words + g * group % activation_block;
+            const std::size_t from = g * group % activation_block;
             const auto weight = panel.words + g * group / 2;
             __m256i sum[count][2];
 #pragma GCC unroll 4
@@ -131,26 +139,32 @@ struct WordTile {
                 const __m256i w0 = load(weight[j][0]), w1 = load(weight[j][8]);
 #pragma GCC unroll 4
                 for (std::size_t t = 0; t < count; ++t) {
-                    const __m256i pair = pair_of(block[t * x_stride].words + (words - block->words) + 2 * j);
+                    const __m256i pair = pair_of(block[t * x_stride].words + from + 2 * j);
                     add_products(sum[t][0], w0, pair);
                     add_products(sum[t][1], w1, pair);
                 }
             }
-            const __m256 s0 = _mm256_load_ps(panel.scales[g]), s1 = _mm256_load_ps(panel.scales[g] + 8);
 #pragma GCC unroll 4
             for (std::size_t t = 0; t < count; ++t) {
-                float* const to = y + t * y_stride;
-                const __m256 x_scale = _mm256_set1_ps(block[t * x_stride].scale);
-                __m256 y0 = _mm256_loadu_ps(to), y1 = _mm256_loadu_ps(to + 8);
-                y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][0]), x_scale), s0, y0);
-                y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][1]), x_scale), s1, y1);
-                if (has_minimum) {
-                    const __m256 x_sum = _mm256_set1_ps(block[t * x_stride].sum);
-                    y0 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g]), y0);
-                    y1 = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8), y1);
+                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                const __m256 x_unit = _mm256_set1_ps(unit), x_sum = _mm256_set1_ps(unit * block[t * x_stride].sum);
+#pragma GCC unroll 2
+                for (std::size_t i = 0; i < 2; ++i) {
+                    __m256& to = total[t][i];
+                    __m256 products = _mm256_cvtepi32_ps(sum[t][i]);
+                    if (columns != panel_depth) products = _mm256_mul_ps(products, x_unit);
+                    to = _mm256_fmadd_ps(products, _mm256_load_ps(panel.scales[g] + 8 * i), to);
+                    if (has_minimum) to = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8 * i), to);
                 }
-                _mm256_storeu_ps(to, y0);
-                _mm256_storeu_ps(to + 8, y1);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < count; ++t) {
+            const __m256 x_scale = _mm256_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 2; ++i) {
+                float* const to = y + t * y_stride + 8 * i;
+                _mm256_storeu_ps(to, _mm256_fmadd_ps(total[t][i], x_scale, _mm256_loadu_ps(to)));
             }
         }
     }

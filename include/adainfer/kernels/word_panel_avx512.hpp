@@ -38,11 +38,13 @@ struct WordPanel {
     }
 };
 
-/// y[token][32] += the panel times rows of activations that begin at the panel's first column. Bound: integer products, 32 an
-/// instruction, of which machines start as many a cycle as float products of 16; a group of 32 columns costs 16 of them and 3 or 4
-/// instructions to scale.
+/// y[token][32] += the panel times rows of activations that begin at the panel's first column, `columns` of them under one scale as
+/// avx2::WordTile has it. Bound: integer products, 32 an instruction, of which machines start as many a cycle as float products of
+/// 16; a group of 32 columns costs 16 of them and two to four instructions to scale.
+template <std::size_t columns>
 struct WordTile {
-    static constexpr std::size_t tokens = 12;
+    static_assert(columns == activation_block || columns == panel_depth);
+    static constexpr std::size_t tokens = 12, under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
@@ -53,10 +55,7 @@ struct WordTile {
         const std::size_t group = panel.format.group;
         __m512 total[count][2];
 #pragma GCC unroll 12
-        for (std::size_t t = 0; t < count; ++t) {
-            total[t][0] = _mm512_loadu_ps(y + t * y_stride);
-            total[t][1] = _mm512_loadu_ps(y + t * y_stride + 16);
-        }
+        for (std::size_t t = 0; t < count; ++t) total[t][0] = total[t][1] = _mm512_setzero_ps();
         for (std::size_t g = 0; g < panel.depth / group; ++g) {
             const avx2::WordBlock* const block = x + g * group / activation_block;
             const std::size_t from = g * group % activation_block;
@@ -75,13 +74,22 @@ struct WordTile {
             }
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
-                add_scaled(total[t], sum[t], panel, g, block[t * x_stride].scale, block[t * x_stride].sum);
+                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                __m512 products[2] = {_mm512_cvtepi32_ps(sum[t][0]), _mm512_cvtepi32_ps(sum[t][1])};
+                if (columns != panel_depth) {
+                    for (__m512& p : products) p = _mm512_mul_ps(p, _mm512_set1_ps(unit));
+                }
+                add_scaled(total[t], products, panel, g, unit * block[t * x_stride].sum);
             }
         }
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
-            _mm512_storeu_ps(y + t * y_stride, total[t][0]);
-            _mm512_storeu_ps(y + t * y_stride + 16, total[t][1]);
+            const __m512 x_scale = _mm512_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+#pragma GCC unroll 2
+            for (std::size_t i = 0; i < 2; ++i) {
+                float* const to = y + t * y_stride + 16 * i;
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(total[t][i], x_scale, _mm512_loadu_ps(to)));
+            }
         }
     }
 };
