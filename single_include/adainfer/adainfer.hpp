@@ -5565,7 +5565,8 @@ using WordPanels = std::array<WordPanel, 2>;
 template <std::size_t columns>
 struct WordTile {
     static_assert(columns == activation_block || columns == panel_depth);
-    static constexpr std::size_t tokens = 4, under_one_scale = columns;
+    static constexpr std::size_t tokens = 4;
+    static constexpr std::size_t under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanels pack(const WeightPart& part) noexcept {
@@ -5589,6 +5590,8 @@ struct WordTile {
     }
 
   private:
+    static constexpr bool scales_blocks = columns == activation_block;
+
     template <std::size_t count, std::size_t group, bool has_minimum>
     [[ADAINFER_TARGET_AVX2]] static void run(const WordPanel& panel, const WordBlock* x, std::size_t x_stride, float* y,
                                              std::size_t y_stride) noexcept {
@@ -5613,13 +5616,13 @@ struct WordTile {
             }
 #pragma GCC unroll 4
             for (std::size_t t = 0; t < count; ++t) {
-                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                const float unit = scales_blocks ? block[t * x_stride].scale : 1.0F;
                 const __m256 x_unit = _mm256_set1_ps(unit), x_sum = _mm256_set1_ps(unit * block[t * x_stride].sum);
 #pragma GCC unroll 2
                 for (std::size_t i = 0; i < 2; ++i) {
                     __m256& to = total[t][i];
                     __m256 products = _mm256_cvtepi32_ps(sum[t][i]);
-                    if (columns != panel_depth) products = _mm256_mul_ps(products, x_unit);
+                    if (scales_blocks) products = _mm256_mul_ps(products, x_unit);
                     to = _mm256_fmadd_ps(products, _mm256_load_ps(panel.scales[g] + 8 * i), to);
                     if (has_minimum) to = _mm256_fmadd_ps(x_sum, _mm256_load_ps(panel.minima[g] + 8 * i), to);
                 }
@@ -5627,7 +5630,7 @@ struct WordTile {
         }
 #pragma GCC unroll 4
         for (std::size_t t = 0; t < count; ++t) {
-            const __m256 x_scale = _mm256_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+            const __m256 x_scale = _mm256_set1_ps(scales_blocks ? 1.0F : x[t * x_stride].scale);
 #pragma GCC unroll 2
             for (std::size_t i = 0; i < 2; ++i) {
                 float* const to = y + t * y_stride + 8 * i;
@@ -5680,7 +5683,8 @@ struct WordPanel {
 template <std::size_t columns>
 struct WordTile {
     static_assert(columns == activation_block || columns == panel_depth);
-    static constexpr std::size_t tokens = 12, under_one_scale = columns;
+    static constexpr std::size_t tokens = 12;
+    static constexpr std::size_t under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
@@ -5710,9 +5714,9 @@ struct WordTile {
             }
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
-                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                const float unit = scales_blocks ? block[t * x_stride].scale : 1.0F;
                 __m512 products[2] = {_mm512_cvtepi32_ps(sum[t][0]), _mm512_cvtepi32_ps(sum[t][1])};
-                if (columns != panel_depth) {
+                if (scales_blocks) {
                     for (__m512& p : products) p = _mm512_mul_ps(p, _mm512_set1_ps(unit));
                 }
                 add_scaled(total[t], products, panel, g, unit * block[t * x_stride].sum);
@@ -5720,7 +5724,7 @@ struct WordTile {
         }
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
-            const __m512 x_scale = _mm512_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+            const __m512 x_scale = _mm512_set1_ps(scales_blocks ? 1.0F : x[t * x_stride].scale);
 #pragma GCC unroll 2
             for (std::size_t i = 0; i < 2; ++i) {
                 float* const to = y + t * y_stride + 16 * i;
@@ -5728,6 +5732,9 @@ struct WordTile {
             }
         }
     }
+
+  private:
+    static constexpr bool scales_blocks = columns == activation_block;
 };
 
 }  // namespace adainfer::inline v0::detail::avx512

@@ -44,7 +44,8 @@ struct WordPanel {
 template <std::size_t columns>
 struct WordTile {
     static_assert(columns == activation_block || columns == panel_depth);
-    static constexpr std::size_t tokens = 12, under_one_scale = columns;
+    static constexpr std::size_t tokens = 12;
+    static constexpr std::size_t under_one_scale = columns;
 
     /// Of a quantised weight.
     [[nodiscard]] static WordPanel pack(const WeightPart& part) noexcept { return packed_codes<WordPanel>(part); }
@@ -74,9 +75,9 @@ struct WordTile {
             }
 #pragma GCC unroll 12
             for (std::size_t t = 0; t < count; ++t) {
-                const float unit = columns == panel_depth ? 1.0F : block[t * x_stride].scale;
+                const float unit = scales_blocks ? block[t * x_stride].scale : 1.0F;
                 __m512 products[2] = {_mm512_cvtepi32_ps(sum[t][0]), _mm512_cvtepi32_ps(sum[t][1])};
-                if (columns != panel_depth) {
+                if (scales_blocks) {
                     for (__m512& p : products) p = _mm512_mul_ps(p, _mm512_set1_ps(unit));
                 }
                 add_scaled(total[t], products, panel, g, unit * block[t * x_stride].sum);
@@ -84,7 +85,7 @@ struct WordTile {
         }
 #pragma GCC unroll 12
         for (std::size_t t = 0; t < count; ++t) {
-            const __m512 x_scale = _mm512_set1_ps(columns == panel_depth ? x[t * x_stride].scale : 1.0F);
+            const __m512 x_scale = _mm512_set1_ps(scales_blocks ? 1.0F : x[t * x_stride].scale);
 #pragma GCC unroll 2
             for (std::size_t i = 0; i < 2; ++i) {
                 float* const to = y + t * y_stride + 16 * i;
@@ -92,6 +93,9 @@ struct WordTile {
             }
         }
     }
+
+  private:
+    static constexpr bool scales_blocks = columns == activation_block;
 };
 
 }  // namespace adainfer::inline v0::detail::avx512
