@@ -279,6 +279,10 @@ inline void word_lanes(ThreadPool& pool, const LaneWeight& weight, MatrixView<co
     });
 }
 
+/// What multiplies with words at a level, so many columns of activations under one scale.
+template <CpuLevel level, std::size_t columns>
+using WordTile = std::conditional_t<level == CpuLevel::Avx512, avx512::WordTile<columns>, avx2::WordTile<columns>>;
+
 /// Of many tokens as integers, the activations rounded to 16 bits. pack(part) is a part of the weight as Tile reads it.
 template <class Tile, class Pack>
 void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y, Pack&& pack) {
@@ -291,10 +295,7 @@ void words_times(ThreadPool& pool, const Operand& weight, MatrixView<const float
     });
 }
 
-template <CpuLevel level, std::size_t columns>
-using WordTile = std::conditional_t<level == CpuLevel::Avx512, avx512::WordTile<columns>, avx2::WordTile<columns>>;
-
-/// The same where the weight is quantised, else in float.
+/// As integers where the weight is quantised, activations under the scales that a single token's have, else in float.
 template <CpuLevel level>
 void word_panels(ThreadPool& pool, const Operand& weight, MatrixView<const float> x, MatrixView<float> y) {
     using Floats = std::conditional_t<level == CpuLevel::Avx512, PanelTileAvx512, PanelTileAvx2>;
